@@ -1,0 +1,235 @@
+//! What a spoke is asked to do.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::resources::{Step, TargetState};
+use crate::staging::access::StoreAccess;
+
+/// `<record uid>/<step>[/<item>]`. A spoke's work is idempotent by it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TaskId {
+    /// The uid of the record that the task is derived from.
+    pub record: String,
+    /// The step of a migration, or `Activate` for a cluster's.
+    pub step: String,
+    /// What of the step: `source`, `destination`, `send.<volume uid>`, `receive.<volume uid>`, ….
+    pub item: Option<String>,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.record, self.step)?;
+        self.item.as_ref().map_or(Ok(()), |item| write!(f, "/{item}"))
+    }
+}
+
+/// A text that is not a task id.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a task id: it must be <record uid>/<step>[/<item>]")]
+pub struct BadTaskId(String);
+
+impl FromStr for TaskId {
+    type Err = BadTaskId;
+
+    fn from_str(text: &str) -> Result<Self, BadTaskId> {
+        let mut parts = text.splitn(3, '/');
+        let mut part = || parts.next().filter(|p| !p.is_empty()).map(str::to_owned);
+        match (part(), part()) {
+            (Some(record), Some(step)) => Ok(Self { record, step, item: part() }),
+            _ => Err(BadTaskId(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for TaskId {
+    type Error = BadTaskId;
+
+    fn try_from(text: String) -> Result<Self, BadTaskId> {
+        text.parse()
+    }
+}
+
+impl From<TaskId> for String {
+    fn from(id: TaskId) -> Self {
+        id.to_string()
+    }
+}
+
+/// Something to do.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Task {
+    /// Which.
+    pub id: TaskId,
+    /// What.
+    pub work: Work,
+}
+
+/// What to do. Each is written so that doing it twice is doing it once.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Work {
+    /// Look at the source: write the inventory (namespaces, claims, API kinds with counts, the
+    /// custom resource definitions needed) to staging and report the volumes. Changes nothing
+    /// in the cluster.
+    InspectSource {
+        /// The run.
+        run: Run,
+    },
+    /// Look whether the destination can take what the inventory lists. Changes nothing.
+    InspectDestination {
+        /// The run.
+        run: Run,
+    },
+    /// Make the namespaces and, where data is moved, the claims.
+    PrepareDestination {
+        /// The run.
+        run: Run,
+    },
+    /// Read the objects into staging.
+    ExportResources {
+        /// The run.
+        run: Run,
+    },
+    /// Send one volume: a mover Job on the source.
+    SendVolume {
+        /// The run.
+        run: Run,
+        /// The volume.
+        volume: VolumeTask,
+    },
+    /// Receive one volume: a mover Job on the destination.
+    ReceiveVolume {
+        /// The run.
+        run: Run,
+        /// The volume.
+        volume: VolumeTask,
+    },
+    /// Apply the exported objects, stopped.
+    ApplyResources {
+        /// The run.
+        run: Run,
+    },
+    /// Compare what is there with what was exported.
+    Verify {
+        /// The run.
+        run: Run,
+    },
+    /// Start the applications of the namespaces at the counts that were kept.
+    StartApplications {
+        /// The run.
+        run: Run,
+    },
+    /// Wait until the started workloads are ready.
+    HealthCheck {
+        /// The run.
+        run: Run,
+        /// Seconds until workloads that are not ready are reported as warnings.
+        timeout_seconds: u32,
+    },
+    /// Remove mover Jobs, their service accounts, policies and everything else that the run made
+    /// for its own use in this cluster.
+    Cleanup {
+        /// The run.
+        run: Run,
+    },
+    /// Start or stop a namespace's applications.
+    Activate {
+        /// The namespace.
+        namespace: String,
+        /// What they are to be.
+        state: TargetState,
+    },
+}
+
+/// What every task of a migration needs to know.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// The migration's uid: the mark on what it brings.
+    pub migration: String,
+    /// The migration, `<namespace>/<name>`, for messages and logs.
+    pub name: String,
+    /// The namespaces to move.
+    pub namespaces: Vec<String>,
+    /// Whether objects are taken along.
+    pub include_resources: bool,
+    /// Whether volumes' data is taken along.
+    pub include_volumes: bool,
+    /// Whether the applications are to run on the destination.
+    pub start_applications: bool,
+    /// Only objects with all these labels.
+    #[serde(default)]
+    pub selectors: std::collections::BTreeMap<String, String>,
+    /// Not objects with any of these labels.
+    #[serde(default)]
+    pub exclude_selectors: std::collections::BTreeMap<String, String>,
+    /// Where it is staged.
+    pub staging: Staging,
+}
+
+/// The pair's place in the bucket and the key to it.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Staging {
+    /// How to reach the store.
+    pub access: StoreAccess,
+    /// The pair's uid.
+    pub pair: String,
+    /// The pair's key, base64 ([`crate::staging::seal::PairKey`]).
+    pub key: String,
+}
+
+impl fmt::Debug for Staging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Staging").field("access", &self.access).field("pair", &self.pair).finish_non_exhaustive()
+    }
+}
+
+/// One volume of a run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeTask {
+    /// The claim's namespace, as on the source.
+    pub namespace: String,
+    /// The claim.
+    pub claim: String,
+    /// The source claim's uid.
+    pub uid: String,
+    /// The pass to make.
+    pub pass: u32,
+    /// The complete pass that it builds on.
+    #[serde(default)]
+    pub previous_pass: Option<u32>,
+}
+
+impl Work {
+    /// The run that the work belongs to, if it is a migration's.
+    pub fn run(&self) -> Option<&Run> {
+        match self {
+            Self::InspectSource { run }
+            | Self::InspectDestination { run }
+            | Self::PrepareDestination { run }
+            | Self::ExportResources { run }
+            | Self::SendVolume { run, .. }
+            | Self::ReceiveVolume { run, .. }
+            | Self::ApplyResources { run }
+            | Self::Verify { run }
+            | Self::StartApplications { run }
+            | Self::HealthCheck { run, .. }
+            | Self::Cleanup { run } => Some(run),
+            Self::Activate { .. } => None,
+        }
+    }
+}
+
+impl TaskId {
+    /// The task of a step of a migration.
+    pub fn of_step(migration: &str, step: Step, item: Option<String>) -> Self {
+        Self { record: migration.to_owned(), step: format!("{step:?}"), item }
+    }
+}

@@ -1,0 +1,21 @@
+//! The names that Isthmus writes into other people's objects: annotations, labels, finalizers,
+//! field manager. They are an interface: runs of other versions and people's scripts read them.
+
+/// Annotation: the replica count that a workload had before it was stopped or arrived stopped.
+pub const MIGRATION_REPLICAS: &str = "isthmus.dev/migration-replicas";
+/// Annotation: the `spec.suspend` that a CronJob had before it was suspended by Isthmus.
+pub const MIGRATION_SUSPEND: &str = "isthmus.dev/migration-suspend";
+/// Label: the uid of the migration that brought an object. Whatever carries it is ours to update.
+pub const MIGRATED_BY: &str = "isthmus.dev/migrated-by";
+/// Annotation on any source object: `"true"` leaves it behind.
+pub const SKIP: &str = "isthmus.dev/skip";
+/// Label on everything that a spoke makes for its own use in an application's namespace.
+pub const COMPONENT: &str = "isthmus.dev/component";
+/// The value of [`COMPONENT`] on mover Jobs, their Pods, service account and network policy.
+pub const COMPONENT_MOVER: &str = "mover";
+/// Annotation on a mover Job: the id of the task that it serves.
+pub const TASK: &str = "isthmus.dev/task";
+/// Finalizer that the hub puts on records whose traces it has to remove.
+pub const FINALIZER: &str = "isthmus.dev/hub";
+/// The field manager of every server-side apply.
+pub const FIELD_MANAGER: &str = "isthmus";

@@ -1,0 +1,21 @@
+//! The bucket between two clusters: what lies where, sealed how, and how it is reached.
+//!
+//! ```text
+//!   layout   every key name, typed            seal     keys and sealed bytes
+//!      \                                        /
+//!       archive   Kubernetes objects      journal   log lines        (the mover's packs and
+//!             \                            /                          segments: isthmus-spoke)
+//!              store   the trait: put, get, range, list, delete
+//!              /   \
+//!            s3     memory                access   where the bucket is and who may use it
+//! ```
+//!
+//! Promises:
+//!
+//! - nothing leaves this module's writers unsealed; a reader either gets the bytes that were
+//!   written under that very key, or an error;
+//! - every call to a store is bounded in size, in time and in attempts;
+//! - no conditional puts: locks and fences live in Kubernetes, never in the bucket.
+
+
+pub mod access;
