@@ -17,5 +17,20 @@
 //! - every call to a store is bounded in size, in time and in attempts;
 //! - no conditional puts: locks and fences live in Kubernetes, never in the bucket.
 
-
 pub mod access;
+pub mod archive;
+pub mod journal;
+pub mod layout;
+pub mod memory;
+pub mod probe;
+pub mod s3;
+pub mod seal;
+pub mod store;
+
+pub use access::StoreAccess;
+pub use archive::{ArchiveError, ArchiveReader, ArchiveSummary, ArchiveWriter};
+pub use journal::{JournalError, LogLine, LogWriter};
+pub use layout::{ArchiveName, MigrationUid, PairUid, VolumeUid};
+pub use memory::MemoryStore;
+pub use seal::{PairKey, SealError, SealKey, VolumeKey};
+pub use store::{ListPage, ListedObject, MAX_OBJECT, ObjectStore, StoreError, delete_prefix};

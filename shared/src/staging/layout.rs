@@ -1,0 +1,308 @@
+//! Every key in the bucket, made in one place.
+//!
+//! ```text
+//! <pair>/migrations/<migration>/resources/cluster/...             archives of objects
+//! <pair>/migrations/<migration>/resources/namespaces/<ns>/...
+//! <pair>/migrations/<migration>/resources/inventory|left-behind|results/...
+//! <pair>/migrations/<migration>/logs/<cluster>-<n>                log chunks
+//! <pair>/volumes/<volume>/packs/<2 hex>/<32 hex>                  sealed packs of blocks
+//! <pair>/volumes/<volume>/passes/<n>/segments/<seq>               manifest segments
+//! <pair>/volumes/<volume>/passes/<n>/sender                       the sender's heartbeat
+//! <pair>/volumes/<volume>/passes/<n>/received                     the receiver's mark
+//! probes/<uuid>
+//! ```
+//!
+//! Numbers have a fixed width, so a listing is in their order. An archive's parts carry the
+//! random id of the run that wrote them and its trailer names that id: an export that is done
+//! again replaces the old one in a single put.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The longest uid, in bytes: that of a DNS label.
+const MAX_UID: usize = 63;
+
+/// Why a name cannot be part of a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{what} {value:?} must be 1 to 63 of a-z, 0-9 and '-', starting and ending with a letter or digit; use the object's metadata.uid or name"
+)]
+pub struct InvalidName {
+    what: &'static str,
+    value: String,
+}
+
+fn validate(what: &'static str, value: &str) -> Result<(), InvalidName> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let bytes = value.as_bytes();
+    let sound = (1..=MAX_UID).contains(&bytes.len())
+        && bytes.iter().all(|b| inner(*b))
+        && bytes.first() != Some(&b'-')
+        && bytes.last() != Some(&b'-');
+    if sound {
+        Ok(())
+    } else {
+        Err(InvalidName {
+            what,
+            value: value.chars().take(80).collect(),
+        })
+    }
+}
+
+macro_rules! uid {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes a name that is fit for a key.
+            pub fn new(value: impl Into<String>) -> Result<Self, InvalidName> {
+                let value = value.into();
+                validate($what, &value)?;
+                Ok(Self(value))
+            }
+
+            /// The name itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+            fn from_str(value: &str) -> Result<Self, InvalidName> {
+                Self::new(value)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+            fn try_from(value: String) -> Result<Self, InvalidName> {
+                Self::new(value)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(uid: $name) -> String {
+                uid.0
+            }
+        }
+    };
+}
+
+uid!(
+    /// The uid of a ClusterPair: the first part of every key.
+    PairUid,
+    "pair uid"
+);
+uid!(
+    /// The uid of a Migration.
+    MigrationUid,
+    "migration uid"
+);
+uid!(
+    /// The uid of a volume: that of the source's claim, so that later passes find the earlier.
+    VolumeUid,
+    "volume uid"
+);
+
+/// Which archive of a migration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ArchiveName {
+    /// What the source was found to hold: namespaces, claims, volumes, kinds.
+    Inventory,
+    /// Objects of cluster scope.
+    Cluster,
+    /// The objects of one namespace.
+    Namespace(String),
+    /// What was left out of the export, object by object, with the reason.
+    LeftBehind,
+    /// What became of each object.
+    Results,
+}
+
+impl ArchiveName {
+    /// The archive of a namespace's objects.
+    pub fn namespace(name: &str) -> Result<Self, InvalidName> {
+        validate("namespace", name)?;
+        Ok(Self::Namespace(name.to_owned()))
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), InvalidName> {
+        match self {
+            Self::Namespace(name) => validate("namespace", name),
+            Self::Inventory | Self::Cluster | Self::LeftBehind | Self::Results => Ok(()),
+        }
+    }
+
+    fn path(&self) -> String {
+        match self {
+            Self::Inventory => "resources/inventory".to_owned(),
+            Self::Cluster => "resources/cluster".to_owned(),
+            Self::Namespace(name) => format!("resources/namespaces/{name}"),
+            Self::LeftBehind => "resources/left-behind".to_owned(),
+            Self::Results => "resources/results".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for ArchiveName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path())
+    }
+}
+
+/// Everything of one pair.
+pub fn pair_prefix(pair: &PairUid) -> String {
+    format!("{pair}/")
+}
+
+/// Everything of one migration.
+pub fn migration_prefix(pair: &PairUid, migration: &MigrationUid) -> String {
+    format!("{pair}/migrations/{migration}/")
+}
+
+/// The part `number` of an archive, as written by the run `run`.
+pub fn archive_part(
+    pair: &PairUid,
+    migration: &MigrationUid,
+    archive: &ArchiveName,
+    run: Uuid,
+    number: u32,
+) -> String {
+    format!(
+        "{pair}/migrations/{migration}/{archive}/{}/part-{number:08}",
+        run.simple()
+    )
+}
+
+/// The parts of an archive that the run `run` wrote.
+pub fn archive_run_prefix(
+    pair: &PairUid,
+    migration: &MigrationUid,
+    archive: &ArchiveName,
+    run: Uuid,
+) -> String {
+    format!("{pair}/migrations/{migration}/{archive}/{}/", run.simple())
+}
+
+/// The trailer that makes an archive complete.
+pub fn archive_trailer(pair: &PairUid, migration: &MigrationUid, archive: &ArchiveName) -> String {
+    format!("{pair}/migrations/{migration}/{archive}/trailer")
+}
+
+/// All log chunks of one cluster in a migration; the chunk's number follows.
+pub fn log_prefix(
+    pair: &PairUid,
+    migration: &MigrationUid,
+    cluster: &str,
+) -> Result<String, InvalidName> {
+    // A Cluster's name is a DNS subdomain: labels with dots between them.
+    for label in cluster.split('.') {
+        validate("cluster name", label)?;
+    }
+    Ok(format!("{pair}/migrations/{migration}/logs/{cluster}-"))
+}
+
+/// One log chunk.
+pub fn log_chunk(
+    pair: &PairUid,
+    migration: &MigrationUid,
+    cluster: &str,
+    number: u32,
+) -> Result<String, InvalidName> {
+    Ok(format!(
+        "{}{number:08}",
+        log_prefix(pair, migration, cluster)?
+    ))
+}
+
+/// Everything of one volume.
+pub fn volume_prefix(pair: &PairUid, volume: &VolumeUid) -> String {
+    format!("{pair}/volumes/{volume}/")
+}
+
+/// All packs of one volume.
+pub fn volume_packs_prefix(pair: &PairUid, volume: &VolumeUid) -> String {
+    format!("{pair}/volumes/{volume}/packs/")
+}
+
+/// One pack, by its random id. Two hex digits spread the keys.
+pub fn volume_pack(pair: &PairUid, volume: &VolumeUid, pack: &[u8; 16]) -> String {
+    let name = hex::encode(pack);
+    format!("{pair}/volumes/{volume}/packs/{}/{name}", &name[..2])
+}
+
+/// Everything of one pass over a volume.
+pub fn pass_prefix(pair: &PairUid, volume: &VolumeUid, pass: u32) -> String {
+    format!("{pair}/volumes/{volume}/passes/{pass:08}/")
+}
+
+/// All manifest segments of a pass.
+pub fn pass_segments_prefix(pair: &PairUid, volume: &VolumeUid, pass: u32) -> String {
+    format!("{}segments/", pass_prefix(pair, volume, pass))
+}
+
+/// One manifest segment of a pass.
+pub fn pass_segment(pair: &PairUid, volume: &VolumeUid, pass: u32, sequence: u64) -> String {
+    format!("{}segments/{sequence:010}", pass_prefix(pair, volume, pass))
+}
+
+/// The heartbeat of a pass's sender.
+pub fn pass_sender(pair: &PairUid, volume: &VolumeUid, pass: u32) -> String {
+    format!("{}sender", pass_prefix(pair, volume, pass))
+}
+
+/// How far the receiver of a pass has come.
+pub fn pass_received(pair: &PairUid, volume: &VolumeUid, pass: u32) -> String {
+    format!("{}received", pass_prefix(pair, volume, pass))
+}
+
+/// The object of one probe.
+pub fn probe(prefix_key: &str, id: Uuid) -> String {
+    match prefix_key.trim_matches('/') {
+        "" => format!("probes/{id}"),
+        prefix => format!("{prefix}/probes/{id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uid_that_could_climb_out_of_its_prefix_is_refused() {
+        for bad in ["", "..", "a/b", "A", "-a", "a-", "a b", &"x".repeat(64)] {
+            assert!(PairUid::new(bad).is_err(), "{bad:?}");
+            assert!(ArchiveName::namespace(bad).is_err(), "{bad:?}");
+        }
+        assert!(PairUid::new("0b1f7d0e-8a73-4b8e-9a43-0c0e8f2a7f11").is_ok());
+    }
+
+    #[test]
+    fn segments_list_in_the_order_of_their_numbers() {
+        let pair = PairUid::new("p").unwrap();
+        let volume = VolumeUid::new("v").unwrap();
+        let keys: Vec<_> = [9, 10, 99, 100_000]
+            .map(|n| pass_segment(&pair, &volume, 3, n))
+            .to_vec();
+        assert!(keys.is_sorted(), "{keys:?}");
+        assert_eq!(keys[0], "p/volumes/v/passes/00000003/segments/0000000009");
+    }
+
+    #[test]
+    fn a_uid_of_json_is_validated() {
+        assert!(serde_json::from_str::<VolumeUid>("\"../x\"").is_err());
+    }
+}

@@ -1,0 +1,199 @@
+//! The store against an S3 server in this process.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::*;
+use crate::staging::{probe::probe, store::delete_prefix};
+
+struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    serving: JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Server {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("bucket")).unwrap();
+        let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder.path()).unwrap());
+        builder.set_auth(SimpleAuth::from_single("id", "secret"));
+        let service = builder.build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        let serving = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                counted.fetch_add(1, Ordering::SeqCst);
+                let service = service.clone();
+                tokio::spawn(async move {
+                    hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await
+                        .ok();
+                });
+            }
+        });
+        Self {
+            address,
+            connections,
+            serving,
+            _folder: folder,
+        }
+    }
+
+    fn access(&self) -> StoreAccess {
+        StoreAccess {
+            endpoint: format!("http://{}", self.address),
+            region: "us-east-1".to_owned(),
+            bucket: "bucket".to_owned(),
+            prefix: Some("some/prefix".to_owned()),
+            path_style: true,
+            ca_pem: None,
+            access_key_id: "id".to_owned(),
+            secret_access_key: "secret".to_owned(),
+            session_token: None,
+        }
+    }
+}
+
+#[tokio::test]
+async fn objects_come_back_whole_and_in_ranges_over_few_connections() {
+    let server = Server::start().await;
+    let store = open(&server.access()).unwrap();
+    let body = Bytes::from(
+        (0..3_000_000_u32)
+            .map(|n| (n % 251) as u8)
+            .collect::<Vec<_>>(),
+    );
+    for n in 0..5 {
+        store.put(&format!("a/{n}"), body.clone()).await.unwrap();
+    }
+    assert_eq!(store.get("a/3").await.unwrap(), body);
+    let mut buffer = b"kept".to_vec();
+    store
+        .read_range("a/1", 1000..2_000_000, &mut buffer)
+        .await
+        .unwrap();
+    assert_eq!(&buffer[..4], b"kept");
+    assert_eq!(&buffer[4..], &body[1000..2_000_000]);
+    assert!(matches!(
+        store.get_range("a/1", 2_999_999..3_000_005).await,
+        Err(StoreError::Truncated { .. } | StoreError::Other { .. })
+    ));
+    let first = store.list("a/", None, 3).await.unwrap();
+    assert_eq!(first.objects.len(), 3);
+    assert_eq!(first.objects[0].key, "a/0");
+    assert_eq!(first.objects[0].size, 3_000_000);
+    assert!(first.more);
+    assert_eq!(delete_prefix(store.as_ref(), "a/").await.unwrap(), 5);
+    assert!(matches!(
+        store.get("a/1").await,
+        Err(StoreError::NotFound { .. })
+    ));
+    probe(store.as_ref(), "").await.unwrap();
+    let connections = server.connections.load(Ordering::SeqCst);
+    assert!(
+        connections <= 3,
+        "{connections} connections for sequential calls"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_bucket_and_wrong_keys_get_their_own_errors() {
+    let server = Server::start().await;
+    let missing = StoreAccess {
+        bucket: "other".to_owned(),
+        ..server.access()
+    };
+    let error = probe(open(&missing).unwrap().as_ref(), "")
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "NoSuchBucket", "{error}");
+    for (id, secret) in [("id", "wrong"), ("unknown", "secret")] {
+        let wrong = StoreAccess {
+            access_key_id: id.to_owned(),
+            secret_access_key: secret.to_owned(),
+            ..server.access()
+        };
+        let error = probe(open(&wrong).unwrap().as_ref(), "").await.unwrap_err();
+        let reason = error.reason();
+        assert!(
+            matches!(reason, "BadCredentials" | "AccessDenied"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unreachable_and_named() {
+    let server = Server::start().await;
+    let access = server.access();
+    drop(server);
+    let policy = RetryPolicy {
+        max_elapsed: Duration::ZERO,
+    };
+    let store = open_with(&access, policy).unwrap();
+    let error = store.get("k").await.unwrap_err();
+    assert_eq!(error.reason(), "StoreUnreachable", "{error}");
+    assert!(error.to_string().contains(&access.endpoint), "{error}");
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_when_opened() {
+    let sound = StoreAccess {
+        endpoint: "https://s3.example".to_owned(),
+        region: "eu".to_owned(),
+        bucket: "b".to_owned(),
+        prefix: None,
+        path_style: false,
+        ca_pem: None,
+        access_key_id: "id".to_owned(),
+        secret_access_key: "secret".to_owned(),
+        session_token: None,
+    };
+    let bad = [
+        StoreAccess {
+            endpoint: "s3.example".to_owned(),
+            ..sound.clone()
+        },
+        StoreAccess {
+            bucket: String::new(),
+            ..sound.clone()
+        },
+        StoreAccess {
+            region: String::new(),
+            ..sound.clone()
+        },
+        StoreAccess {
+            secret_access_key: String::new(),
+            ..sound.clone()
+        },
+        StoreAccess {
+            ca_pem: Some("not a certificate".to_owned()),
+            ..sound.clone()
+        },
+    ];
+    for access in bad {
+        assert_eq!(open(&access).unwrap_err().reason(), "InvalidStore");
+    }
+}
