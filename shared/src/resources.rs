@@ -27,7 +27,9 @@ pub use migration_status::{
 };
 pub use object_store::{ObjectStore, ObjectStoreSpec, ObjectStoreStatus, SecretRef};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 /// The API group of every kind here.
@@ -37,5 +39,67 @@ pub const VERSION: &str = "v1alpha1";
 
 /// The custom resource definitions of all kinds, in the order in which they are applied.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![Cluster::crd(), ObjectStore::crd(), ClusterPair::crd(), Migration::crd()]
+    let mut crds = vec![Cluster::crd(), ObjectStore::crd(), ClusterPair::crd(), Migration::crd()];
+    for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
+        if let Some(schema) = version.schema.as_mut().and_then(|v| v.open_api_v3_schema.as_mut()) {
+            drop_foreign_formats(schema);
+        }
+    }
+    crds
+}
+
+/// Kubernetes knows no unsigned formats and warns of each at every apply.
+fn drop_foreign_formats(schema: &mut JSONSchemaProps) {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    for property in schema.properties.iter_mut().flat_map(|map| map.values_mut()) {
+        drop_foreign_formats(property);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        drop_foreign_formats(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        drop_foreign_formats(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KUBEMOTION: &str = r#"
+        {"clusterPair": "prodcluster", "includeResources": true, "startApplications": true, "namespaces": ["cms"]}"#;
+
+    #[test]
+    fn a_kubemotion_spec_is_a_migration_spec() {
+        let spec: MigrationSpec = serde_json::from_str(KUBEMOTION).unwrap();
+        assert_eq!(
+            (spec.cluster_pair.as_str(), spec.namespaces.as_slice()),
+            ("prodcluster", &["cms".to_owned()][..])
+        );
+        assert!(spec.include_resources && spec.include_volumes && spec.start_applications);
+    }
+
+    #[test]
+    fn applications_are_not_started_unless_asked_for() {
+        let spec: MigrationSpec =
+            serde_json::from_str(r#"{"clusterPair": "p", "namespaces": ["a"]}"#).unwrap();
+        assert!(!spec.start_applications);
+    }
+
+    #[test]
+    fn no_schema_has_a_format_that_kubernetes_does_not_know() {
+        let text = serde_json::to_string(&crds()).unwrap();
+        assert!(!text.contains(r#""format":"uint"#));
+    }
+
+    #[test]
+    fn every_kind_has_a_status_of_its_own_and_a_column_of_age() {
+        for crd in crds() {
+            let version = &crd.spec.versions[0];
+            assert!(version.subresources.as_ref().is_some_and(|s| s.status.is_some()));
+            assert!(version.additional_printer_columns.iter().flatten().any(|column| column.name == "Age"));
+        }
+    }
 }

@@ -68,7 +68,9 @@ pub struct SpokeClaims {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Not a token at all, or not of this kind.
-    #[error("the token is not a valid {kind} ({detail}): check that the whole token was copied, or issue a new one with `isthmus cluster token`")]
+    #[error(
+        "the token is not a valid {kind} ({detail}): check that the whole token was copied, or issue a new one with `isthmus cluster token`"
+    )]
     Malformed {
         /// `join token` or `spoke token`.
         kind: &'static str,
@@ -76,7 +78,9 @@ pub enum Refusal {
         detail: String,
     },
     /// Signed by another key.
-    #[error("the {kind} of cluster {cluster} was not signed by the key that belongs to it: it is of another hub or spoke; join the cluster again with a new token from `isthmus cluster token {cluster}`")]
+    #[error(
+        "the {kind} of cluster {cluster} was not signed by the key that belongs to it: it is of another hub or spoke; join the cluster again with a new token from `isthmus cluster token {cluster}`"
+    )]
     BadSignature {
         /// `join token` or `spoke token`.
         kind: &'static str,
@@ -94,7 +98,9 @@ pub enum Refusal {
         advice: String,
     },
     /// Made in the future: clocks differ by more than [`CLOCK_SKEW_SECONDS`].
-    #[error("the {kind} of cluster {cluster} comes from {ahead} s in the future: set the clocks of hub and spoke right (up to 30 s of difference are tolerated)")]
+    #[error(
+        "the {kind} of cluster {cluster} comes from {ahead} s in the future: set the clocks of hub and spoke right (up to 30 s of difference are tolerated)"
+    )]
     FromTheFuture {
         /// `join token` or `spoke token`.
         kind: &'static str,
@@ -104,13 +110,17 @@ pub enum Refusal {
         ahead: u64,
     },
     /// A join token that was used already.
-    #[error("the join token of cluster {cluster} was used already: issue a new one with `isthmus cluster token {cluster}`")]
+    #[error(
+        "the join token of cluster {cluster} was used already: issue a new one with `isthmus cluster token {cluster}`"
+    )]
     Used {
         /// The cluster that it names.
         cluster: String,
     },
     /// A join token that is not the newest of its cluster.
-    #[error("the join token of cluster {cluster} was replaced by a newer one: use that, or issue another with `isthmus cluster token {cluster}`")]
+    #[error(
+        "the join token of cluster {cluster} was replaced by a newer one: use that, or issue another with `isthmus cluster token {cluster}`"
+    )]
     Superseded {
         /// The cluster that it names.
         cluster: String,
@@ -122,13 +132,17 @@ pub enum Refusal {
         cluster: String,
     },
     /// A cluster whose spoke has not enrolled, or that enrolled with another key since.
-    #[error("the hub has no key for cluster {cluster}: join it with a token from `isthmus cluster token {cluster}`")]
+    #[error(
+        "the hub has no key for cluster {cluster}: join it with a token from `isthmus cluster token {cluster}`"
+    )]
     UnknownKey {
         /// The cluster that was named.
         cluster: String,
     },
     /// A spoke token that was seen before.
-    #[error("a request of cluster {cluster} was sent a second time and is refused as a replay; if a proxy between spoke and hub repeats requests, switch that off")]
+    #[error(
+        "a request of cluster {cluster} was sent a second time and is refused as a replay; if a proxy between spoke and hub repeats requests, switch that off"
+    )]
     Replayed {
         /// The cluster that was named.
         cluster: String,
@@ -172,7 +186,9 @@ pub enum KeyError {
     #[error("making an Ed25519 key failed: the system's random source gave nothing")]
     Generate,
     /// Not a PKCS#8 Ed25519 key.
-    #[error("the stored signing key is not a PKCS#8 Ed25519 private key: restore the Secret from a backup, or delete it to have a new key made and join again")]
+    #[error(
+        "the stored signing key is not a PKCS#8 Ed25519 private key: restore the Secret from a backup, or delete it to have a new key made and join again"
+    )]
     Parse,
     /// The token could not be signed.
     #[error("signing a token failed: {0}")]
@@ -284,10 +300,16 @@ fn unverified<T: DeserializeOwned>(kind: &'static str, token: &str) -> Result<T,
         .map_err(|error| Refusal::Malformed { kind, detail: error.to_string() })
 }
 
-fn verified<T: DeserializeOwned>(kind: &'static str, cluster: &str, token: &str, public: &str) -> Result<T, Refusal> {
+fn verified<T: DeserializeOwned>(
+    kind: &'static str,
+    cluster: &str,
+    token: &str,
+    public: &str,
+) -> Result<T, Refusal> {
     let bad_signature = || Refusal::BadSignature { kind, cluster: cluster.to_owned() };
     let raw = BASE64_STANDARD.decode(public).map_err(|_| bad_signature())?;
-    let key = DecodingKey::from_ed_components(&BASE64_URL_SAFE_NO_PAD.encode(raw)).map_err(|_| bad_signature())?;
+    let key =
+        DecodingKey::from_ed_components(&BASE64_URL_SAFE_NO_PAD.encode(raw)).map_err(|_| bad_signature())?;
     // Times and audience are checked by us: the skew is symmetric, and each gets its own refusal.
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.validate_exp = false;
@@ -346,7 +368,10 @@ mod tests {
         let token = hub.join_token("east", "id-1", "abcd", NOW).unwrap();
         let check = |now| check_join_token(&token, &hub.public_base64(), now);
         assert!(check(NOW + JOIN_TOKEN_SECONDS + CLOCK_SKEW_SECONDS - 1).is_ok());
-        assert_eq!(check(NOW + JOIN_TOKEN_SECONDS + CLOCK_SKEW_SECONDS).unwrap_err().reason(), "TokenExpired");
+        assert_eq!(
+            check(NOW + JOIN_TOKEN_SECONDS + CLOCK_SKEW_SECONDS).unwrap_err().reason(),
+            "TokenExpired"
+        );
     }
 
     #[test]

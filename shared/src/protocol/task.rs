@@ -186,7 +186,10 @@ pub struct Staging {
 
 impl fmt::Debug for Staging {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Staging").field("access", &self.access).field("pair", &self.pair).finish_non_exhaustive()
+        f.debug_struct("Staging")
+            .field("access", &self.access)
+            .field("pair", &self.pair)
+            .finish_non_exhaustive()
     }
 }
 

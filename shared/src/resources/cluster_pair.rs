@@ -45,7 +45,7 @@ pub struct ClusterPairSpec {
     pub bidirectional: bool,
     /// Globs of namespaces that may be moved; all, if unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
     pub allowed_namespaces: Option<Vec<String>>,
 }
 

@@ -36,7 +36,7 @@ pub struct MigrationSpec {
     #[schemars(length(min = 1, max = 253))]
     pub cluster_pair: String,
     /// The namespaces to move.
-    #[schemars(length(min = 1, max = 100))]
+    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 63)))]
     pub namespaces: Vec<String>,
     /// What kind of run this is.
     #[serde(default)]
