@@ -49,11 +49,7 @@ impl StoreAccess {
 
     /// What stands before every key: empty, or the prefix with one slash at its end.
     pub(crate) fn key_prefix(&self) -> String {
-        match self
-            .prefix
-            .as_deref()
-            .map(|prefix| prefix.trim_matches('/'))
-        {
+        match self.prefix.as_deref().map(|prefix| prefix.trim_matches('/')) {
             None | Some("") => String::new(),
             Some(prefix) => format!("{prefix}/"),
         }
@@ -71,10 +67,7 @@ impl fmt::Debug for StoreAccess {
             .field("ca_pem", &self.ca_pem.is_some())
             .field("access_key_id", &self.access_key_id)
             .field("secret_access_key", &"hidden")
-            .field(
-                "session_token",
-                &self.session_token.as_ref().map(|_| "hidden"),
-            )
+            .field("session_token", &self.session_token.as_ref().map(|_| "hidden"))
             .finish()
     }
 }
@@ -100,10 +93,7 @@ mod tests {
     #[test]
     fn debug_output_shows_no_secret() {
         let text = format!("{:?}", access(None));
-        assert!(
-            !text.contains("very secret") && !text.contains("also secret"),
-            "{text}"
-        );
+        assert!(!text.contains("very secret") && !text.contains("also secret"), "{text}");
     }
 
     #[test]

@@ -51,9 +51,7 @@ pub enum ArchiveError {
         source: SealError,
     },
     /// There is no complete archive of this name.
-    #[error(
-        "archive {archive} is not in staging or was never completed; run the migration's export again"
-    )]
+    #[error("archive {archive} is not in staging or was never completed; run the migration's export again")]
     Missing {
         /// Which archive.
         archive: String,
@@ -88,9 +86,7 @@ pub enum ArchiveError {
     #[error(transparent)]
     Name(#[from] InvalidName),
     /// A value is not JSON, or cannot become JSON.
-    #[error(
-        "archive {archive}: an object is not sound JSON: {source}; run the migration's export again"
-    )]
+    #[error("archive {archive}: an object is not sound JSON: {source}; run the migration's export again")]
     Json {
         /// Which archive.
         archive: String,
@@ -141,17 +137,8 @@ impl Place {
         name.validate()?;
         let key = key
             .migration_key(migration)
-            .map_err(|source| ArchiveError::Seal {
-                archive: name.to_string(),
-                source,
-            })?;
-        Ok(Self {
-            store,
-            key,
-            pair: pair.clone(),
-            migration: migration.clone(),
-            name,
-        })
+            .map_err(|source| ArchiveError::Seal { archive: name.to_string(), source })?;
+        Ok(Self { store, key, pair: pair.clone(), migration: migration.clone(), name })
     }
 
     fn part_key(&self, run: Uuid, number: u32) -> String {
@@ -164,10 +151,7 @@ impl Place {
 
     async fn put(&self, key: &str, plain: &[u8]) -> Result<(), ArchiveError> {
         let sealed = self.key.seal(key, plain).map_err(|e| self.seal_error(e))?;
-        self.store
-            .put(key, Bytes::from(sealed))
-            .await
-            .map_err(|e| self.store_error(e))
+        self.store.put(key, Bytes::from(sealed)).await.map_err(|e| self.store_error(e))
     }
 
     async fn get(&self, key: &str) -> Result<Vec<u8>, ArchiveError> {
@@ -176,31 +160,19 @@ impl Place {
     }
 
     fn store_error(&self, source: StoreError) -> ArchiveError {
-        ArchiveError::Store {
-            archive: self.name.to_string(),
-            source,
-        }
+        ArchiveError::Store { archive: self.name.to_string(), source }
     }
 
     fn seal_error(&self, source: SealError) -> ArchiveError {
-        ArchiveError::Seal {
-            archive: self.name.to_string(),
-            source,
-        }
+        ArchiveError::Seal { archive: self.name.to_string(), source }
     }
 
     fn json_error(&self, source: serde_json::Error) -> ArchiveError {
-        ArchiveError::Json {
-            archive: self.name.to_string(),
-            source,
-        }
+        ArchiveError::Json { archive: self.name.to_string(), source }
     }
 
     fn damaged(&self, detail: impl Into<String>) -> ArchiveError {
-        ArchiveError::Damaged {
-            archive: self.name.to_string(),
-            detail: detail.into(),
-        }
+        ArchiveError::Damaged { archive: self.name.to_string(), detail: detail.into() }
     }
 }
 
@@ -241,15 +213,9 @@ impl ArchiveWriter {
         self.part.extend_from_slice(&[0; LENGTH_BYTES]);
         serde_json::to_writer(&mut self.part, object).map_err(|e| self.place.json_error(e))?;
         let length = self.part.len() - start - LENGTH_BYTES;
-        let Some(header) = u32::try_from(length)
-            .ok()
-            .filter(|_| length <= MAX_OBJECT_JSON)
-        else {
+        let Some(header) = u32::try_from(length).ok().filter(|_| length <= MAX_OBJECT_JSON) else {
             self.part.truncate(start);
-            return Err(ArchiveError::ObjectTooLarge {
-                archive: self.place.name.to_string(),
-                bytes: length,
-            });
+            return Err(ArchiveError::ObjectTooLarge { archive: self.place.name.to_string(), bytes: length });
         };
         self.part[start..start + LENGTH_BYTES].copy_from_slice(&header.to_be_bytes());
         self.digest.update(&self.part[start..]);
@@ -272,33 +238,20 @@ impl ArchiveWriter {
             bytes: self.bytes,
             digest: self.digest.finalize().to_hex().to_string(),
         };
-        let trailer = Trailer {
-            run: self.run,
-            parts: self.parts,
-            summary: summary.clone(),
-        };
+        let trailer = Trailer { run: self.run, parts: self.parts, summary: summary.clone() };
         let json = serde_json::to_vec(&trailer).map_err(|e| self.place.json_error(e))?;
         self.place.put(&self.place.trailer_key(), &json).await?;
         if let Some(previous) = previous {
             let place = &self.place;
-            let old = layout::archive_run_prefix(
-                &place.pair,
-                &place.migration,
-                &place.name,
-                previous.run,
-            );
-            delete_prefix(place.store.as_ref(), &old)
-                .await
-                .map_err(|e| place.store_error(e))?;
+            let old = layout::archive_run_prefix(&place.pair, &place.migration, &place.name, previous.run);
+            delete_prefix(place.store.as_ref(), &old).await.map_err(|e| place.store_error(e))?;
         }
         Ok(summary)
     }
 
     async fn flush(&mut self) -> Result<(), ArchiveError> {
         if self.parts >= MAX_PARTS {
-            return Err(ArchiveError::TooManyParts {
-                archive: self.place.name.to_string(),
-            });
+            return Err(ArchiveError::TooManyParts { archive: self.place.name.to_string() });
         }
         let compressed = zstd::bulk::compress(&self.part, ZSTD_LEVEL)
             .map_err(|e| self.place.damaged(format!("compression failed: {e}")))?;
@@ -347,9 +300,7 @@ impl ArchiveReader {
         let place = Place::new(store, key, pair, migration, name)?;
         let trailer = read_trailer(&place)
             .await?
-            .ok_or_else(|| ArchiveError::Missing {
-                archive: place.name.to_string(),
-            })?;
+            .ok_or_else(|| ArchiveError::Missing { archive: place.name.to_string() })?;
         Ok(Self {
             place,
             trailer,
@@ -392,10 +343,8 @@ impl ArchiveReader {
     async fn load(&mut self) -> Result<(), ArchiveError> {
         let key = self.place.part_key(self.trailer.run, self.next_part);
         let compressed = self.place.get(&key).await?;
-        self.part = decompress(&compressed).map_err(|e| {
-            self.place
-                .damaged(format!("part {} does not decompress: {e}", self.next_part))
-        })?;
+        self.part = decompress(&compressed)
+            .map_err(|e| self.place.damaged(format!("part {} does not decompress: {e}", self.next_part)))?;
         self.at = 0;
         self.next_part += 1;
         Ok(())
@@ -483,9 +432,7 @@ mod tests {
     }
 
     fn objects(count: usize, padding: usize) -> Vec<Value> {
-        (0..count)
-            .map(|n| json!({"kind": "ConfigMap", "n": n, "data": "x".repeat(padding)}))
-            .collect()
+        (0..count).map(|n| json!({"kind": "ConfigMap", "n": n, "data": "x".repeat(padding)})).collect()
     }
 
     #[tokio::test]
@@ -516,10 +463,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_archive_without_its_trailer_is_not_there() {
-        assert!(matches!(
-            Case::new().read().await,
-            Err(ArchiveError::Missing { .. })
-        ));
+        assert!(matches!(Case::new().read().await, Err(ArchiveError::Missing { .. })));
     }
 
     #[tokio::test]

@@ -99,10 +99,7 @@ impl LogWriter {
         let key = key.migration_key(migration).map_err(seal_error(cluster))?;
         let prefix = layout::log_prefix(pair, migration, cluster)?;
         let mut next = 0;
-        for_each_chunk(store.as_ref(), cluster, &prefix, None, |number| {
-            next = number + 1
-        })
-        .await?;
+        for_each_chunk(store.as_ref(), cluster, &prefix, None, |number| next = number + 1).await?;
         Ok(Self {
             store,
             key,
@@ -125,10 +122,8 @@ impl LogWriter {
             cluster: String::new(),
             text: line[..end].trim_end_matches('\n').to_owned(),
         };
-        serde_json::to_writer(&mut self.buffer, &line).map_err(|source| JournalError::Damaged {
-            key: "a new line".to_owned(),
-            source,
-        })?;
+        serde_json::to_writer(&mut self.buffer, &line)
+            .map_err(|source| JournalError::Damaged { key: "a new line".to_owned(), source })?;
         self.buffer.push(b'\n');
         if self.buffer.len() >= CHUNK_BYTES {
             self.flush().await?;
@@ -142,19 +137,11 @@ impl LogWriter {
             return Ok(());
         }
         if self.next >= MAX_CHUNKS {
-            return Err(JournalError::Full {
-                cluster: self.cluster.clone(),
-            });
+            return Err(JournalError::Full { cluster: self.cluster.clone() });
         }
         let key = layout::log_chunk(&self.pair, &self.migration, &self.cluster, self.next)?;
-        let sealed = self
-            .key
-            .seal(&key, &self.buffer)
-            .map_err(seal_error(&self.cluster))?;
-        self.store
-            .put(&key, Bytes::from(sealed))
-            .await
-            .map_err(store_error(&self.cluster))?;
+        let sealed = self.key.seal(&key, &self.buffer).map_err(seal_error(&self.cluster))?;
+        self.store.put(&key, Bytes::from(sealed)).await.map_err(store_error(&self.cluster))?;
         self.next += 1;
         self.buffer.clear();
         Ok(())
@@ -174,8 +161,7 @@ pub async fn read_all(
     for cluster in clusters {
         let mut chunk = 0;
         loop {
-            let (read, next) =
-                read_from(store, key, pair, migration, cluster, chunk, limit).await?;
+            let (read, next) = read_from(store, key, pair, migration, cluster, chunk, limit).await?;
             lines.extend(read);
             // Two clusters' lines are held at the most twice over before the older ones go.
             keep_newest(&mut lines, limit);
@@ -219,11 +205,8 @@ pub async fn read_from(
         };
         let plain = seal.open(&chunk, &sealed).map_err(seal_error(cluster))?;
         for line in plain.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-            let mut line: LogLine =
-                serde_json::from_slice(line).map_err(|source| JournalError::Damaged {
-                    key: chunk.clone(),
-                    source,
-                })?;
+            let mut line: LogLine = serde_json::from_slice(line)
+                .map_err(|source| JournalError::Damaged { key: chunk.clone(), source })?;
             (*cluster).clone_into(&mut line.cluster);
             lines.push(line);
         }
@@ -240,21 +223,14 @@ async fn for_each_chunk(
     mut visit: impl FnMut(u32),
 ) -> Result<(), JournalError> {
     loop {
-        let page = store
-            .list(prefix, after.as_deref(), MAX_PAGE)
-            .await
-            .map_err(store_error(cluster))?;
+        let page = store.list(prefix, after.as_deref(), MAX_PAGE).await.map_err(store_error(cluster))?;
         for object in &page.objects {
             // `east-` is also the start of cluster `east-2`'s chunks: those are not numbers.
             if let Some(number) = object.key.strip_prefix(prefix).and_then(|n| n.parse().ok()) {
                 visit(number);
             }
         }
-        after = page
-            .objects
-            .into_iter()
-            .next_back()
-            .map(|object| object.key);
+        after = page.objects.into_iter().next_back().map(|object| object.key);
         if !page.more || after.is_none() {
             return Ok(());
         }
@@ -285,27 +261,17 @@ mod tests {
         let migration = MigrationUid::new("m").unwrap();
         for round in 0..3 {
             for cluster in ["east", "east-2"] {
-                let mut writer = LogWriter::open(shared.clone(), &key, &pair, &migration, cluster)
-                    .await
-                    .unwrap();
+                let mut writer =
+                    LogWriter::open(shared.clone(), &key, &pair, &migration, cluster).await.unwrap();
                 writer.append(&format!("{cluster} {round}")).await.unwrap();
                 writer.flush().await.unwrap();
             }
         }
-        let lines = read_all(&store, &key, &pair, &migration, &["east", "east-2"], 100)
-            .await
-            .unwrap();
+        let lines = read_all(&store, &key, &pair, &migration, &["east", "east-2"], 100).await.unwrap();
         let texts: Vec<_> = lines.iter().map(|line| line.text.as_str()).collect();
-        assert_eq!(
-            texts,
-            [
-                "east 0", "east-2 0", "east 1", "east-2 1", "east 2", "east-2 2"
-            ]
-        );
+        assert_eq!(texts, ["east 0", "east-2 0", "east 1", "east-2 1", "east 2", "east-2 2"]);
         assert_eq!(lines[1].cluster, "east-2");
-        let newest = read_all(&store, &key, &pair, &migration, &["east", "east-2"], 2)
-            .await
-            .unwrap();
+        let newest = read_all(&store, &key, &pair, &migration, &["east", "east-2"], 2).await.unwrap();
         assert_eq!(newest[0].text, "east 2");
     }
 
@@ -314,14 +280,10 @@ mod tests {
         let store: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
         let key = PairKey::generate().unwrap();
         let (pair, migration) = (PairUid::new("p").unwrap(), MigrationUid::new("m").unwrap());
-        let mut writer = LogWriter::open(store.clone(), &key, &pair, &migration, "c")
-            .await
-            .unwrap();
+        let mut writer = LogWriter::open(store.clone(), &key, &pair, &migration, "c").await.unwrap();
         writer.append(&"é".repeat(MAX_LINE)).await.unwrap();
         writer.flush().await.unwrap();
-        let (lines, next) = read_from(store.as_ref(), &key, &pair, &migration, "c", 0, 10)
-            .await
-            .unwrap();
+        let (lines, next) = read_from(store.as_ref(), &key, &pair, &migration, "c", 0, 10).await.unwrap();
         assert_eq!(next, 1);
         assert!(lines[0].text.len() <= MAX_LINE);
     }

@@ -41,14 +41,7 @@ fn validate(what: &'static str, value: &str) -> Result<(), InvalidName> {
         && bytes.iter().all(|b| inner(*b))
         && bytes.first() != Some(&b'-')
         && bytes.last() != Some(&b'-');
-    if sound {
-        Ok(())
-    } else {
-        Err(InvalidName {
-            what,
-            value: value.chars().take(80).collect(),
-        })
-    }
+    if sound { Ok(()) } else { Err(InvalidName { what, value: value.chars().take(80).collect() }) }
 }
 
 macro_rules! uid {
@@ -181,10 +174,7 @@ pub fn archive_part(
     run: Uuid,
     number: u32,
 ) -> String {
-    format!(
-        "{pair}/migrations/{migration}/{archive}/{}/part-{number:08}",
-        run.simple()
-    )
+    format!("{pair}/migrations/{migration}/{archive}/{}/part-{number:08}", run.simple())
 }
 
 /// The parts of an archive that the run `run` wrote.
@@ -203,11 +193,7 @@ pub fn archive_trailer(pair: &PairUid, migration: &MigrationUid, archive: &Archi
 }
 
 /// All log chunks of one cluster in a migration; the chunk's number follows.
-pub fn log_prefix(
-    pair: &PairUid,
-    migration: &MigrationUid,
-    cluster: &str,
-) -> Result<String, InvalidName> {
+pub fn log_prefix(pair: &PairUid, migration: &MigrationUid, cluster: &str) -> Result<String, InvalidName> {
     // A Cluster's name is a DNS subdomain: labels with dots between them.
     for label in cluster.split('.') {
         validate("cluster name", label)?;
@@ -222,10 +208,7 @@ pub fn log_chunk(
     cluster: &str,
     number: u32,
 ) -> Result<String, InvalidName> {
-    Ok(format!(
-        "{}{number:08}",
-        log_prefix(pair, migration, cluster)?
-    ))
+    Ok(format!("{}{number:08}", log_prefix(pair, migration, cluster)?))
 }
 
 /// Everything of one volume.
@@ -294,9 +277,7 @@ mod tests {
     fn segments_list_in_the_order_of_their_numbers() {
         let pair = PairUid::new("p").unwrap();
         let volume = VolumeUid::new("v").unwrap();
-        let keys: Vec<_> = [9, 10, 99, 100_000]
-            .map(|n| pass_segment(&pair, &volume, 3, n))
-            .to_vec();
+        let keys: Vec<_> = [9, 10, 99, 100_000].map(|n| pass_segment(&pair, &volume, 3, n)).to_vec();
         assert!(keys.is_sorted(), "{keys:?}");
         assert_eq!(keys[0], "p/volumes/v/passes/00000003/segments/0000000009");
     }

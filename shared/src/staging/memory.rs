@@ -22,9 +22,7 @@ pub struct MemoryStore {
 
 impl std::fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemoryStore")
-            .field("objects", &self.objects().len())
-            .finish()
+        f.debug_struct("MemoryStore").field("objects", &self.objects().len()).finish()
     }
 }
 
@@ -36,10 +34,7 @@ impl MemoryStore {
 
     /// All keys with their objects' sizes, in order.
     pub fn contents(&self) -> Vec<(String, usize)> {
-        self.objects()
-            .iter()
-            .map(|(key, body)| (key.clone(), body.len()))
-            .collect()
+        self.objects().iter().map(|(key, body)| (key.clone(), body.len())).collect()
     }
 
     /// The raw bytes of one object, for tests that damage them.
@@ -61,10 +56,7 @@ impl MemoryStore {
         self.objects()
             .get(key)
             .cloned()
-            .ok_or_else(|| StoreError::NotFound {
-                store: NAME.to_owned(),
-                key: key.to_owned(),
-            })
+            .ok_or_else(|| StoreError::NotFound { store: NAME.to_owned(), key: key.to_owned() })
     }
 
     fn slice(&self, key: &str, range: &Range<u64>) -> Result<Bytes, StoreError> {
@@ -95,8 +87,7 @@ impl ObjectStore for MemoryStore {
             })
         } else {
             // A copy: what a caller lends (a pooled buffer) goes back to it, as with a server.
-            self.objects()
-                .insert(key.to_owned(), Bytes::copy_from_slice(&body));
+            self.objects().insert(key.to_owned(), Bytes::copy_from_slice(&body));
             Ok(())
         };
         async move { result }.boxed()
@@ -137,10 +128,7 @@ impl ObjectStore for MemoryStore {
             .range::<str, _>((from, Bound::Unbounded))
             .take_while(|(key, _)| key.starts_with(prefix))
             .take(limit + 1)
-            .map(|(key, body)| ListedObject {
-                key: key.clone(),
-                size: body.len() as u64,
-            })
+            .map(|(key, body)| ListedObject { key: key.clone(), size: body.len() as u64 })
             .collect();
         let more = objects.len() > limit;
         objects.truncate(limit);
@@ -169,10 +157,7 @@ mod tests {
         }
         let first = store.list("a/", None, 2).await.unwrap();
         assert!(first.more);
-        let last = store
-            .list("a/", Some(&first.objects[1].key), 2)
-            .await
-            .unwrap();
+        let last = store.list("a/", Some(&first.objects[1].key), 2).await.unwrap();
         assert!(!last.more);
         assert_eq!(last.objects[0].key, "a/3");
         assert_eq!(delete_prefix(&store, "a/").await.unwrap(), 3);
@@ -182,10 +167,7 @@ mod tests {
     #[tokio::test]
     async fn a_range_past_the_end_is_an_error_and_not_a_short_answer() {
         let store = MemoryStore::new();
-        store
-            .put("k", Bytes::from_static(b"0123456789"))
-            .await
-            .unwrap();
+        store.put("k", Bytes::from_static(b"0123456789")).await.unwrap();
         assert_eq!(&store.get_range("k", 2..5).await.unwrap()[..], b"234");
         assert!(store.get_range("k", 8..11).await.is_err());
     }

@@ -14,9 +14,8 @@ use std::{fmt, future::Future, ops::Range, sync::Arc, time::Duration};
 use aws_sdk_s3::{
     Client,
     config::{
-        BehaviorVersion, Credentials, Region, RequestChecksumCalculation,
-        ResponseChecksumValidation, StalledStreamProtectionConfig, retry::RetryConfig,
-        timeout::TimeoutConfig,
+        BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+        StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
     },
     primitives::ByteStream,
     types::{Delete, ObjectIdentifier},
@@ -55,13 +54,9 @@ pub struct RetryPolicy {
 
 impl RetryPolicy {
     /// For calls that a person or a probe waits for.
-    pub const PROMPT: Self = Self {
-        max_elapsed: Duration::from_secs(10),
-    };
+    pub const PROMPT: Self = Self { max_elapsed: Duration::from_secs(10) };
     /// For tasks and movers, which had better sit out a restart of the object store.
-    pub const PATIENT: Self = Self {
-        max_elapsed: Duration::from_secs(180),
-    };
+    pub const PATIENT: Self = Self { max_elapsed: Duration::from_mins(3) };
 }
 
 /// Opens a bucket, with [`RetryPolicy::PROMPT`]. Nothing is sent yet.
@@ -70,10 +65,7 @@ pub fn open(access: &StoreAccess) -> Result<Arc<dyn ObjectStore>, StoreError> {
 }
 
 /// Opens a bucket. Nothing is sent yet.
-pub fn open_with(
-    access: &StoreAccess,
-    retry: RetryPolicy,
-) -> Result<Arc<dyn ObjectStore>, StoreError> {
+pub fn open_with(access: &StoreAccess, retry: RetryPolicy) -> Result<Arc<dyn ObjectStore>, StoreError> {
     Ok(Arc::new(S3Store::new(access, retry)?))
 }
 
@@ -113,11 +105,7 @@ impl S3Store {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .retry_config(RetryConfig::disabled())
             // Our own limits cover whole attempts, bodies included.
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .build(),
-            )
+            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build();
         Ok(Self {
@@ -134,20 +122,11 @@ impl S3Store {
     }
 
     fn call<'a>(&'a self, operation: &'static str, key: &'a str) -> Call<'a> {
-        Call {
-            store: &self.name,
-            operation,
-            key,
-        }
+        Call { store: &self.name, operation, key }
     }
 
     /// Runs attempts until one succeeds, fails for good, or the policy's time is up.
-    async fn attempts<T, F, Fut>(
-        &self,
-        call: Call<'_>,
-        body: u64,
-        attempt: F,
-    ) -> Result<T, StoreError>
+    async fn attempts<T, F, Fut>(&self, call: Call<'_>, body: u64, attempt: F) -> Result<T, StoreError>
     where
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, StoreError>>,
@@ -168,9 +147,7 @@ impl S3Store {
                     .with_max_times(MAX_ATTEMPTS)
                     .with_jitter(),
             )
-            .when(|error: &StoreError| {
-                error.is_retryable() && started.elapsed() < self.retry.max_elapsed
-            })
+            .when(|error: &StoreError| error.is_retryable() && started.elapsed() < self.retry.max_elapsed)
             .notify(|error, pause| {
                 tracing::debug!(%error, ?pause, "trying again");
             })
@@ -246,9 +223,7 @@ impl S3Store {
         self.attempts(call, wanted, || async {
             let mut buffer = buffer.lock().await;
             buffer.truncate(start);
-            let fetched = self
-                .fetch_range(call, key, range, wanted, start, &mut buffer)
-                .await;
+            let fetched = self.fetch_range(call, key, range, wanted, start, &mut buffer).await;
             if fetched.is_err() {
                 buffer.truncate(start);
             }
@@ -314,11 +289,7 @@ impl S3Store {
             let more = output.is_truncated.unwrap_or(false);
             let mut objects = Vec::with_capacity(limit);
             for object in output.contents.unwrap_or_default() {
-                let Some(key) = object
-                    .key
-                    .as_deref()
-                    .and_then(|key| key.strip_prefix(&self.prefix))
-                else {
+                let Some(key) = object.key.as_deref().and_then(|key| key.strip_prefix(&self.prefix)) else {
                     return Err(call.other("it listed a key outside the prefix".to_owned()));
                 };
                 objects.push(ListedObject {
@@ -441,16 +412,9 @@ impl ObjectStore for S3Store {
 }
 
 fn check(access: &StoreAccess) -> Result<(), StoreError> {
-    let invalid = |detail: &str| {
-        Err(StoreError::Invalid {
-            store: access.describe(),
-            detail: detail.to_owned(),
-        })
-    };
-    let rest = access
-        .endpoint
-        .strip_prefix("https://")
-        .or_else(|| access.endpoint.strip_prefix("http://"));
+    let invalid =
+        |detail: &str| Err(StoreError::Invalid { store: access.describe(), detail: detail.to_owned() });
+    let rest = access.endpoint.strip_prefix("https://").or_else(|| access.endpoint.strip_prefix("http://"));
     if rest.is_none_or(str::is_empty) {
         return invalid("its endpoint must be http:// or https:// and a host");
     }
@@ -468,10 +432,7 @@ fn check(access: &StoreAccess) -> Result<(), StoreError> {
 
 /// One connection pool for each store, trusting its CA bundle alone where it has one.
 fn http_client(access: &StoreAccess) -> Result<aws_sdk_s3::config::SharedHttpClient, StoreError> {
-    let invalid = |detail: String| StoreError::Invalid {
-        store: access.describe(),
-        detail,
-    };
+    let invalid = |detail: String| StoreError::Invalid { store: access.describe(), detail };
     let mut context = tls::TlsContext::builder();
     if let Some(pem) = &access.ca_pem {
         // The client takes the bundle on trust; a broken one would fail at each connection.
@@ -481,18 +442,13 @@ fn http_client(access: &StoreAccess) -> Result<aws_sdk_s3::config::SharedHttpCli
         if certificates.is_empty() {
             return Err(invalid("its CA bundle holds no certificate".to_owned()));
         }
-        let trust = tls::TrustStore::empty()
-            .with_native_roots(false)
-            .with_pem_certificate(pem.as_bytes());
+        let trust = tls::TrustStore::empty().with_native_roots(false).with_pem_certificate(pem.as_bytes());
         context = context.with_trust_store(trust);
     }
-    let context = context
-        .build()
-        .map_err(|error| invalid(format!("its TLS settings cannot be used: {error}")))?;
+    let context =
+        context.build().map_err(|error| invalid(format!("its TLS settings cannot be used: {error}")))?;
     Ok(aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(
-            tls::rustls_provider::CryptoMode::AwsLc,
-        ))
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
         .tls_context(context)
         .build_https())
 }

@@ -107,18 +107,12 @@ impl KeyType for Len32 {
 impl Secret {
     fn random() -> Result<Self, SealError> {
         let mut bytes = [0; 32];
-        rand::fill(&mut bytes).map_err(|_| SealError::Library {
-            object: "a new key".to_owned(),
-        })?;
+        rand::fill(&mut bytes).map_err(|_| SealError::Library { object: "a new key".to_owned() })?;
         Ok(Self(bytes))
     }
 
     fn decode(text: &str) -> Result<Self, SealError> {
-        let bytes = Zeroizing::new(
-            STANDARD
-                .decode(text.trim())
-                .map_err(|_| SealError::BadKey)?,
-        );
+        let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| SealError::BadKey)?);
         let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| SealError::BadKey)?;
         Ok(Self(bytes))
     }
@@ -129,11 +123,7 @@ impl Secret {
 
     /// HKDF-SHA256 of these bytes for one named purpose.
     fn derive(&self, purpose: &str, context: &[u8]) -> Result<Self, SealError> {
-        derive(
-            &Salt::new(HKDF_SHA256, HKDF_SALT).extract(&self.0),
-            purpose,
-            context,
-        )
+        derive(&Salt::new(HKDF_SHA256, HKDF_SALT).extract(&self.0), purpose, context)
     }
 }
 
@@ -142,9 +132,7 @@ fn derive(prk: &Prk, purpose: &str, context: &[u8]) -> Result<Secret, SealError>
     let mut secret = Secret([0; 32]);
     prk.expand(&[purpose.as_bytes(), &[0], context], Len32)
         .and_then(|okm| okm.fill(&mut secret.0))
-        .map_err(|_| SealError::Library {
-            object: format!("the key of {purpose}"),
-        })?;
+        .map_err(|_| SealError::Library { object: format!("the key of {purpose}") })?;
     Ok(secret)
 }
 
@@ -210,9 +198,7 @@ impl PairKey {
 
     /// The key of one volume, to be handed to the movers of that volume and to nobody else.
     pub fn volume_key(&self, volume: &VolumeUid) -> Result<VolumeKey, SealError> {
-        self.0
-            .derive("volume", volume.as_str().as_bytes())
-            .map(VolumeKey)
+        self.0.derive("volume", volume.as_str().as_bytes()).map(VolumeKey)
     }
 }
 
@@ -225,41 +211,31 @@ text_form!(VolumeKey);
 impl VolumeKey {
     /// The key that seals the volume's manifests and marks.
     pub fn manifest_key(&self) -> Result<SealKey, SealError> {
-        self.0
-            .derive("manifest", &[])
-            .map(|secret| SealKey::new(&secret))
+        self.0.derive("manifest", &[]).map(|secret| SealKey::new(&secret))
     }
 
     /// The BLAKE3 key that names the volume's blocks: without it nobody can tell from a name
     /// whether the volume holds a given block.
     pub fn block_name_key(&self) -> Result<Zeroizing<[u8; 32]>, SealError> {
-        self.0
-            .derive("block names", &[])
-            .map(|secret| Zeroizing::new(secret.0))
+        self.0.derive("block names", &[]).map(|secret| Zeroizing::new(secret.0))
     }
 
     /// The key of one pack.
     pub fn pack_key(&self, pack: &[u8; 16]) -> Result<PackKey, SealError> {
         let object = || format!("pack {}", hex::encode(pack));
         let secret = self.0.derive("pack", pack)?;
-        Ok(PackKey(
-            aead_key(&secret).ok_or_else(|| SealError::Library { object: object() })?,
-        ))
+        Ok(PackKey(aead_key(&secret).ok_or_else(|| SealError::Library { object: object() })?))
     }
 }
 
 fn aead_key(secret: &Secret) -> Option<LessSafeKey> {
-    UnboundKey::new(&AES_256_GCM, &secret.0)
-        .ok()
-        .map(LessSafeKey::new)
+    UnboundKey::new(&AES_256_GCM, &secret.0).ok().map(LessSafeKey::new)
 }
 
 /// Random bytes for an id.
 pub fn random_id() -> Result<[u8; 16], SealError> {
     let mut id = [0; 16];
-    rand::fill(&mut id).map_err(|_| SealError::Library {
-        object: "a new id".to_owned(),
-    })?;
+    rand::fill(&mut id).map_err(|_| SealError::Library { object: "a new id".to_owned() })?;
     Ok(id)
 }
 
@@ -284,12 +260,8 @@ impl PackKey {
         let tag = self
             .0
             .seal_in_place_separate_tag(frame_nonce(frame), Aad::from(aad), bytes)
-            .map_err(|_| SealError::Library {
-                object: format!("frame {frame}"),
-            })?;
-        tag.as_ref().try_into().map_err(|_| SealError::Library {
-            object: format!("frame {frame}"),
-        })
+            .map_err(|_| SealError::Library { object: format!("frame {frame}") })?;
+        tag.as_ref().try_into().map_err(|_| SealError::Library { object: format!("frame {frame}") })
     }
 
     /// Seals `plain` into `out`, which is as long, and gives the tag: for content that is
@@ -303,31 +275,15 @@ impl PackKey {
     ) -> Result<[u8; TAG_LEN], SealError> {
         let mut tag = [0; TAG_LEN];
         self.0
-            .seal_out_of_place_scatter(
-                frame_nonce(frame),
-                Aad::from(aad),
-                plain,
-                out,
-                &[],
-                &mut tag,
-            )
-            .map_err(|_| SealError::Library {
-                object: format!("frame {frame}"),
-            })?;
+            .seal_out_of_place_scatter(frame_nonce(frame), Aad::from(aad), plain, out, &[], &mut tag)
+            .map_err(|_| SealError::Library { object: format!("frame {frame}") })?;
         Ok(tag)
     }
 
     /// Opens a frame (its bytes with the tag behind them) in place and gives the plain part,
     /// or nothing if a byte was changed.
-    pub fn open_in_place<'a>(
-        &self,
-        frame: u32,
-        aad: &[u8],
-        sealed: &'a mut [u8],
-    ) -> Option<&'a mut [u8]> {
-        self.0
-            .open_in_place(frame_nonce(frame), Aad::from(aad), sealed)
-            .ok()
+    pub fn open_in_place<'a>(&self, frame: u32, aad: &[u8], sealed: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        self.0.open_in_place(frame_nonce(frame), Aad::from(aad), sealed).ok()
     }
 }
 
@@ -353,17 +309,13 @@ impl SealKey {
 
     /// The object's own key. It seals exactly one message, so its nonce is always zero.
     fn object_key(&self, salt: &[u8], object: &str) -> Result<LessSafeKey, SealError> {
-        let library = || SealError::Library {
-            object: object.to_owned(),
-        };
+        let library = || SealError::Library { object: object.to_owned() };
         aead_key(&derive(&self.0, "object", salt)?).ok_or_else(library)
     }
 
     /// Seals `plain` as the object that is named `object` (its key in the bucket).
     pub fn seal(&self, object: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
-        let library = || SealError::Library {
-            object: object.to_owned(),
-        };
+        let library = || SealError::Library { object: object.to_owned() };
         let salt = random_id()?;
         let key = self.object_key(&salt, object)?;
         let mut sealed = Vec::with_capacity(plain.len() + OVERHEAD);
@@ -388,14 +340,8 @@ impl SealKey {
         let key = self.object_key(salt, object)?;
         let mut plain = body.to_vec();
         let length = key
-            .open_in_place(
-                Nonce::assume_unique_for_key([0; NONCE_LEN]),
-                Aad::from(aad(object)),
-                &mut plain,
-            )
-            .map_err(|_| SealError::Tampered {
-                object: object.to_owned(),
-            })?
+            .open_in_place(Nonce::assume_unique_for_key([0; NONCE_LEN]), Aad::from(aad(object)), &mut plain)
+            .map_err(|_| SealError::Tampered { object: object.to_owned() })?
             .len();
         plain.truncate(length);
         Ok(plain)
@@ -411,21 +357,11 @@ fn aad(object: &str) -> Vec<u8> {
 }
 
 fn split<'a>(object: &str, sealed: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), SealError> {
-    let not_sealed = |detail| SealError::NotSealed {
-        object: object.to_owned(),
-        detail,
-    };
-    let rest = sealed
-        .strip_prefix(MAGIC)
-        .ok_or_else(|| not_sealed("it does not start as one"))?;
-    let (version, rest) = rest
-        .split_first()
-        .ok_or_else(|| not_sealed("it is cut off"))?;
+    let not_sealed = |detail| SealError::NotSealed { object: object.to_owned(), detail };
+    let rest = sealed.strip_prefix(MAGIC).ok_or_else(|| not_sealed("it does not start as one"))?;
+    let (version, rest) = rest.split_first().ok_or_else(|| not_sealed("it is cut off"))?;
     if *version != VERSION {
-        return Err(SealError::UnknownVersion {
-            object: object.to_owned(),
-            found: *version,
-        });
+        return Err(SealError::UnknownVersion { object: object.to_owned(), found: *version });
     }
     if rest.len() < SALT_LEN + TAG_LEN {
         return Err(not_sealed("it is cut off"));
@@ -438,10 +374,7 @@ mod tests {
     use super::*;
 
     fn keys() -> (PairKey, MigrationUid) {
-        (
-            PairKey::generate().unwrap(),
-            MigrationUid::new("m").unwrap(),
-        )
+        (PairKey::generate().unwrap(), MigrationUid::new("m").unwrap())
     }
 
     #[test]
@@ -450,21 +383,10 @@ mod tests {
         let key = pair.migration_key(&migration).unwrap();
         let sealed = key.seal("a/b", b"content").unwrap();
         assert_eq!(key.open("a/b", &sealed).unwrap(), b"content");
-        assert!(matches!(
-            key.open("a/c", &sealed),
-            Err(SealError::Tampered { .. })
-        ));
-        let other = PairKey::generate()
-            .unwrap()
-            .migration_key(&migration)
-            .unwrap();
-        assert!(matches!(
-            other.open("a/b", &sealed),
-            Err(SealError::Tampered { .. })
-        ));
-        let sibling = pair
-            .migration_key(&MigrationUid::new("n").unwrap())
-            .unwrap();
+        assert!(matches!(key.open("a/c", &sealed), Err(SealError::Tampered { .. })));
+        let other = PairKey::generate().unwrap().migration_key(&migration).unwrap();
+        assert!(matches!(other.open("a/b", &sealed), Err(SealError::Tampered { .. })));
+        let sibling = pair.migration_key(&MigrationUid::new("n").unwrap()).unwrap();
         assert!(sibling.open("a/b", &sealed).is_err());
     }
 
@@ -511,21 +433,13 @@ mod tests {
         let mut frame = b"frame content".to_vec();
         let tag = pack.seal_in_place(7, b"aad", &mut frame).unwrap();
         let mut out = vec![0; 13];
-        assert_eq!(
-            pack.seal_into(7, b"aad", b"frame content", &mut out)
-                .unwrap(),
-            tag
-        );
+        assert_eq!(pack.seal_into(7, b"aad", b"frame content", &mut out).unwrap(), tag);
         assert_eq!(out, frame);
         frame.extend_from_slice(&tag);
         let opens = |key: &PackKey, number, aad: &[u8]| {
-            key.open_in_place(number, aad, &mut frame.clone())
-                .map(|plain| plain.to_vec())
+            key.open_in_place(number, aad, &mut frame.clone()).map(|plain| plain.to_vec())
         };
-        assert_eq!(
-            opens(&pack, 7, b"aad").as_deref(),
-            Some(&b"frame content"[..])
-        );
+        assert_eq!(opens(&pack, 7, b"aad").as_deref(), Some(&b"frame content"[..]));
         assert_eq!(opens(&pack, 8, b"aad"), None);
         assert_eq!(opens(&pack, 7, b"other"), None);
         assert_eq!(opens(&volume.pack_key(&[2; 16]).unwrap(), 7, b"aad"), None);

@@ -244,13 +244,15 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call may succeed a little later without anybody doing anything.
     pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::Unavailable { .. } | Self::Timeout { .. } => true,
-            // A connection that was cut inside a body looks like a short object; the next
-            // attempt tells the two apart.
-            Self::Truncated { .. } => true,
-            _ => false,
-        }
+        // A connection that was cut inside a body looks like a short object (Truncated); the
+        // next attempt tells the two apart.
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Unavailable { .. }
+                | Self::Timeout { .. }
+                | Self::Truncated { .. }
+        )
     }
 
     /// Whether the object is simply not there.

@@ -29,13 +29,11 @@ impl Call<'_> {
                 Some(failure.raw().status().as_u16()),
                 failure.err().message().unwrap_or_default(),
             ),
-            SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) => {
-                self.unreachable(chain(error))
-            }
+            SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) => self.unreachable(chain(error)),
             // An answer that is not one of S3: a proxy's page, or a cut connection.
             SdkError::ResponseError(failure) => {
                 let status = failure.raw().status().as_u16();
-                if status >= 500 || status < 300 {
+                if !(300..500).contains(&status) {
                     self.unavailable(chain(error))
                 } else {
                     self.coded("", Some(status), &chain(error))
@@ -81,10 +79,7 @@ impl Call<'_> {
                 self.bad_credentials(detail)
             }
             "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => self.access_denied(detail),
-            "RequestTimeTooSkewed" => StoreError::ClockSkew {
-                store: self.store.to_owned(),
-                detail,
-            },
+            "RequestTimeTooSkewed" => StoreError::ClockSkew { store: self.store.to_owned(), detail },
             "SlowDown"
             | "ServiceUnavailable"
             | "InternalError"
@@ -130,12 +125,7 @@ impl Call<'_> {
     }
 
     pub fn truncated(&self, got: u64, expected: u64) -> StoreError {
-        StoreError::Truncated {
-            store: self.store.to_owned(),
-            key: self.key.to_owned(),
-            got,
-            expected,
-        }
+        StoreError::Truncated { store: self.store.to_owned(), key: self.key.to_owned(), got, expected }
     }
 
     pub fn other(&self, detail: String) -> StoreError {
@@ -148,23 +138,15 @@ impl Call<'_> {
     }
 
     fn not_found(&self) -> StoreError {
-        StoreError::NotFound {
-            store: self.store.to_owned(),
-            key: self.key.to_owned(),
-        }
+        StoreError::NotFound { store: self.store.to_owned(), key: self.key.to_owned() }
     }
 
     fn no_such_bucket(&self) -> StoreError {
-        StoreError::NoSuchBucket {
-            store: self.store.to_owned(),
-        }
+        StoreError::NoSuchBucket { store: self.store.to_owned() }
     }
 
     fn bad_credentials(&self, detail: String) -> StoreError {
-        StoreError::BadCredentials {
-            store: self.store.to_owned(),
-            detail,
-        }
+        StoreError::BadCredentials { store: self.store.to_owned(), detail }
     }
 
     fn access_denied(&self, detail: String) -> StoreError {
@@ -214,11 +196,7 @@ mod tests {
     use super::*;
 
     fn coded(code: &str, status: u16, message: &str) -> StoreError {
-        let call = Call {
-            store: "bucket b at http://s3",
-            operation: "read",
-            key: "k",
-        };
+        let call = Call { store: "bucket b at http://s3", operation: "read", key: "k" };
         call.coded(code, Some(status), message)
     }
 
@@ -227,15 +205,9 @@ mod tests {
         assert_eq!(coded("NoSuchKey", 404, "").reason(), "ObjectNotFound");
         assert_eq!(coded("NoSuchBucket", 404, "").reason(), "NoSuchBucket");
         assert_eq!(coded("AccessDenied", 403, "").reason(), "AccessDenied");
-        assert_eq!(
-            coded("InvalidAccessKeyId", 403, "").reason(),
-            "BadCredentials"
-        );
+        assert_eq!(coded("InvalidAccessKeyId", 403, "").reason(), "BadCredentials");
         let garage = "Forbidden: No such key: GK123";
-        assert_eq!(
-            coded("AccessDenied", 403, garage).reason(),
-            "BadCredentials"
-        );
+        assert_eq!(coded("AccessDenied", 403, garage).reason(), "BadCredentials");
         assert_eq!(coded("RequestTimeTooSkewed", 403, "").reason(), "ClockSkew");
         assert_eq!(coded("", 403, "").reason(), "AccessDenied");
     }
@@ -251,10 +223,7 @@ mod tests {
     #[test]
     fn a_message_names_the_store_the_key_and_what_to_do() {
         let text = coded("AccessDenied", 403, "no").to_string();
-        assert!(
-            text.contains("bucket b at http://s3") && text.contains('k'),
-            "{text}"
-        );
+        assert!(text.contains("bucket b at http://s3") && text.contains('k'), "{text}");
         assert!(text.contains("grant"), "{text}");
     }
 }

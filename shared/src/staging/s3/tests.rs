@@ -53,12 +53,7 @@ impl Server {
                 });
             }
         });
-        Self {
-            address,
-            connections,
-            serving,
-            _folder: folder,
-        }
+        Self { address, connections, serving, _folder: folder }
     }
 
     fn access(&self) -> StoreAccess {
@@ -80,20 +75,13 @@ impl Server {
 async fn objects_come_back_whole_and_in_ranges_over_few_connections() {
     let server = Server::start().await;
     let store = open(&server.access()).unwrap();
-    let body = Bytes::from(
-        (0..3_000_000_u32)
-            .map(|n| (n % 251) as u8)
-            .collect::<Vec<_>>(),
-    );
+    let body = Bytes::from((0..3_000_000_u32).map(|n| (n % 251) as u8).collect::<Vec<_>>());
     for n in 0..5 {
         store.put(&format!("a/{n}"), body.clone()).await.unwrap();
     }
     assert_eq!(store.get("a/3").await.unwrap(), body);
     let mut buffer = b"kept".to_vec();
-    store
-        .read_range("a/1", 1000..2_000_000, &mut buffer)
-        .await
-        .unwrap();
+    store.read_range("a/1", 1000..2_000_000, &mut buffer).await.unwrap();
     assert_eq!(&buffer[..4], b"kept");
     assert_eq!(&buffer[4..], &body[1000..2_000_000]);
     assert!(matches!(
@@ -106,28 +94,17 @@ async fn objects_come_back_whole_and_in_ranges_over_few_connections() {
     assert_eq!(first.objects[0].size, 3_000_000);
     assert!(first.more);
     assert_eq!(delete_prefix(store.as_ref(), "a/").await.unwrap(), 5);
-    assert!(matches!(
-        store.get("a/1").await,
-        Err(StoreError::NotFound { .. })
-    ));
+    assert!(matches!(store.get("a/1").await, Err(StoreError::NotFound { .. })));
     probe(store.as_ref(), "").await.unwrap();
     let connections = server.connections.load(Ordering::SeqCst);
-    assert!(
-        connections <= 3,
-        "{connections} connections for sequential calls"
-    );
+    assert!(connections <= 3, "{connections} connections for sequential calls");
 }
 
 #[tokio::test]
 async fn a_missing_bucket_and_wrong_keys_get_their_own_errors() {
     let server = Server::start().await;
-    let missing = StoreAccess {
-        bucket: "other".to_owned(),
-        ..server.access()
-    };
-    let error = probe(open(&missing).unwrap().as_ref(), "")
-        .await
-        .unwrap_err();
+    let missing = StoreAccess { bucket: "other".to_owned(), ..server.access() };
+    let error = probe(open(&missing).unwrap().as_ref(), "").await.unwrap_err();
     assert_eq!(error.reason(), "NoSuchBucket", "{error}");
     for (id, secret) in [("id", "wrong"), ("unknown", "secret")] {
         let wrong = StoreAccess {
@@ -137,10 +114,7 @@ async fn a_missing_bucket_and_wrong_keys_get_their_own_errors() {
         };
         let error = probe(open(&wrong).unwrap().as_ref(), "").await.unwrap_err();
         let reason = error.reason();
-        assert!(
-            matches!(reason, "BadCredentials" | "AccessDenied"),
-            "{error}"
-        );
+        assert!(matches!(reason, "BadCredentials" | "AccessDenied"), "{error}");
     }
 }
 
@@ -149,9 +123,7 @@ async fn a_server_that_is_not_there_is_unreachable_and_named() {
     let server = Server::start().await;
     let access = server.access();
     drop(server);
-    let policy = RetryPolicy {
-        max_elapsed: Duration::ZERO,
-    };
+    let policy = RetryPolicy { max_elapsed: Duration::ZERO };
     let store = open_with(&access, policy).unwrap();
     let error = store.get("k").await.unwrap_err();
     assert_eq!(error.reason(), "StoreUnreachable", "{error}");
@@ -172,26 +144,11 @@ fn settings_that_cannot_work_are_refused_when_opened() {
         session_token: None,
     };
     let bad = [
-        StoreAccess {
-            endpoint: "s3.example".to_owned(),
-            ..sound.clone()
-        },
-        StoreAccess {
-            bucket: String::new(),
-            ..sound.clone()
-        },
-        StoreAccess {
-            region: String::new(),
-            ..sound.clone()
-        },
-        StoreAccess {
-            secret_access_key: String::new(),
-            ..sound.clone()
-        },
-        StoreAccess {
-            ca_pem: Some("not a certificate".to_owned()),
-            ..sound.clone()
-        },
+        StoreAccess { endpoint: "s3.example".to_owned(), ..sound.clone() },
+        StoreAccess { bucket: String::new(), ..sound.clone() },
+        StoreAccess { region: String::new(), ..sound.clone() },
+        StoreAccess { secret_access_key: String::new(), ..sound.clone() },
+        StoreAccess { ca_pem: Some("not a certificate".to_owned()), ..sound.clone() },
     ];
     for access in bad {
         assert_eq!(open(&access).unwrap_err().reason(), "InvalidStore");
