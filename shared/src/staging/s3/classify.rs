@@ -33,10 +33,10 @@ impl Call<'_> {
             // An answer that is not one of S3: a proxy's page, or a cut connection.
             SdkError::ResponseError(failure) => {
                 let status = failure.raw().status().as_u16();
-                if !(300..500).contains(&status) {
-                    self.unavailable(chain(error))
-                } else {
+                if (300..500).contains(&status) {
                     self.coded("", Some(status), &chain(error))
+                } else {
+                    self.unavailable(chain(error))
                 }
             }
             _ => self.other(chain(error)),
