@@ -1,0 +1,46 @@
+//! Records as text for people: values in, text out.
+//!
+//! What is printed comes from clusters that others write to: control characters are taken out of
+//! every cell and every line, so that no message can steer a terminal.
+
+mod cluster;
+pub mod figures;
+mod lists;
+mod migration;
+mod pair;
+mod sheet;
+mod store;
+
+pub use cluster::describe_cluster;
+pub use lists::{clusters, migrations, pairs, stores};
+pub use migration::{MigrationView, describe_migration, told_at};
+pub use pair::{describe_pair, link};
+use sheet::Sheet;
+pub use sheet::{clean, table};
+pub use store::describe_store;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// The condition of a type.
+fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// A unit variant as it is written in records.
+pub fn word(variant: impl std::fmt::Debug) -> String {
+    format!("{variant:?}")
+}
+
+/// The lines of conditions: `Ready: False (HeartbeatLost): the spoke …`.
+fn condition_lines(sheet: &mut Sheet, conditions: &[Condition]) {
+    for condition in conditions {
+        let message =
+            if condition.message.is_empty() { String::new() } else { format!(": {}", condition.message) };
+        sheet.line(&condition.type_, &format!("{} ({}){message}", condition.status, condition.reason));
+    }
+}
+
+#[cfg(test)]
+pub mod fixtures;
+#[cfg(test)]
+mod snapshots;

@@ -1,0 +1,146 @@
+//! Records as they are in the middle of things, for the snapshots of what is printed.
+
+use isthmus_shared::protocol::{ObjectAction, ObjectResult};
+use isthmus_shared::resources::{Cluster, ClusterPair, Migration, ObjectStore};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Event;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::MigrationView;
+
+/// The moment at which the fixtures are looked at.
+pub fn now() -> Timestamp {
+    "2026-01-01T00:10:00Z".parse().unwrap()
+}
+
+fn record<K: DeserializeOwned>(kind: &str, name: &str, spec: &Value, status: &Value) -> K {
+    let record = json!({
+        "apiVersion": "isthmus.dev/v1alpha1", "kind": kind,
+        "metadata": {"name": name, "namespace": "isthmus", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": spec, "status": status,
+    });
+    serde_json::from_value(record).unwrap()
+}
+
+fn ready(status: &str, reason: &str, message: &str) -> Value {
+    json!({"type": "Ready", "status": status, "reason": reason, "message": message,
+           "lastTransitionTime": "2026-01-01T00:01:00Z"})
+}
+
+pub fn clusters() -> Vec<Cluster> {
+    let east = json!({
+        "uid": "0c5d2b2e-5a0a-4a3e-9f58-5c1f6f1f8f10", "publicKey": "AAAA",
+        "join": {"request": "r", "tokenId": "t", "expires": "2026-01-01T01:00:00Z", "used": true},
+        "version": "v1.33.4", "spokeVersion": "0.1.0", "nodes": 3, "zones": ["a", "b"],
+        "storageClasses": [{"name": "fast", "provisioner": "csi.example.com", "default": true, "waitForFirstConsumer": true}],
+        "snapshotClasses": ["snap"], "lastHeartbeat": "2026-01-01T00:09:55Z",
+        "activations": [{"namespace": "cms", "request": "1", "state": "Active", "phase": "Succeeded", "workloads": 2}],
+        "conditions": [ready("True", "Heard", "the spoke is heard")],
+    });
+    let west = json!({"join": {"tokenId": "t", "expires": "2026-01-01T00:40:00Z"}});
+    vec![
+        record("Cluster", "east", &json!({"apiEndpoint": "https://east.example.com:6443"}), &east),
+        record("Cluster", "west", &json!({}), &west),
+    ]
+}
+
+pub fn stores() -> Vec<ObjectStore> {
+    let spec = json!({"endpoint": "https://s3.example.com", "region": "eu-1", "bucket": "staging", "prefix": "team",
+                      "credentialsSecretRef": {"name": "main-credentials"}});
+    let bad = ready(
+        "False",
+        "AccessDenied",
+        "writing to bucket staging failed: give the key the right s3:PutObject",
+    );
+    vec![
+        record("ObjectStore", "main", &spec, &json!({"conditions": [bad]})),
+        record("ObjectStore", "new", &spec, &json!({})),
+    ]
+}
+
+pub fn pair() -> ClusterPair {
+    record(
+        "ClusterPair",
+        "prod",
+        &json!({"source": "east", "destination": "west", "objectStore": "main", "allowedNamespaces": ["cms", "shop-*"]}),
+        &json!({
+            "schedulerStatus": "Ready", "storageStatus": "Degraded",
+            "storageMessage": "cluster west cannot write to bucket staging: give its network a way to s3.example.com",
+            "conditions": [ready("False", "StorageDegraded", "see storageStatus")],
+        }),
+    )
+}
+
+pub fn migration() -> Migration {
+    record(
+        "Migration",
+        "cms-x7k2b",
+        &json!({"clusterPair": "prod", "namespaces": ["cms"], "startApplications": true}),
+        &json!({
+            "status": "SucceededWithWarnings", "source": "east", "destination": "west",
+            "startedAt": "2026-01-01T00:01:00Z", "finishedAt": "2026-01-01T00:02:12Z",
+            "pipeline": [
+                {"step": "Preflight", "state": "Succeeded", "startedAt": "2026-01-01T00:01:00Z", "finishedAt": "2026-01-01T00:01:00Z"},
+                {"step": "FinalVolumes", "state": "Succeeded", "startedAt": "2026-01-01T00:01:02Z",
+                 "finishedAt": "2026-01-01T00:02:02Z", "message": "2 of 2 volumes"},
+                {"step": "Cleanup", "state": "Skipped"},
+            ],
+            "volumes": [
+                {"namespace": "cms", "claim": "px-mysql-pvc", "uid": "u1", "phase": "Succeeded", "pass": 1, "send": "Succeeded",
+                 "receive": "Succeeded", "bytesTotal": 222_717_542, "bytesDone": 222_717_542, "bytesUploaded": 100_000_000,
+                 "filesDone": 212, "method": "Live"},
+                {"namespace": "cms", "claim": "px-wordpress-pvc", "uid": "u2", "phase": "Succeeded", "pass": 1,
+                 "send": "Succeeded", "receive": "Succeeded", "bytesTotal": 0, "bytesDone": 0, "bytesUploaded": 0,
+                 "filesDone": 1, "method": "Live", "message": "it is empty"},
+            ],
+            "resources": {"total": 14, "done": 14, "created": 12, "updated": 1, "unchanged": 1, "failed": 0, "leftBehind": 3},
+            "bytesDone": 222_717_542, "bytesTotal": 222_717_542,
+            "warnings": [{"object": "PersistentVolumeClaim cms/px-mysql-pvc", "reason": "FileChanged", "step": "FinalVolumes",
+                          "message": "ibdata1 changed while it was read: quiesce the application for a consistent copy"}],
+            "warningsTotal": 23,
+            "volumesSummary": "2/2", "resourcesSummary": "14/14", "bytesSummary": "212.3 MiB", "elapsed": "1m12s",
+        }),
+    )
+}
+
+fn object(kind: &str, name: &str, action: ObjectAction, why: Option<(&str, &str)>) -> ObjectResult {
+    ObjectResult {
+        api_version: if kind == "Deployment" { "apps/v1" } else { "v1" }.to_owned(),
+        kind: kind.to_owned(),
+        namespace: Some("cms".to_owned()),
+        name: name.to_owned(),
+        action,
+        reason: why.map(|(reason, _)| reason.to_owned()),
+        message: why.map(|(_, message)| message.to_owned()),
+    }
+}
+
+pub fn view() -> MigrationView {
+    let event = |reason: &str, message: &str, count: i32, at: &str| -> Event {
+        serde_json::from_value(json!({
+            "metadata": {"name": "e"}, "involvedObject": {}, "type": "Normal", "reason": reason, "message": message,
+            "count": count, "lastTimestamp": at,
+        }))
+        .unwrap()
+    };
+    MigrationView {
+        migration: migration(),
+        objects: vec![
+            object("Service", "wordpress", ObjectAction::Created, None),
+            object("Deployment", "wordpress", ObjectAction::Updated, None),
+            object(
+                "Pod",
+                "wordpress-1",
+                ObjectAction::LeftBehind,
+                Some(("Owned", "its ReplicaSet makes it")),
+            ),
+        ],
+        objects_missing: None,
+        events: vec![
+            event("StepStarted", "Preflight", 1, "2026-01-01T00:01:00Z"),
+            event("VolumeMoved", "cms/px-mysql-pvc", 2, "2026-01-01T00:02:00Z"),
+        ],
+        events_missing: None,
+    }
+}

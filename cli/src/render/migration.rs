@@ -1,0 +1,198 @@
+//! `migration describe`: everything about one run.
+
+use std::time::Duration;
+
+use isthmus_shared::protocol::{ObjectAction, ObjectResult};
+use isthmus_shared::resources::{Finding, Migration, MigrationStatus, StepStatus, VolumePhase, VolumeStatus};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use serde::Serialize;
+
+use super::sheet::Sheet;
+use super::{figures, word};
+
+/// What there is to show of a migration.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationView {
+    /// The record.
+    pub migration: Migration,
+    /// Every object, as far as the hub could be asked.
+    pub objects: Vec<ObjectResult>,
+    /// Why the objects are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects_missing: Option<String>,
+    /// What was told of it, the oldest first.
+    pub events: Vec<Event>,
+    /// Why the events are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events_missing: Option<String>,
+}
+
+/// Everything about one run.
+pub fn describe_migration(view: &MigrationView, now: Timestamp) -> String {
+    let status = view.migration.status.clone().unwrap_or_default();
+    let mut sheet = Sheet::default();
+    head(&mut sheet, &view.migration, &status, now);
+    let steps: Vec<_> = status.pipeline.iter().map(|step| step_row(step, now)).collect();
+    sheet.rows("Steps", &["STEP", "STATE", "STARTED", "TOOK", "MESSAGE"], &steps);
+    let volumes: Vec<_> = status.volumes.iter().map(volume_row).collect();
+    sheet.rows(
+        "Volumes",
+        &["NAMESPACE", "CLAIM", "STATUS", "DONE", "SIZE", "UPLOADED", "FILES", "PASS", "READ", "REASON"],
+        &volumes,
+    );
+    if let Some(why) = &view.objects_missing {
+        sheet.instead("Objects", &format!("the list is missing: {why}"));
+    } else {
+        let rows: Vec<_> = view.objects.iter().map(object_row).collect();
+        sheet.rows("Objects", &["NAMESPACE", "KIND", "NAME", "STATUS", "REASON"], &rows);
+    }
+    totals(&mut sheet, &status);
+    findings(&mut sheet, "Failures", &status.failures, status.failures_total);
+    findings(&mut sheet, "Warnings", &status.warnings, status.warnings_total);
+    if let Some(why) = &view.events_missing {
+        sheet.instead("Events", &format!("they are missing: {why}"));
+    } else {
+        let rows: Vec<_> = view.events.iter().map(|event| event_row(event, now)).collect();
+        sheet.rows("Events", &["TYPE", "REASON", "AGE", "MESSAGE"], &rows);
+    }
+    sheet.finish()
+}
+
+fn head(sheet: &mut Sheet, migration: &Migration, status: &MigrationStatus, now: Timestamp) {
+    let spec = &migration.spec;
+    let yes = |flag: bool| if flag { "yes" } else { "no" };
+    let labels = |map: &std::collections::BTreeMap<String, String>| {
+        map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+    };
+    sheet.line("Name", &migration.name_any());
+    sheet.line("Namespace", &migration.namespace().unwrap_or_default());
+    sheet.line("Created", &figures::moment(migration.creation_timestamp().as_ref()));
+    sheet.line("Pair", &spec.cluster_pair);
+    sheet.line("Source", status.source.as_deref().unwrap_or_default());
+    sheet.line("Destination", status.destination.as_deref().unwrap_or_default());
+    sheet.line("Namespaces", &spec.namespaces.join(", "));
+    sheet.line("Action", &word(spec.action));
+    sheet.line("Objects", yes(spec.include_resources));
+    sheet.line("Volumes", yes(spec.include_volumes));
+    sheet.line("Start apps", yes(spec.start_applications));
+    sheet.line("Selectors", &labels(&spec.selectors));
+    sheet.line("Excluded", &labels(&spec.exclude_selectors));
+    sheet.line("Status", &word(status.status));
+    sheet.line("Step", &status.step.map(word).unwrap_or_default());
+    sheet.line("Message", status.message.as_deref().unwrap_or_default());
+    sheet.line("Started", &figures::moment(status.started_at.as_ref()));
+    sheet.line("Finished", &figures::moment(status.finished_at.as_ref()));
+    sheet.line("Elapsed", &took(status.started_at.as_ref(), status.finished_at.as_ref(), now));
+}
+
+fn step_row(step: &StepStatus, now: Timestamp) -> Vec<String> {
+    let (started, finished) = (step.started_at.as_ref(), step.finished_at.as_ref());
+    vec![
+        word(step.step),
+        word(step.state),
+        figures::moment(started),
+        took(started, finished, now),
+        step.message.clone().unwrap_or_default(),
+    ]
+}
+
+fn volume_row(volume: &VolumeStatus) -> Vec<String> {
+    vec![
+        volume.namespace.clone(),
+        volume.claim.clone(),
+        word(volume.phase),
+        figures::bytes(volume.bytes_done),
+        figures::bytes(volume.bytes_total),
+        figures::bytes(volume.bytes_uploaded),
+        volume.files_done.to_string(),
+        volume.pass.to_string(),
+        volume.method.clone().unwrap_or_default(),
+        volume.message.clone().unwrap_or_default(),
+    ]
+}
+
+fn object_row(object: &ObjectResult) -> Vec<String> {
+    let action = match object.action {
+        ObjectAction::LeftBehind => "Left behind".to_owned(),
+        other => word(other),
+    };
+    let reason = match (&object.reason, &object.message) {
+        (Some(reason), Some(message)) => format!("{reason}: {message}"),
+        (Some(one), None) | (None, Some(one)) => one.clone(),
+        (None, None) => String::new(),
+    };
+    // The group, as kubectl has it: `Deployment.apps`.
+    let group = object.api_version.split_once('/').map(|(group, _)| format!(".{group}")).unwrap_or_default();
+    let namespace = object.namespace.clone().unwrap_or_default();
+    vec![namespace, format!("{}{group}", object.kind), object.name.clone(), action, reason]
+}
+
+fn totals(sheet: &mut Sheet, status: &MigrationStatus) {
+    let volumes = status.volumes.iter().filter(|volume| volume.phase == VolumePhase::Succeeded).count();
+    let files: u64 = status.volumes.iter().map(|volume| volume.files_done).sum();
+    let uploaded: u64 = status.volumes.iter().map(|volume| volume.bytes_uploaded).sum();
+    let counts = &status.resources;
+    sheet.title("Totals");
+    sheet.line("  Volumes", &format!("{volumes} of {}", status.volumes.len()));
+    let (done, total) = (figures::bytes(status.bytes_done), figures::bytes(status.bytes_total));
+    sheet.line(
+        "  Data",
+        &format!("{done} of {total} in {files} files, {} uploaded", figures::bytes(uploaded)),
+    );
+    sheet.line(
+        "  Objects",
+        &format!(
+            "{} of {}: {} created, {} updated, {} unchanged, {} failed; {} left behind by rule",
+            counts.done,
+            counts.total,
+            counts.created,
+            counts.updated,
+            counts.unchanged,
+            counts.failed,
+            counts.left_behind
+        ),
+    );
+}
+
+fn findings(sheet: &mut Sheet, title: &str, findings: &[Finding], total: u64) {
+    let rows: Vec<_> = findings
+        .iter()
+        .map(|finding| {
+            let step = finding.step.map(word).unwrap_or_default();
+            vec![finding.object.clone(), step, finding.reason.clone(), finding.message.clone()]
+        })
+        .collect();
+    let shown = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+    let title = if total > shown { format!("{title} (first {shown} of {total})") } else { title.to_owned() };
+    sheet.rows(&title, &["OBJECT", "STEP", "REASON", "MESSAGE"], &rows);
+}
+
+/// When an event was told last, whichever of its fields says it.
+pub fn told_at(event: &Event) -> Option<Time> {
+    let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
+    let precise = series.or(event.event_time.as_ref()).map(|time| Time(time.0));
+    event.last_timestamp.clone().or(precise).or_else(|| event.metadata.creation_timestamp.clone())
+}
+
+fn event_row(event: &Event, now: Timestamp) -> Vec<String> {
+    let count = event.count.or(event.series.as_ref().and_then(|series| series.count)).unwrap_or(1);
+    let times = if count > 1 { format!(" (x{count})") } else { String::new() };
+    vec![
+        event.type_.clone().unwrap_or_default(),
+        event.reason.clone().unwrap_or_default(),
+        format!("{}{times}", figures::age(told_at(event).as_ref(), now)),
+        event.message.clone().unwrap_or_default(),
+    ]
+}
+
+fn took(started: Option<&Time>, finished: Option<&Time>, now: Timestamp) -> String {
+    let end = finished.map_or(now, |time| time.0);
+    started.map_or_else(String::new, |started| {
+        let time = figures::between(started, end);
+        if time < Duration::from_secs(1) { "<1s".to_owned() } else { figures::length(time) }
+    })
+}

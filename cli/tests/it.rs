@@ -1,0 +1,183 @@
+//! The program as people call it, as far as no cluster is needed: manifests and wrong usage.
+
+use assert_cmd::Command;
+
+/// The program, with nothing of this machine's environment that could change what it does.
+fn isthmus() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_isthmus"));
+    command.env_clear().env("KUBECONFIG", "/nowhere/kubeconfig");
+    command
+}
+
+fn printed(command: &mut Command) -> String {
+    let output = command.assert().success().get_output().clone();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn refused(command: &mut Command, code: i32) -> String {
+    let output = command.assert().code(code).get_output().clone();
+    assert!(output.stdout.is_empty(), "an error belongs to standard error");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn every_creating_command_prints_complete_manifests_without_a_cluster() {
+    let mut all = Vec::new();
+    let commands: [&[&str]; 4] = [
+        &["cluster", "add", "east", "--api-endpoint", "https://east.example.com:6443"],
+        &[
+            "store",
+            "create",
+            "main",
+            "--endpoint",
+            "https://s3.example.com",
+            "--bucket",
+            "staging",
+            "--region",
+            "eu-1",
+            "--prefix",
+            "team",
+        ],
+        &[
+            "pair",
+            "create",
+            "prod",
+            "--source",
+            "east",
+            "--destination",
+            "west",
+            "--store",
+            "main",
+            "--bidirectional",
+            "--allow-namespace",
+            "cms,shop-*",
+        ],
+        &[
+            "migrate",
+            "cms",
+            "shop",
+            "--pair",
+            "prod",
+            "--name",
+            "monday",
+            "--start-applications",
+            "--include-volumes=false",
+            "--selector",
+            "app=cms",
+            "--namespace",
+            "team-a",
+        ],
+    ];
+    for command in commands {
+        let text = printed(
+            isthmus()
+                .env("AWS_ACCESS_KEY_ID", "the-id")
+                .env("AWS_SECRET_ACCESS_KEY", "the-secret")
+                .args(command)
+                .args(["--dry-run", "-o", "yaml"]),
+        );
+        all.push(format!("# isthmus {}\n{text}", command.join(" ")));
+    }
+    insta::assert_snapshot!(all.concat());
+}
+
+#[test]
+fn manifests_are_also_printed_as_json() {
+    let text = printed(isthmus().args([
+        "store",
+        "create",
+        "main",
+        "--endpoint",
+        "https://s3.example.com",
+        "--bucket",
+        "staging",
+        "--access-key-id",
+        "id",
+        "--secret-access-key",
+        "key",
+        "--dry-run",
+        "-o",
+        "json",
+    ]));
+    let list: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let kinds: Vec<_> = list["items"].as_array().unwrap().iter().map(|item| item["kind"].clone()).collect();
+    assert_eq!(kinds, ["Secret", "ObjectStore"]);
+}
+
+#[test]
+fn a_ca_file_goes_into_the_manifest_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.pem");
+    let pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    std::fs::write(&path, pem).unwrap();
+    let text =
+        printed(isthmus().args(["store", "create", "main", "--endpoint", "https://s3.example.com"]).args([
+            "--bucket",
+            "staging",
+            "--credentials-secret",
+            "mine",
+            "--dry-run",
+            "-o",
+            "yaml",
+            "--ca-file",
+            path.to_str().unwrap(),
+        ]));
+    let store: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+    assert_eq!(store["spec"]["caBundle"], pem);
+    assert_eq!(store["spec"]["credentialsSecretRef"]["name"], "mine");
+}
+
+#[test]
+fn a_generated_name_begins_with_the_first_namespace() {
+    let text = printed(isthmus().args(["migrate", "cms", "--pair", "prod", "--dry-run", "-o", "json"]));
+    let migration: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let name = migration["metadata"]["name"].as_str().unwrap();
+    assert!(name.starts_with("cms-") && name.len() == 9, "{name}");
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
+    let cases: [(&[&str], &str); 12] = [
+        (&[], "Usage"),
+        (&["migrate", "--pair", "prod"], "NAMESPACE"),
+        (&["migrate", "CMS", "--pair", "prod"], "not a legal name"),
+        (&["migrate", "cms", "cms", "--pair", "prod"], "given twice"),
+        (&["migrate", "cms"], "--pair"),
+        (&["migrate", "cms", "--pair", "prod", "--start-applications=perhaps"], "perhaps"),
+        (&["migration", "list", "-o", "xml"], "xml"),
+        (&["pair", "create", "p", "--source", "a", "--destination", "a", "--store", "s"], "two clusters"),
+        (&["store", "create", "s", "--endpoint", "s3.example.com", "--bucket", "staging"], "https://host"),
+        (
+            &["store", "create", "s", "--endpoint", "https://s3.example.com", "--bucket", "staging"],
+            "AWS_ACCESS_KEY_ID",
+        ),
+        (&["activate", "cms", "--cluster", "east", "--timeout", "soon"], "90s"),
+        (&["cluster", "add", "East"], "not a legal name"),
+    ];
+    for (args, wanted) in cases {
+        let said = refused(isthmus().args(args), 2);
+        assert!(said.contains(wanted), "isthmus {args:?} said: {said}");
+    }
+}
+
+#[test]
+fn a_kubeconfig_that_is_not_there_ends_with_1_and_is_named() {
+    let said = refused(isthmus().args(["cluster", "list", "--kubeconfig", "/nowhere/else"]), 1);
+    assert!(said.contains("/nowhere/else") && said.contains("--kubeconfig"), "{said}");
+}
+
+#[test]
+fn no_token_is_asked_for_when_its_file_cannot_be_written() {
+    let said =
+        refused(isthmus().args(["cluster", "token", "east", "--token-file", "/nowhere/east.token"]), 1);
+    assert!(said.contains("/nowhere/east.token"), "{said}");
+}
+
+#[test]
+fn help_version_and_completion_succeed() {
+    assert!(printed(isthmus().arg("--help")).contains("migrate"));
+    assert!(printed(isthmus().arg("version")).starts_with("isthmus "));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(printed(isthmus().args(["completion", shell])).contains("isthmus"));
+    }
+}
