@@ -1,0 +1,87 @@
+//! Counts, findings and the result of every object.
+
+use isthmus_shared::protocol::{ObjectAction, ObjectResult};
+use isthmus_shared::resources::ResourceCounts;
+use isthmus_shared::staging::{ArchiveError, ArchiveWriter};
+
+use super::{Applied, Problem};
+use crate::cluster::ObjectId;
+use crate::findings::{Findings, finding};
+
+/// What became of a run's objects so far.
+pub struct Tally {
+    writer: ArchiveWriter,
+    /// The counts.
+    pub counts: ResourceCounts,
+    /// What failed.
+    pub failures: Findings,
+}
+
+impl Tally {
+    /// Writes results into this archive.
+    pub fn new(writer: ArchiveWriter) -> Self {
+        Self { writer, counts: ResourceCounts::default(), failures: Findings::default() }
+    }
+
+    /// Notes what became of an object that was taken along.
+    pub async fn note(
+        &mut self,
+        id: &ObjectId,
+        result: Result<Applied, Problem>,
+    ) -> Result<(), ArchiveError> {
+        let counts = &mut self.counts;
+        let (action, problem) = match result {
+            Ok(applied) => {
+                counts.done += 1;
+                let (count, action) = match applied {
+                    Applied::Created => (&mut counts.created, ObjectAction::Created),
+                    Applied::Updated => (&mut counts.updated, ObjectAction::Updated),
+                    Applied::Unchanged => (&mut counts.unchanged, ObjectAction::Unchanged),
+                };
+                *count += 1;
+                (action, None)
+            }
+            Err(problem) => {
+                counts.failed += 1;
+                self.failures.push(finding(id.describe(), &problem.reason, problem.message.as_str()));
+                (ObjectAction::Failed, Some(problem))
+            }
+        };
+        let (reason, message) = problem.map(|p| (p.reason, p.message)).unzip();
+        self.write(&result_of(id, action, reason, message)).await
+    }
+
+    /// Repeats what the source said of an object that it left behind.
+    pub async fn left_behind(&mut self, result: &ObjectResult) -> Result<(), ArchiveError> {
+        self.counts.left_behind += 1;
+        self.write(result).await
+    }
+
+    /// Completes the archive.
+    pub async fn finish(self) -> Result<(ResourceCounts, Findings), ArchiveError> {
+        self.writer.finish().await?;
+        Ok((self.counts, self.failures))
+    }
+
+    async fn write(&mut self, result: &ObjectResult) -> Result<(), ArchiveError> {
+        let value = serde_json::to_value(result).unwrap_or_default();
+        self.writer.push(&value).await
+    }
+}
+
+fn result_of(
+    id: &ObjectId,
+    action: ObjectAction,
+    reason: Option<String>,
+    message: Option<String>,
+) -> ObjectResult {
+    ObjectResult {
+        api_version: id.api_version.clone(),
+        kind: id.kind.clone(),
+        namespace: id.namespace.clone(),
+        name: id.name.clone(),
+        action,
+        reason,
+        message,
+    }
+}

@@ -1,0 +1,84 @@
+//! The inventory: what InspectSource found, for the destination to look whether it can take it.
+//!
+//! In staging it is an archive whose first object is the [`Header`]; an [`Entry`] for every
+//! object that would be taken follows.
+
+use isthmus_shared::protocol::VolumeFacts;
+use isthmus_shared::staging::{ArchiveError, ArchiveReader, ArchiveWriter};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::cluster::ObjectId;
+
+/// The start of the inventory.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Header {
+    /// The Namespace objects, untouched.
+    pub namespaces: Vec<Value>,
+    /// The volumes whose data moves.
+    pub volumes: Vec<VolumeFacts>,
+    /// All claims that are taken, untouched.
+    pub claims: Vec<Value>,
+    /// The kinds of which objects are taken.
+    pub kinds: Vec<KindCount>,
+}
+
+/// A kind of which objects are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KindCount {
+    /// The API group.
+    pub group: String,
+    /// The version in which it is read.
+    pub version: String,
+    /// Every version that the source serves, the preferred first.
+    pub versions: Vec<String>,
+    /// The kind.
+    pub kind: String,
+    /// The resource's name in paths.
+    pub plural: String,
+    /// How many objects are taken.
+    pub count: u64,
+    /// Whether its custom resource definition goes along.
+    pub crd: bool,
+}
+
+/// An object that would be taken.
+pub type Entry = ObjectId;
+
+/// Writes the header and then entries.
+pub async fn write_header(writer: &mut ArchiveWriter, header: &Header) -> Result<(), ArchiveError> {
+    writer.push(&to_json(header)).await
+}
+
+fn to_json<T: Serialize>(value: &T) -> Value {
+    // These types have text keys only and serialise always.
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+/// Reads an inventory.
+pub struct InventoryReader {
+    archive: ArchiveReader,
+    /// Its start.
+    pub header: Header,
+}
+
+impl InventoryReader {
+    /// Reads the header.
+    pub async fn new(mut archive: ArchiveReader) -> Result<Self, ArchiveError> {
+        let damaged = |detail: String| ArchiveError::Damaged { archive: "inventory".to_owned(), detail };
+        let first = archive.next().await?.ok_or_else(|| damaged("it is empty".to_owned()))?;
+        let header = serde_json::from_value(first).map_err(|e| damaged(e.to_string()))?;
+        Ok(Self { archive, header })
+    }
+
+    /// The next object that would be taken.
+    pub async fn next(&mut self) -> Result<Option<Entry>, ArchiveError> {
+        let damaged = |e: serde_json::Error| ArchiveError::Damaged {
+            archive: "inventory".to_owned(),
+            detail: e.to_string(),
+        };
+        self.archive.next().await?.map(|value| serde_json::from_value(value).map_err(damaged)).transpose()
+    }
+}

@@ -1,0 +1,64 @@
+//! The sign of life, every ten seconds, with the facts of the cluster and the probes of stores.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use isthmus_shared::protocol::{ClusterFacts, HEARTBEAT_PATH, HEARTBEAT_SECONDS, Heartbeat, HeartbeatReply};
+use tokio::sync::Notify;
+
+use super::probes::Prober;
+use super::{LinkError, SignedChannel, facts};
+use crate::cluster::Cluster;
+
+/// How often the cluster is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// The pause after news, so that some of it goes together.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// Sends heartbeats for ever.
+pub async fn send_heartbeats(cluster: Cluster, hub: SignedChannel) {
+    let news = Arc::new(Notify::new());
+    let mut prober = Prober::new(Arc::clone(&news));
+    let mut known: Option<(ClusterFacts, String)> = None;
+    let mut looked: Option<Instant> = None;
+    let mut hub_wants_facts = true;
+    loop {
+        if looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+            match facts::look(&cluster).await {
+                Ok(facts) => {
+                    let digest = facts::digest(&facts);
+                    hub_wants_facts |= known.as_ref().is_none_or(|(_, before)| *before != digest);
+                    known = Some((facts, digest));
+                    looked = Some(Instant::now());
+                }
+                Err(error) => tracing::warn!(%error, "the cluster could not be looked at"),
+            }
+        }
+        let heartbeat = Heartbeat {
+            facts: known.as_ref().filter(|_| hub_wants_facts).map(|(facts, _)| facts.clone()),
+            facts_digest: known.as_ref().map(|(_, digest)| digest.clone()).unwrap_or_default(),
+            probes: prober.reports(),
+        };
+        let sent: Result<HeartbeatReply, LinkError> =
+            hub.post(HEARTBEAT_PATH, &heartbeat, Duration::ZERO).await;
+        match sent {
+            Ok(reply) => {
+                let repeat = reply.want_facts && heartbeat.facts.is_none() && known.is_some();
+                hub_wants_facts = reply.want_facts;
+                prober.follow(reply.stores);
+                if repeat {
+                    continue;
+                }
+            }
+            Err(error) => {
+                // What was said may be lost, or the next hub another.
+                hub_wants_facts = true;
+                tracing::warn!(%error, "the heartbeat was not taken");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(HEARTBEAT_SECONDS)) => {}
+            () = news.notified() => tokio::time::sleep(GATHER).await,
+        }
+    }
+}

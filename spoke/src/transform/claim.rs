@@ -1,0 +1,28 @@
+//! PersistentVolumeClaims: the binding to the source's volume.
+
+use serde_json::Value;
+
+use super::{is, remove};
+
+/// Written while the claim was bound; with them the destination would wait for the source's
+/// volume, node or provisioner.
+const BINDING: &[&str] = &[
+    "pv.kubernetes.io/bind-completed",
+    "pv.kubernetes.io/bound-by-controller",
+    "pv.kubernetes.io/migrated-to",
+    "pv.kubernetes.io/provisioned-by",
+    "volume.kubernetes.io/selected-node",
+    "volume.kubernetes.io/storage-provisioner",
+    "volume.beta.kubernetes.io/storage-provisioner",
+    "volume.kubernetes.io/storage-resizer",
+];
+
+/// Drops it. `dataSource` goes too: the data comes from the source's volume, not from what that
+/// was made of.
+pub fn rewrite(object: &mut Value) {
+    if !is(object, "", "PersistentVolumeClaim") {
+        return;
+    }
+    remove(object, "/metadata/annotations", BINDING);
+    remove(object, "/spec", &["volumeName", "dataSource", "dataSourceRef"]);
+}

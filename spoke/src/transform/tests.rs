@@ -1,0 +1,174 @@
+//! The rules together: the CMS application as a real cluster holds it, and what holds for any object.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+const STOPPED: Rewrite<'_> = Rewrite { migrated_by: "m-1", stopped: true };
+const RUNNING: Rewrite<'_> = Rewrite { migrated_by: "m-1", stopped: false };
+
+fn metadata(name: &str) -> Value {
+    json!({
+        "name": name, "namespace": "cms", "uid": "u-1", "resourceVersion": "77", "generation": 3,
+        "creationTimestamp": "2026-11-01T00:00:00Z", "selfLink": "/x",
+        "labels": {"app": "web"}, "annotations": {"team": "web"},
+        "managedFields": [{"manager": "kubectl"}], "finalizers": ["x/y"],
+        "ownerReferences": [{"kind": "Application", "name": "a", "uid": "o"}]
+    })
+}
+
+#[test]
+fn what_the_source_wrote_into_an_object_is_dropped_and_what_people_wrote_stays() {
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata("c"),
+                        "data": {"status": "stays"}, "status": {"x": 1}});
+    assert_eq!(
+        rewrite(object, &RUNNING),
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+               "metadata": {"name": "c", "namespace": "cms", "labels": {"app": "web", MIGRATED_BY: "m-1"},
+                            "annotations": {"team": "web"}},
+               "data": {"status": "stays"}})
+    );
+}
+
+#[test]
+fn a_services_allocated_addresses_and_ports_are_dropped() {
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata("wordpress"),
+        "spec": {"type": "NodePort", "clusterIP": "10.0.0.5", "clusterIPs": ["10.0.0.5"], "healthCheckNodePort": 31000,
+                 "ports": [{"name": "http", "port": 80, "targetPort": 80, "nodePort": 30080}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}});
+    let after = rewrite(service, &RUNNING);
+    assert_eq!(
+        after["spec"],
+        json!({"type": "NodePort", "ports": [{"name": "http", "port": 80, "targetPort": 80}]})
+    );
+    assert!(after.get("status").is_none());
+}
+
+#[test]
+fn a_headless_service_stays_headless() {
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata("db"),
+                         "spec": {"clusterIP": "None", "clusterIPs": ["None"], "ports": [{"port": 3306}]}});
+    assert_eq!(rewrite(service.clone(), &RUNNING)["spec"], service["spec"]);
+}
+
+#[test]
+fn a_claims_binding_is_dropped_and_its_wishes_stay() {
+    let mut claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata("px-mysql-pvc"),
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "2Gi"}},
+                 "storageClassName": "fast", "volumeMode": "Filesystem", "volumeName": "pvc-1",
+                 "dataSource": {"kind": "VolumeSnapshot", "name": "s"}},
+        "status": {"phase": "Bound"}});
+    claim["metadata"]["annotations"] = json!({
+        "pv.kubernetes.io/bind-completed": "yes", "pv.kubernetes.io/bound-by-controller": "yes",
+        "volume.kubernetes.io/selected-node": "node-1", "volume.kubernetes.io/storage-provisioner": "p"
+    });
+    let after = rewrite(claim, &RUNNING);
+    assert!(after["metadata"].get("annotations").is_none(), "an emptied map goes: {after}");
+    assert_eq!(
+        after["spec"],
+        json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "2Gi"}},
+               "storageClassName": "fast", "volumeMode": "Filesystem"})
+    );
+}
+
+#[test]
+fn a_jobs_generated_selector_goes_in_both_spellings_and_a_persons_stays() {
+    let job = |manual: bool| {
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "cms"},
+            "spec": {"manualSelector": manual,
+                     "selector": {"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}},
+                     "template": {"metadata": {"creationTimestamp": null, "labels": {
+                         "app": "x", "controller-uid": "u", "job-name": "j",
+                         "batch.kubernetes.io/controller-uid": "u", "batch.kubernetes.io/job-name": "j"}}}}})
+    };
+    let after = rewrite(job(false), &RUNNING);
+    assert!(after["spec"].get("selector").is_none());
+    assert_eq!(after["spec"]["template"]["metadata"], json!({"labels": {"app": "x"}}));
+    assert_eq!(rewrite(job(true), &RUNNING)["spec"], job(true)["spec"]);
+}
+
+#[test]
+fn a_service_accounts_generated_secrets_go_and_chosen_ones_stay() {
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "cms", "namespace": "cms"},
+        "secrets": [{"name": "cms-token-x7k2p"}, {"name": "mine"}], "imagePullSecrets": [{"name": "cms-dockercfg-abcde"}]});
+    let after = rewrite(account, &RUNNING);
+    assert_eq!(after["secrets"], json!([{"name": "mine"}]));
+    assert!(after.get("imagePullSecrets").is_none());
+}
+
+#[test]
+fn workloads_arrive_stopped_with_what_they_had_kept() {
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata("wordpress"),
+                            "spec": {"replicas": 3, "template": {}}});
+    let after = rewrite(deployment.clone(), &STOPPED);
+    assert_eq!(after["spec"]["replicas"], 0);
+    assert_eq!(after["metadata"]["annotations"]["isthmus.dev/migration-replicas"], "3");
+    assert_eq!(rewrite(deployment, &RUNNING)["spec"]["replicas"], 3);
+    let cron = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "wp-cron", "namespace": "cms"},
+                      "spec": {"schedule": "*/15 * * * *", "suspend": false, "jobTemplate": {"spec": {}}}});
+    let after = rewrite(cron, &STOPPED);
+    assert_eq!(after["spec"]["suspend"], true);
+    assert_eq!(after["metadata"]["annotations"]["isthmus.dev/migration-suspend"], "false");
+}
+
+#[test]
+fn a_namespaces_own_marks_stay_behind_and_the_destinations_win() {
+    let source = json!({"metadata": {"labels": {"team": "web", "kubernetes.io/metadata.name": "cms",
+        "pod-security.kubernetes.io/enforce": "baseline"}, "annotations": {"openshift.io/sa.scc.uid-range": "1/2"}}});
+    let destination = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let labels = namespace_marks(&source, &destination, "labels");
+    assert_eq!(Value::Object(labels), json!({"team": "web"}));
+    assert!(namespace_marks(&source, &destination, "annotations").is_empty());
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        "[a-zA-Z./-]{0,12}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map("[a-zA-Z]{1,10}", inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_object() -> impl Strategy<Value = Value> {
+    let kinds = prop::sample::select(vec![
+        ("v1", "Service"),
+        ("v1", "PersistentVolumeClaim"),
+        ("v1", "ServiceAccount"),
+        ("v1", "ConfigMap"),
+        ("batch/v1", "Job"),
+        ("batch/v1", "CronJob"),
+        ("apps/v1", "Deployment"),
+        ("apps/v1", "DaemonSet"),
+        ("example.com/v1", "Widget"),
+    ]);
+    (kinds, any_json(), any_json()).prop_map(|((api_version, kind), spec, other)| {
+        json!({"apiVersion": api_version, "kind": kind, "metadata": metadata("x"), "spec": spec, "other": other})
+    })
+}
+
+proptest! {
+    #[test]
+    fn rewriting_twice_is_rewriting_once(object in any_object(), stopped in any::<bool>()) {
+        let options = Rewrite { migrated_by: "m-1", stopped };
+        let once = rewrite(object, &options);
+        prop_assert_eq!(rewrite(once.clone(), &options), once);
+    }
+
+    #[test]
+    fn fields_that_no_rule_names_stay_as_they_are(object in any_object()) {
+        let after = rewrite(object.clone(), &RUNNING);
+        prop_assert_eq!(&after["other"], &object["other"]);
+        if object["kind"] == "Widget" {
+            prop_assert_eq!(&after["spec"], &object["spec"]);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Claims, and the movers that carry their data.
+//!
+//! ```text
+//!   prepare     namespaces and claims on the destination
+//!   passes      what earlier passes of a volume lie in staging
+//!   placement   where the source's mover must run
+//!   manifests   pure: the Job, its service account and network policy
+//!   moving      one volume: the Job, watched until its result is there
+//!   trouble     what is the matter with a Pod or a Job, for a person
+//!   sessions    what movers that call in are granted
+//!   cleanup     everything of ours out of the application's namespace
+//! ```
+//!
+//! Promises: a mover's result is kept on its Job before the mover hears that it was taken, so a
+//! spoke may die at any moment; nothing secret is in the application's namespace; every wait is
+//! bounded and ends in a failure that says what the Pod was waiting for.
+
+mod cleanup;
+mod manifests;
+mod moving;
+mod passes;
+mod placement;
+mod prepare;
+mod sessions;
+mod trouble;
+
+pub use cleanup::clean_up;
+pub use manifests::{RESULT, trial_pod};
+pub use moving::move_volume;
+pub use passes::newest_passes;
+pub use placement::pods_of_claims;
+pub use prepare::prepare_destination;
+pub use sessions::{Sessions, Standing};
+pub use trouble::pod_trouble;

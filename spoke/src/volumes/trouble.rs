@@ -1,0 +1,162 @@
+//! What is the matter with a Pod, and how long that may last.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cluster::{Cluster, ClusterError, array, name, namespace, text};
+
+/// Events that are looked at.
+const MAX_EVENTS: usize = 200;
+/// A full cluster may make room.
+const UNSCHEDULABLE_PATIENCE: Duration = Duration::from_mins(5);
+/// A registry may come back.
+const IMAGE_PATIENCE: Duration = Duration::from_mins(2);
+/// Attaching a volume to another node takes minutes with some storage.
+const STARTING_PATIENCE: Duration = Duration::from_mins(10);
+/// An admission rule does not change by itself.
+const CREATION_PATIENCE: Duration = Duration::from_mins(1);
+
+/// Something that keeps a Pod from running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// One word in CamelCase: `ImagePullBackOff`, `Unschedulable`, `OOMKilled`.
+    pub reason: String,
+    /// What Kubernetes says of it.
+    pub detail: String,
+    /// How long it may last before it counts as a failure.
+    pub patience: Duration,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.detail.is_empty() {
+            f.write_str(&self.reason)
+        } else {
+            write!(f, "{}: {}", self.reason, self.detail)
+        }
+    }
+}
+
+/// What keeps a Pod from running, as its status says.
+pub fn pod_trouble(pod: &Value) -> Option<Trouble> {
+    let trouble = |reason: &str, detail: &str, patience| {
+        Some(Trouble { reason: reason.to_owned(), detail: detail.to_owned(), patience })
+    };
+    let statuses =
+        || array(pod, "/status/initContainerStatuses").iter().chain(array(pod, "/status/containerStatuses"));
+    for status in statuses() {
+        if let Some(ended) = status.pointer("/state/terminated")
+            && ended.get("exitCode").and_then(Value::as_i64) != Some(0)
+        {
+            let exit = ended.get("exitCode").map(Value::to_string).unwrap_or_default();
+            let detail = format!("exit code {exit} {}", text(ended, "/message").trim());
+            return trouble(text(ended, "/reason"), detail.trim(), Duration::ZERO);
+        }
+        let waiting = text(status, "/state/waiting/reason");
+        let patience = match waiting {
+            "" | "ContainerCreating" | "PodInitializing" => continue,
+            "InvalidImageName" => Duration::from_secs(10),
+            _ => IMAGE_PATIENCE,
+        };
+        return trouble(waiting, text(status, "/state/waiting/message"), patience);
+    }
+    if text(pod, "/status/phase") == "Failed" {
+        let reason = text(pod, "/status/reason");
+        return trouble(
+            if reason.is_empty() { "PodFailed" } else { reason },
+            text(pod, "/status/message"),
+            Duration::ZERO,
+        );
+    }
+    let unscheduled = array(pod, "/status/conditions")
+        .iter()
+        .find(|c| text(c, "/type") == "PodScheduled" && text(c, "/status") == "False");
+    if let Some(condition) = unscheduled {
+        let reason = text(condition, "/reason");
+        return trouble(
+            if reason.is_empty() { "Unschedulable" } else { reason },
+            text(condition, "/message"),
+            UNSCHEDULABLE_PATIENCE,
+        );
+    }
+    None
+}
+
+/// What keeps a Job from having a running Pod: its Pods' states, else the warnings among events.
+pub async fn job_trouble(
+    cluster: &Cluster,
+    job: &Value,
+    pods: &[Value],
+) -> Result<Option<Trouble>, ClusterError> {
+    let running = |pod: &&Value| text(pod, "/status/phase") == "Running";
+    if pods.iter().any(|pod| running(&pod)) {
+        return Ok(None);
+    }
+    if let Some(trouble) = pods.iter().find_map(pod_trouble) {
+        return Ok(Some(trouble));
+    }
+    let (object, waiting, patience) = match pods.first() {
+        Some(pod) => (pod, "ContainerCreating", STARTING_PATIENCE),
+        None => (job, "NoPod", CREATION_PATIENCE),
+    };
+    let warning = newest_warning(cluster, object).await?;
+    let (reason, detail) = warning.unwrap_or_else(|| (waiting.to_owned(), String::new()));
+    Ok(Some(Trouble { reason, detail, patience }))
+}
+
+async fn newest_warning(cluster: &Cluster, object: &Value) -> Result<Option<(String, String)>, ClusterError> {
+    let path = format!("/api/v1/namespaces/{}/events", namespace(object));
+    let query = format!("fieldSelector=involvedObject.name%3D{}", name(object));
+    let events = match cluster.list(&path, &query, MAX_EVENTS).await {
+        Ok(events) => events,
+        // The events only explain.
+        Err(error) if matches!(error.code(), Some(400 | 403 | 404)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let warning = events
+        .iter()
+        .filter(|event| text(event, "/type") == "Warning")
+        .max_by_key(|event| text(event, "/lastTimestamp").to_owned());
+    Ok(warning.map(|event| (text(event, "/reason").to_owned(), text(event, "/message").to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_is_named() {
+        let pod = json!({"status": {"phase": "Pending", "containerStatuses": [
+            {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"x\""}}}]}});
+        let trouble = pod_trouble(&pod).unwrap();
+        assert_eq!(trouble.to_string(), "ImagePullBackOff: Back-off pulling image \"x\"");
+    }
+
+    #[test]
+    fn the_schedulers_message_is_repeated() {
+        let pod = json!({"status": {"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}]}});
+        let trouble = pod_trouble(&pod).unwrap();
+        assert_eq!(
+            (trouble.reason.as_str(), trouble.detail.as_str()),
+            ("Unschedulable", "0/3 nodes are available")
+        );
+    }
+
+    #[test]
+    fn a_pod_that_ran_out_of_memory_says_so() {
+        let pod = json!({"status": {"phase": "Failed", "containerStatuses": [
+            {"state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]}});
+        assert_eq!(pod_trouble(&pod).unwrap().to_string(), "OOMKilled: exit code 137");
+    }
+
+    #[test]
+    fn a_running_pod_is_no_trouble() {
+        let pod = json!({"status": {"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]}});
+        assert_eq!(pod_trouble(&pod), None);
+    }
+}

@@ -1,0 +1,28 @@
+//! Which part of the spoke does which kind of work.
+
+use isthmus_shared::protocol::{Direction, Outcome, Work};
+
+use crate::task::{TaskContext, TaskError};
+use crate::{apply, export, preflight, volumes, workloads};
+
+/// Does a task. Doing it twice is doing it once.
+pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, TaskError> {
+    match work {
+        Work::InspectSource { run } => preflight::inspect_source(context, run).await,
+        Work::InspectDestination { run } => preflight::inspect_destination(context, run).await,
+        Work::PrepareDestination { run } => volumes::prepare_destination(context, run).await,
+        Work::ExportResources { run } => export::export(context, run).await,
+        Work::SendVolume { run, volume } => volumes::move_volume(context, run, volume, Direction::Send).await,
+        Work::ReceiveVolume { run, volume } => {
+            volumes::move_volume(context, run, volume, Direction::Receive).await
+        }
+        Work::ApplyResources { run } => apply::apply_run(context, run).await,
+        Work::Verify { run } => apply::verify_run(context, run).await,
+        Work::StartApplications { run } => workloads::start_applications(context, run).await,
+        Work::HealthCheck { run, timeout_seconds } => {
+            workloads::check_health(context, run, *timeout_seconds).await
+        }
+        Work::Cleanup { run } => volumes::clean_up(context, run).await,
+        Work::Activate { namespace, state } => workloads::activate(context, namespace, *state).await,
+    }
+}
