@@ -206,7 +206,7 @@ fn instructions(joining: &Joining) -> String {
     format!(
         "{head} Then start the spoke, in the cluster with Helm:\n\n  \
          helm install isthmus-spoke deploy/charts/isthmus-spoke --namespace isthmus-spoke --create-namespace \\\n    \
-         --set hub.url={hub} --set-file joinToken={file}\n\n\
+         --set hubUrl={hub} --set-file joinToken.value={file}\n\n\
          or anywhere, with a kubeconfig of the cluster:\n\n  \
          isthmus-spoke serve --hub {hub} --join-token-file {file} --kubeconfig KUBECONFIG\n"
     )

@@ -138,8 +138,8 @@ impl Meter {
 
     fn rated(&mut self, mut row: Row, key: &str, now: Duration) -> Row {
         let samples = self.samples.entry(key.to_owned()).or_default();
-        // A pass that begins anew counts anew.
-        if samples.back().is_some_and(|(_, done)| *done > row.done) {
+        // Time spent waiting is not time spent moving, and a pass that begins anew counts anew.
+        if row.phase == VolumePhase::Pending || samples.back().is_some_and(|(_, done)| *done > row.done) {
             samples.clear();
         }
         samples.push_back((now, row.done));

@@ -76,9 +76,9 @@ fn head(sheet: &mut Sheet, migration: &Migration, status: &MigrationStatus, now:
     sheet.line("Destination", status.destination.as_deref().unwrap_or_default());
     sheet.line("Namespaces", &spec.namespaces.join(", "));
     sheet.line("Action", &word(spec.action));
-    sheet.line("Objects", yes(spec.include_resources));
-    sheet.line("Volumes", yes(spec.include_volumes));
-    sheet.line("Start apps", yes(spec.start_applications));
+    sheet.line("Include objects", yes(spec.include_resources));
+    sheet.line("Include volumes", yes(spec.include_volumes));
+    sheet.line("Start applications", yes(spec.start_applications));
     sheet.line("Selectors", &labels(&spec.selectors));
     sheet.line("Excluded", &labels(&spec.exclude_selectors));
     sheet.line("Status", &word(status.status));

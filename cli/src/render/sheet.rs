@@ -35,7 +35,7 @@ pub struct Sheet {
 }
 
 /// The column in which values begin.
-const VALUES: usize = 18;
+const VALUES: usize = 20;
 
 impl Sheet {
     /// A name and a value; left out when there is no value.
