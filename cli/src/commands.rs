@@ -5,6 +5,7 @@ mod cluster;
 mod migrate;
 mod migration;
 mod pair;
+mod references;
 mod store;
 
 use clap::CommandFactory;

@@ -257,3 +257,99 @@ fn plain(error: &kube::Error) -> String {
         other => full(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::{Arc, Mutex};
+
+    use axum::extract::Query;
+    use axum::http::{HeaderMap, StatusCode};
+    use axum::routing::get;
+    use axum::{Json, Router};
+    use isthmus_shared::protocol::ObjectAction;
+
+    use super::*;
+
+    /// A hub with one path, over plain HTTP: how TLS is set up is not what is tested here.
+    async fn hub_with(path: &str, method: axum::routing::MethodRouter) -> HubApi {
+        crate::install_crypto();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let router = Router::new().route(path, method);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        HubApi { url, client, token: "secret".to_owned() }
+    }
+
+    fn result(number: u64) -> ObjectResult {
+        ObjectResult {
+            api_version: "v1".to_owned(),
+            kind: "Service".to_owned(),
+            namespace: Some("cms".to_owned()),
+            name: number.to_string(),
+            action: ObjectAction::Created,
+            reason: None,
+            message: None,
+        }
+    }
+
+    async fn two_pages(headers: HeaderMap, Query(query): Query<HashMap<String, u64>>) -> Json<ObjectPage> {
+        assert_eq!(headers["authorization"], "Bearer secret");
+        let next = if query["offset"] == 0 { Some(2) } else { None };
+        Json(ObjectPage { items: vec![result(query["offset"]), result(query["offset"] + 1)], next })
+    }
+
+    #[tokio::test]
+    async fn all_pages_of_objects_are_read() {
+        let hub = hub_with("/v1/namespaces/isthmus/migrations/monday/objects", get(two_pages)).await;
+        let names: Vec<_> =
+            hub.objects("isthmus", "monday").await.unwrap().into_iter().map(|object| object.name).collect();
+        assert_eq!(names, ["0", "1", "2", "3"]);
+    }
+
+    #[tokio::test]
+    async fn pages_that_lead_in_a_circle_end() {
+        let page = || async { Json(ObjectPage { items: vec![result(0)], next: Some(0) }) };
+        let hub = hub_with("/v1/namespaces/isthmus/migrations/monday/objects", get(page)).await;
+        let error = hub.objects("isthmus", "monday").await.unwrap_err();
+        assert!(matches!(error, HubError::Nonsense { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_the_hub_says_against_it_is_passed_on() {
+        let reply = ErrorReply { reason: "Forbidden".to_owned(), message: "ask for isthmus-user".to_owned() };
+        let refuse = move || async { (StatusCode::FORBIDDEN, Json(reply)) };
+        let hub = hub_with("/v1/namespaces/isthmus/migrations/monday/objects", get(refuse)).await;
+        let error = hub.objects("isthmus", "monday").await.unwrap_err().to_string();
+        assert!(error.contains("HTTP 403") && error.contains("ask for isthmus-user"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_token_does_not_follow_a_redirect() {
+        let elsewhere = || async { (StatusCode::FOUND, [("location", "http://127.0.0.1:1/")]) };
+        let hub = hub_with("/v1/namespaces/isthmus/migrations/monday/objects", get(elsewhere)).await;
+        let error = hub.objects("isthmus", "monday").await.unwrap_err();
+        assert!(matches!(error, HubError::Refused { code: 302, .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_log_comes_piece_by_piece() {
+        let asked = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&asked);
+        let log = move |Query(query): Query<HashMap<String, String>>| async move {
+            *seen.lock().unwrap() = query.get("follow").cloned();
+            let pieces = ["one\n", "two\n"].map(Ok::<_, std::io::Error>);
+            axum::body::Body::from_stream(futures::stream::iter(pieces))
+        };
+        let hub = hub_with("/v1/namespaces/isthmus/migrations/monday/logs", get(log)).await;
+        let mut text = Vec::new();
+        let read = hub.logs("isthmus", "monday", true, |piece| -> Result<(), HubError> {
+            text.extend_from_slice(piece);
+            Ok(())
+        });
+        read.await.unwrap();
+        assert_eq!(text, b"one\ntwo\n");
+        assert_eq!(asked.lock().unwrap().as_deref(), Some("true"));
+    }
+}

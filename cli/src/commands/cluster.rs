@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use isthmus_shared::protocol::identity::{JoinClaims, read_join_token};
-use isthmus_shared::resources::{Cluster, ClusterPair};
+use isthmus_shared::resources::{Cluster, ClusterPairSpec};
 use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
 use serde::Serialize;
 
+use super::references::refuse_while_used;
 use super::{describe, list, print_record};
 use crate::args::TokenDelivery;
 use crate::args::{ClusterAdd, ClusterCommand, ClusterRemove, ClusterToken, Connection, Format};
@@ -79,18 +79,9 @@ async fn remove(connection: &Connection, args: ClusterRemove) -> Result<Ending, 
     let session = Session::open(connection).await?;
     let clusters = Records::<Cluster>::of(&session, &session.namespace);
     let cluster = clusters.get(&args.name).await?;
-    let pairs = Records::<ClusterPair>::everywhere(&session).list(None).await?;
-    let users =
-        pairs.iter().filter(|pair| pair.spec.source == args.name || pair.spec.destination == args.name);
-    let users: Vec<_> =
-        users.map(|p| format!("{}/{}", p.namespace().unwrap_or_default(), p.name_any())).collect();
-    if !users.is_empty() {
-        return Err(Error::Refused(format!(
-            "{} is not removed, because pairs refer to it: {}: delete them first with `isthmus pair delete`",
-            clusters.named(&args.name),
-            users.join(", ")
-        )));
-    }
+    let name = &args.name;
+    let uses = |pair: &ClusterPairSpec| pair.source == *name || pair.destination == *name;
+    refuse_while_used(&session, &clusters.named(name), "removed", uses).await?;
     clusters.delete(&cluster).await?;
     output::print(&format!(
         "{} is removed. Its spoke is refused from now on: take it out of the cluster with \

@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 
-use isthmus_shared::resources::{ClusterPair, ObjectStore};
+use isthmus_shared::resources::ObjectStore;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
+use super::references::refuse_while_used;
 use super::{describe, list, print_record};
 use crate::args::{Connection, StoreCommand, StoreCreate};
 use crate::connect::Session;
@@ -142,17 +143,7 @@ async fn delete(connection: &Connection, name: &str) -> Result<Ending, Error> {
     let session = Session::open(connection).await?;
     let stores = Records::<ObjectStore>::of(&session, &session.namespace);
     let store = stores.get(name).await?;
-    let pairs = Records::<ClusterPair>::everywhere(&session).list(None).await?;
-    let users = pairs.iter().filter(|pair| pair.spec.object_store == name);
-    let users: Vec<_> =
-        users.map(|p| format!("{}/{}", p.namespace().unwrap_or_default(), p.name_any())).collect();
-    if !users.is_empty() {
-        return Err(Error::Refused(format!(
-            "{} is not deleted, because pairs refer to it: {}: delete them first with `isthmus pair delete`",
-            stores.named(name),
-            users.join(", ")
-        )));
-    }
+    refuse_while_used(&session, &stores.named(name), "deleted", |pair| pair.object_store == name).await?;
     stores.delete(&store).await?;
     output::print(&format!(
         "{} is deleted. The bucket {} is as it was.",

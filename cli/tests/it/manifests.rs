@@ -1,24 +1,6 @@
-//! The program as people call it, as far as no cluster is needed: manifests and wrong usage.
+//! What needs no cluster: manifests, wrong usage, help.
 
-use assert_cmd::Command;
-
-/// The program, with nothing of this machine's environment that could change what it does.
-fn isthmus() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_isthmus"));
-    command.env_clear().env("KUBECONFIG", "/nowhere/kubeconfig");
-    command
-}
-
-fn printed(command: &mut Command) -> String {
-    let output = command.assert().success().get_output().clone();
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn refused(command: &mut Command, code: i32) -> String {
-    let output = command.assert().code(code).get_output().clone();
-    assert!(output.stdout.is_empty(), "an error belongs to standard error");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use crate::{isthmus, printed, refused};
 
 #[test]
 fn every_creating_command_prints_complete_manifests_without_a_cluster() {
