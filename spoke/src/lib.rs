@@ -21,6 +21,7 @@ mod export;
 mod findings;
 mod hub_link;
 mod journals;
+pub mod mover;
 mod mover_server;
 mod preflight;
 mod runner;
@@ -54,10 +55,7 @@ pub async fn main_with_args(args: Vec<OsString>) -> ExitCode {
     // Whoever runs us in its own process may have installed it before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match arguments.command {
-        Command::Mover { arguments } => {
-            tracing::error!(?arguments, "this build of the spoke has no mover");
-            ExitCode::FAILURE
-        }
+        Command::Mover { arguments } => mover::run(arguments).await,
         Command::Serve(arguments) => match serve::serve(arguments).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -1,0 +1,32 @@
+//! The data plane: moves a volume's content through staging, exactly and in bounded memory.
+//!
+//! - [`send()`]: one pass from a mounted directory into staging.
+//! - [`receive()`]: the same pass from staging into a mounted directory, while it is being sent.
+//! - [`format`]: the manifest between them.
+//! - [`program`]: the mover's process, which gets its orders from its spoke.
+//!
+//! The engine knows nothing of Kubernetes: a folder, an object store and a volume key are all
+//! it needs.
+
+pub mod error;
+pub mod format;
+pub mod limits;
+pub mod program;
+pub mod receive;
+pub mod report;
+pub mod send;
+
+mod listing;
+mod manifest;
+mod metadata;
+mod work;
+
+pub use error::MoverError;
+pub use limits::Limits;
+pub use program::run;
+pub use receive::{ReceiveOptions, receive};
+pub use report::{Progress, ProgressFigures, ReceiveReport, SendReport};
+pub use send::{SendOptions, send};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! Why a mover failed. A variant names the file or object, and its message ends with what to do.
+
+use std::io;
+
+use isthmus_shared::staging::{SealError, StoreError};
+
+use super::format::{FormatError, show_path};
+
+/// Why sending or receiving a volume failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoverError {
+    /// The object store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something in staging does not open, or cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A manifest says what it must not say.
+    #[error("{object}: {source}; remove the volume's staging and run the migration again")]
+    Manifest {
+        /// The segment.
+        object: String,
+        /// What is wrong.
+        source: FormatError,
+    },
+    /// A block is not what the manifest says.
+    #[error(
+        "a block of {path} in {object} {detail}: it was changed in the bucket or is damaged; remove the volume's staging and run the migration again"
+    )]
+    Block {
+        /// The file.
+        path: String,
+        /// The pack.
+        object: String,
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// The system refused something on a file.
+    #[error("{operation} {path} failed: {source}; {advice}")]
+    File {
+        /// What was being done.
+        operation: &'static str,
+        /// The file below the volume's root.
+        path: String,
+        /// The system's error.
+        source: io::Error,
+        /// What to do next.
+        advice: &'static str,
+    },
+    /// The destination refuses a part of a file's metadata.
+    #[error(
+        "{path} cannot be given its {what}: {source}; let the mover run with the capabilities that this needs, or set metadataPolicy to BestEffort"
+    )]
+    Metadata {
+        /// The file below the volume's root.
+        path: String,
+        /// Ownership, mode, an attribute, ...
+        what: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The other side showed no sign of life.
+    #[error(
+        "nothing came from the sender of pass {pass} for {seconds} s ({last}); look at the sending mover's Job in the source cluster"
+    )]
+    SenderSilent {
+        /// The pass.
+        pass: u32,
+        /// For how long.
+        seconds: u64,
+        /// What was last seen of it.
+        last: String,
+    },
+    /// The table of hard links is full.
+    #[error(
+        "{path}: more files with several hard links than {limit} bytes of names can remember; move this volume in parts"
+    )]
+    TooManyLinks {
+        /// The file at which it was full.
+        path: String,
+        /// The table's size.
+        limit: usize,
+    },
+    /// The root is not what was announced.
+    #[error(
+        "{path} is not a directory or cannot be opened: {source}; check that the volume is mounted there"
+    )]
+    Root {
+        /// The root.
+        path: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Someone asked to stop.
+    #[error("cancelled; what was moved so far stays in staging for the next attempt")]
+    Cancelled,
+    /// A thread of the mover ended abnormally.
+    #[error(
+        "a worker of the mover ended abnormally ({detail}); run the migration again and report this with the mover's log"
+    )]
+    Worker {
+        /// What is known.
+        detail: String,
+    },
+}
+
+impl MoverError {
+    /// Wraps a system error on `path`.
+    pub(super) fn file(operation: &'static str, path: &[u8], source: rustix::io::Errno) -> Self {
+        Self::File { operation, path: show_path(path), advice: advice(source), source: source.into() }
+    }
+
+    /// One word in CamelCase, for findings and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.reason(),
+            Self::Seal(_) | Self::Block { .. } => "StagingDamaged",
+            Self::Manifest { .. } => "ManifestRefused",
+            Self::File { .. } => "FileRefused",
+            Self::Metadata { .. } => "MetadataRefused",
+            Self::SenderSilent { .. } => "SenderSilent",
+            Self::TooManyLinks { .. } => "TooManyHardLinks",
+            Self::Root { .. } => "VolumeNotMounted",
+            Self::Cancelled => "Cancelled",
+            Self::Worker { .. } => "MoverFailed",
+        }
+    }
+
+    /// The file or object that it is about, if it is about one.
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            Self::Block { path, .. }
+            | Self::File { path, .. }
+            | Self::Metadata { path, .. }
+            | Self::TooManyLinks { path, .. }
+            | Self::Root { path, .. } => Some(path),
+            Self::Manifest { object, .. } => Some(object),
+            _ => None,
+        }
+    }
+}
+
+fn advice(errno: rustix::io::Errno) -> &'static str {
+    use rustix::io::Errno;
+    match errno {
+        Errno::NOSPC | Errno::DQUOT => "enlarge the destination's claim",
+        Errno::ROFS => "the volume is mounted read-only: check the claim's access mode",
+        Errno::ACCESS | Errno::PERM => {
+            "the mover's user may not do this: let it run as root or as the files' owner"
+        }
+        Errno::MFILE | Errno::NFILE => "raise the limit of open files on the node",
+        Errno::IO => "the volume reports an input/output error: check its storage",
+        Errno::NAMETOOLONG => "the destination's filesystem takes only shorter names",
+        Errno::FBIG => "the destination's filesystem takes only smaller files",
+        Errno::LOOP | Errno::NOTDIR | Errno::XDEV => {
+            "something replaced a directory while the mover ran: stop what writes to the volume"
+        }
+        _ => "look at the volume on its node, then run the migration again",
+    }
+}

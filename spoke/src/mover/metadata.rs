@@ -1,0 +1,281 @@
+//! Reading and setting what belongs to an entry besides its content.
+
+use std::{
+    ffi::{CStr, CString},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+use rustix::{
+    fs::{
+        AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmod,
+        chownat, fchmod, fchown, fgetxattr, flistxattr, fremovexattr, fsetxattr, futimens, lgetxattr,
+        llistxattr, lremovexattr, lsetxattr, openat, utimensat,
+    },
+    io::Errno,
+};
+
+use super::{
+    format::{Metadata, Stamp, Time, Xattr},
+    limits::MAX_XATTR_BYTES,
+};
+
+/// SELinux labels arrive where both sides have them; where the destination has none there is
+/// nothing that could carry them.
+const SELINUX: &[u8] = b"security.selinux";
+const ACL_PREFIX: &[u8] = b"system.posix_acl_";
+
+/// The metadata of an entry without its extended attributes.
+pub fn from_stat(stat: &Stat) -> Metadata {
+    Metadata {
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mode: stat.st_mode & 0o7777,
+        mtime: mtime(stat),
+        xattrs: Vec::new(),
+    }
+}
+
+/// The last modification.
+pub fn mtime(stat: &Stat) -> Time {
+    Time { seconds: stat.st_mtime, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default() }
+}
+
+/// What tells whether the entry changes.
+pub fn stamp(stat: &Stat) -> Stamp {
+    Stamp {
+        inode: stat.st_ino,
+        ctime: Time {
+            seconds: stat.st_ctime,
+            nanoseconds: u32::try_from(stat.st_ctime_nsec).unwrap_or_default(),
+        },
+        links: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
+    }
+}
+
+/// The entry's size in bytes.
+pub fn size(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or_default()
+}
+
+/// What the entry is.
+pub fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Something whose metadata is read or set: an open file, or a name that is not to be opened (a
+/// symbolic link, a FIFO, a device).
+#[derive(Debug, Clone, Copy)]
+pub enum Target<'a> {
+    /// An open file or directory.
+    Open(BorrowedFd<'a>),
+    /// A name in an open directory; never followed.
+    Name(BorrowedFd<'a>, &'a CStr),
+}
+
+impl Target<'_> {
+    /// There is no `lgetxattrat`: the directory is named through `/proc`, the entry by its name.
+    fn through_proc(dir: BorrowedFd<'_>, name: &CStr) -> Result<CString, Errno> {
+        let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+        path.extend_from_slice(name.to_bytes());
+        CString::new(path).map_err(|_| Errno::INVAL)
+    }
+
+    fn list_xattrs(self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Open(fd) => flistxattr(fd, buffer),
+            Self::Name(dir, name) => llistxattr(Self::through_proc(dir, name)?, buffer),
+        }
+    }
+
+    fn get_xattr(self, name: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Open(fd) => fgetxattr(fd, name, buffer),
+            Self::Name(dir, of) => lgetxattr(Self::through_proc(dir, of)?, name, buffer),
+        }
+    }
+
+    fn set_xattr(self, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+        match self {
+            Self::Open(fd) => fsetxattr(fd, name, value, XattrFlags::empty()),
+            Self::Name(dir, of) => lsetxattr(Self::through_proc(dir, of)?, name, value, XattrFlags::empty()),
+        }
+    }
+
+    fn remove_xattr(self, name: &CStr) -> Result<(), Errno> {
+        match self {
+            Self::Open(fd) => fremovexattr(fd, name),
+            Self::Name(dir, of) => lremovexattr(Self::through_proc(dir, of)?, name),
+        }
+    }
+
+    fn chown(self, uid: u32, gid: u32) -> Result<(), Errno> {
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        match self {
+            Self::Open(fd) => fchown(fd, uid, gid),
+            Self::Name(dir, name) => chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
+        }
+    }
+
+    fn chmod(self, mode: u32) -> Result<(), Errno> {
+        let mode = Mode::from_raw_mode(mode);
+        match self {
+            Self::Open(fd) => fchmod(fd, mode),
+            // fchmodat follows links: through a handle of the entry itself it cannot.
+            Self::Name(dir, name) => {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let entry = openat(dir, name, flags, Mode::empty())?;
+                chmod(format!("/proc/self/fd/{}", entry.as_raw_fd()), mode)
+            }
+        }
+    }
+
+    fn set_mtime(self, mtime: Time) -> Result<(), Errno> {
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() },
+        };
+        match self {
+            Self::Open(fd) => futimens(fd, &times),
+            Self::Name(dir, name) => utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW),
+        }
+    }
+}
+
+fn without_support(errno: Errno) -> bool {
+    errno == Errno::OPNOTSUPP || errno == Errno::NOSYS
+}
+
+/// All extended attributes, sorted by name. A filesystem without any has none.
+pub fn read_xattrs(target: Target<'_>) -> Result<Vec<Xattr>, Errno> {
+    // Nearly every file has none or a few short ones.
+    let mut small = [0_u8; 512];
+    let names = match target.list_xattrs(&mut small) {
+        Ok(0) => return Ok(Vec::new()),
+        Ok(length) => small[..length].to_vec(),
+        Err(errno) if without_support(errno) => return Ok(Vec::new()),
+        Err(Errno::RANGE) => {
+            let mut large = vec![0; 64 * 1024];
+            let length = target.list_xattrs(&mut large)?;
+            large.truncate(length);
+            large
+        }
+        Err(errno) => return Err(errno),
+    };
+    let mut xattrs = Vec::new();
+    let mut total = 0;
+    for name in names.split(|b| *b == 0).filter(|name| !name.is_empty()) {
+        let text = CString::new(name).map_err(|_| Errno::ILSEQ)?;
+        let value = match read_xattr(target, &text) {
+            Ok(value) => value,
+            // Removed in between, or listed but not readable for anybody (NFS does that).
+            Err(Errno::NODATA) => continue,
+            Err(errno) if without_support(errno) => continue,
+            Err(errno) => return Err(errno),
+        };
+        total += name.len() + value.len();
+        if total > MAX_XATTR_BYTES {
+            return Err(Errno::TOOBIG);
+        }
+        xattrs.push(Xattr { name: name.to_vec(), value });
+    }
+    xattrs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(xattrs)
+}
+
+fn read_xattr(target: Target<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
+    let mut small = [0_u8; 512];
+    match target.get_xattr(name, &mut small) {
+        Ok(length) => Ok(small[..length].to_vec()),
+        Err(Errno::RANGE) => {
+            // The kernel allows 64 KiB for one value.
+            let mut large = vec![0; 64 * 1024];
+            let length = target.get_xattr(name, &mut large)?;
+            large.truncate(length);
+            Ok(large)
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+/// What could not be set, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Ownership, mode, ...
+    pub what: String,
+    /// The system's answer.
+    pub errno: Errno,
+}
+
+/// Sets everything on `target`, whose present state is `now` (`None`: not known), and gives what
+/// was refused. `bare` says that it was just made, so it has no attributes to remove.
+///
+/// The order matters: a change of owner drops setuid and capabilities, an ACL is part of the
+/// mode, and whatever comes later must not change the time.
+pub fn apply(target: Target<'_>, now: Option<&Stat>, to: &Metadata, bare: bool) -> Vec<Refused> {
+    let mut refused = Vec::new();
+    let mut note = |what: String, result: Result<(), Errno>| {
+        if let Err(errno) = result {
+            refused.push(Refused { what, errno });
+        }
+    };
+    let symlink = now.is_some_and(|stat| file_type(stat) == FileType::Symlink);
+    let owned = now.is_some_and(|stat| stat.st_uid == to.uid && stat.st_gid == to.gid);
+    if !owned {
+        note(format!("owner {}:{}", to.uid, to.gid), target.chown(to.uid, to.gid));
+    }
+    let (acls, others): (Vec<&Xattr>, Vec<&Xattr>) =
+        to.xattrs.iter().partition(|xattr| xattr.name.starts_with(ACL_PREFIX));
+    let present = if bare { Vec::new() } else { read_xattrs(target).unwrap_or_default() };
+    for old in &present {
+        let kept = to.xattrs.iter().any(|xattr| xattr.name == old.name);
+        if !kept
+            && old.name != SELINUX
+            && let Ok(name) = CString::new(old.name.as_slice())
+        {
+            note(show_xattr(&old.name), target.remove_xattr(&name));
+        }
+    }
+    for xattr in others {
+        if !present.contains(xattr) {
+            note(show_xattr(&xattr.name), set_xattr(target, xattr));
+        }
+    }
+    if !symlink {
+        // After a change of owner the bits may be gone although they were right before.
+        let right = owned && now.is_some_and(|stat| stat.st_mode & 0o7777 == to.mode);
+        let acl_removed = present.iter().any(|old| old.name.starts_with(ACL_PREFIX));
+        if !right || acl_removed {
+            note(format!("mode {:04o}", to.mode), target.chmod(to.mode));
+        }
+    }
+    for xattr in acls {
+        note(show_xattr(&xattr.name), set_xattr(target, xattr));
+    }
+    note("modification time".to_owned(), target.set_mtime(to.mtime));
+    refused
+}
+
+fn set_xattr(target: Target<'_>, xattr: &Xattr) -> Result<(), Errno> {
+    let name = CString::new(xattr.name.as_slice()).map_err(|_| Errno::INVAL)?;
+    match target.set_xattr(&name, &xattr.value) {
+        Err(errno) if without_support(errno) && xattr.name == SELINUX => Ok(()),
+        other => other,
+    }
+}
+
+fn show_xattr(name: &[u8]) -> String {
+    format!("extended attribute {}", String::from_utf8_lossy(name).escape_debug())
+}
+
+/// Whether all that a stat shows is as wanted.
+pub fn matches(stat: &Stat, to: &Metadata) -> bool {
+    stat.st_uid == to.uid
+        && stat.st_gid == to.gid
+        && stat.st_mode & 0o7777 == to.mode
+        && mtime(stat) == to.mtime
+}
+
+/// The descriptor of an open file as a target.
+pub fn open_target<F: AsFd>(fd: &F) -> Target<'_> {
+    Target::Open(fd.as_fd())
+}

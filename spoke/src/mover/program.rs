@@ -1,0 +1,285 @@
+//! The mover's process: `isthmus-spoke mover …`, started by the spoke as a Job.
+//!
+//! It proves who it is with the projected token of its Pod, gets its grant over a pinned TLS
+//! connection, runs the engine, tells about once a second how far it is, and reports the result
+//! until the spoke has taken it. Nothing that it gets is written anywhere.
+//!
+//! Exit codes: 0 done and reported; 1 failed and reported, or no longer wanted: do not start it
+//! again; 2 the spoke could not be reached, or the process was told to stop: it may be started
+//! again and goes on where it was.
+
+mod outcome;
+mod spoke;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use isthmus_shared::{
+    protocol::{Direction, MoverGrant, MoverProgress, MoverResult, TaskId},
+    staging::{ObjectStore, PairUid, VolumeKey, VolumeUid, s3},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    outcome::Outcome,
+    spoke::{CallError, SpokeClient},
+};
+use super::{Limits, MoverError, Progress, ReceiveOptions, SendOptions, receive, send};
+
+/// How often the spoke hears how far the mover is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// Where Kubernetes takes a container's last words from.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+/// The most that Kubernetes keeps of them.
+const TERMINATION_BYTES: usize = 4096;
+
+const DONE: u8 = 0;
+const FAILED: u8 = 1;
+const MAY_RESTART: u8 = 2;
+
+/// Moves one volume; started by the spoke as a Job.
+#[derive(Debug, Parser)]
+#[command(name = "isthmus-spoke mover", version)]
+struct Arguments {
+    /// Which way: it must be that of the task.
+    #[arg(long)]
+    direction: Way,
+    /// Where the spoke listens for movers.
+    #[arg(long)]
+    spoke_url: String,
+    /// The spoke's CA, as PEM.
+    #[arg(long, env = "ISTHMUS_SPOKE_CA", conflicts_with = "spoke_ca_file")]
+    spoke_ca: Option<String>,
+    /// A file with the spoke's CA, as PEM.
+    #[arg(long)]
+    spoke_ca_file: Option<PathBuf>,
+    /// The Pod's projected service account token; read again for each request.
+    #[arg(long, default_value = "/var/run/secrets/isthmus/token")]
+    token_file: PathBuf,
+    /// The task.
+    #[arg(long)]
+    task: TaskId,
+    /// Where the volume is mounted.
+    #[arg(long, default_value = "/volume")]
+    root: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Way {
+    Send,
+    Receive,
+}
+
+/// Runs the mover; `arguments` are those behind `mover`.
+pub async fn run(arguments: Vec<OsString>) -> ExitCode {
+    let name = OsString::from("isthmus-spoke mover");
+    let arguments = match Arguments::try_parse_from(std::iter::once(name).chain(arguments)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing can be done about a closed terminal.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { MAY_RESTART } else { DONE });
+        }
+    };
+    allow_many_files();
+    let (code, last_words) = work(&arguments).await;
+    match code {
+        DONE => tracing::info!("{last_words}"),
+        _ => tracing::error!("{last_words}"),
+    }
+    leave_last_words(&last_words);
+    ExitCode::from(code)
+}
+
+async fn work(arguments: &Arguments) -> (u8, String) {
+    let client = match SpokeClient::new(arguments) {
+        Ok(client) => client,
+        Err(error) => return (MAY_RESTART, error.to_string()),
+    };
+    let grant = match client.session(&arguments.task).await {
+        Ok(grant) => grant,
+        Err(error @ CallError::Unwanted { .. }) => return (FAILED, error.to_string()),
+        Err(error) => return (MAY_RESTART, error.to_string()),
+    };
+    let progress = Progress::new();
+    let cancel = CancellationToken::new();
+    let told_to_stop = CancellationToken::new();
+    let watching = watch_signals(cancel.clone(), told_to_stop.clone());
+    let telling = tokio::spawn(tell_progress(
+        client.clone(),
+        arguments.task.clone(),
+        grant.direction,
+        progress.clone(),
+        cancel.clone(),
+    ));
+    let outcome = move_volume(arguments, &grant, &progress, &cancel).await;
+    telling.abort();
+    watching.abort();
+    if told_to_stop.is_cancelled() {
+        return (MAY_RESTART, "told to stop; a new mover goes on from here".to_owned());
+    }
+    if cancel.is_cancelled() {
+        return (FAILED, "the task is no longer wanted: stopped".to_owned());
+    }
+    report(&client, arguments, &grant, &progress, outcome).await
+}
+
+async fn move_volume(
+    arguments: &Arguments,
+    grant: &MoverGrant,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Outcome {
+    let way = match grant.direction {
+        Direction::Send => Way::Send,
+        Direction::Receive => Way::Receive,
+    };
+    if way != arguments.direction {
+        return Outcome::failed(
+            "WrongDirection",
+            "the grant is for the other direction; check that spoke and mover are of the same version",
+        );
+    }
+    let prepared = prepare(grant);
+    let (store, key, pair, volume) = match prepared {
+        Ok(prepared) => prepared,
+        Err(outcome) => return outcome,
+    };
+    let limits =
+        Limits { peer_timeout: Duration::from_secs(grant.peer_timeout_seconds), ..Limits::default() };
+    tracing::info!(pass = grant.pass, %volume, direction = ?grant.direction, "starting");
+    let root = arguments.root.clone();
+    let (pass, previous) = (grant.pass, grant.previous_pass);
+    match grant.direction {
+        Direction::Send => {
+            let sender = sender_name();
+            let options = SendOptions { root, store, key, volume, pair, pass, previous, sender, limits };
+            Outcome::of_sending(send(options, progress.clone(), cancel.clone()).await)
+        }
+        Direction::Receive => {
+            let metadata_policy = grant.metadata_policy;
+            let options =
+                ReceiveOptions { root, store, key, volume, pair, pass, previous, metadata_policy, limits };
+            Outcome::of_receiving(receive(options, progress.clone(), cancel.clone()).await)
+        }
+    }
+}
+
+type Prepared = (Arc<dyn ObjectStore>, VolumeKey, PairUid, VolumeUid);
+
+fn prepare(grant: &MoverGrant) -> Result<Prepared, Outcome> {
+    let unsound = |error: String| Outcome::failed("UnsoundGrant", &error);
+    let store = s3::open_with(&grant.access, s3::RetryPolicy::PATIENT)
+        .map_err(|error| Outcome::of_sending(Err(MoverError::Store(error))))?;
+    let key = VolumeKey::from_base64(&grant.key).map_err(|error| unsound(error.to_string()))?;
+    let pair = PairUid::new(grant.pair.as_str()).map_err(|error| unsound(error.to_string()))?;
+    let volume = VolumeUid::new(grant.volume.as_str()).map_err(|error| unsound(error.to_string()))?;
+    Ok((store, key, pair, volume))
+}
+
+async fn report(
+    client: &SpokeClient,
+    arguments: &Arguments,
+    grant: &MoverGrant,
+    progress: &Progress,
+    outcome: Outcome,
+) -> (u8, String) {
+    let last_words = outcome.last_words();
+    let code = if outcome.succeeded { DONE } else { FAILED };
+    let result = MoverResult {
+        task: arguments.task.clone(),
+        succeeded: outcome.succeeded,
+        progress: outcome::progress(grant.direction, progress.figures(), None),
+        blocks_verified: outcome.blocks_verified,
+        failures: outcome.failures.list,
+        failures_total: outcome.failures.total,
+        warnings: outcome.warnings.list,
+        warnings_total: outcome.warnings.total,
+    };
+    match client.result(&result).await {
+        Ok(()) => (code, last_words),
+        Err(error) => (MAY_RESTART, format!("{last_words}; but the result was not taken: {error}")),
+    }
+}
+
+async fn tell_progress(
+    client: SpokeClient,
+    task: TaskId,
+    direction: Direction,
+    progress: Progress,
+    cancel: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let figures = progress.figures();
+        let message = match (direction, figures.bytes_done) {
+            (Direction::Send, _) => "sending",
+            (Direction::Receive, 0) => "waiting for the sender",
+            (Direction::Receive, _) => "receiving",
+        };
+        let message = MoverProgress {
+            task: task.clone(),
+            progress: outcome::progress(direction, figures, Some(message)),
+        };
+        match client.progress(&message).await {
+            Ok(reply) if reply.cancel => {
+                cancel.cancel();
+                return;
+            }
+            Ok(_) => {}
+            // The spoke may be starting again; the move goes on without it.
+            Err(error) => tracing::debug!(%error, "progress was not told"),
+        }
+    }
+}
+
+fn watch_signals(cancel: CancellationToken, told: CancellationToken) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            tracing::warn!("signals cannot be watched: a stop will not be clean");
+            return;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        told.cancel();
+        cancel.cancel();
+    })
+}
+
+/// The pod's name, for the receiver's messages.
+fn sender_name() -> String {
+    std::env::var("HOSTNAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "a mover without a name".to_owned())
+}
+
+/// Deep trees hold a descriptor for each level.
+fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+fn leave_last_words(words: &str) {
+    let path = std::path::Path::new(TERMINATION_LOG);
+    if !path.exists() {
+        return;
+    }
+    let mut end = words.len().min(TERMINATION_BYTES);
+    while !words.is_char_boundary(end) {
+        end -= 1;
+    }
+    if let Err(error) = std::fs::write(path, &words[..end]) {
+        tracing::debug!(%error, "no last words were left");
+    }
+}

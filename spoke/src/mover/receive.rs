@@ -1,0 +1,307 @@
+//! Receiving a volume: one pass from staging into a mounted directory, while it is being sent.
+//!
+//! ```text
+//!  segments ─▶ planner ── ranges ──▶ store ──▶ workers: open, verify, write ─▶ files
+//!  (in order)     │                               │
+//!                 ├─ directories, links, devices  └─ a file's metadata, once its last block is in
+//!                 ├─ what the manifest lacks goes
+//!                 └─ marks: how far all is done
+//! ```
+//!
+//! The planner takes the segments in order and keeps the directories that it is in open, so every
+//! name is opened as a single component in its own directory, and never followed if it is a
+//! link: a manifest cannot lead out of the volume. Each segment is a window: a few windows are
+//! under way at a time, and once all work of a window and of those before it is done, a mark in
+//! staging says so. A receiver that is started again goes on at its mark.
+
+mod directory;
+mod fetch;
+mod file;
+mod follow;
+mod mark;
+mod plan;
+mod remove;
+mod worker;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use isthmus_shared::{
+    protocol::MetadataPolicy,
+    staging::{ObjectStore, PairUid, VolumeKey, VolumeUid},
+};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use self::{mark::Mark, plan::Planner, worker::Worker};
+use super::{
+    error::MoverError,
+    format::{BlockHash, show_path},
+    limits::{Limits, QUEUED_JOBS, RANGE_BUFFERS, RANGE_BYTES},
+    manifest::Place,
+    metadata::Refused,
+    report::{Notes, Progress, ReceiveReport},
+    send::{join, open_root},
+    work::{Pool, Queue, Stop, lock, spawn},
+};
+
+/// What to receive.
+#[derive(Debug, Clone)]
+pub struct ReceiveOptions {
+    /// The mounted volume.
+    pub root: PathBuf,
+    /// Where from.
+    pub store: Arc<dyn ObjectStore>,
+    /// The volume's key.
+    pub key: VolumeKey,
+    /// The volume.
+    pub volume: VolumeUid,
+    /// The pair.
+    pub pair: PairUid,
+    /// The number of this pass.
+    pub pass: u32,
+    /// The complete pass that this destination has received before.
+    pub previous: Option<u32>,
+    /// What to do about metadata that the destination refuses.
+    pub metadata_policy: MetadataPolicy,
+    /// Bounds that a caller may set.
+    pub limits: Limits,
+}
+
+/// What the threads of a receiver share.
+pub(in crate::mover) struct Shared {
+    jobs: Queue<worker::Job>,
+    ranges: Pool,
+    place: Place,
+    volume_key: VolumeKey,
+    name_key: Zeroizing<[u8; 32]>,
+    policy: MetadataPolicy,
+    privileged: bool,
+    stop: Stop,
+    progress: Progress,
+    runtime: Handle,
+    counters: Counters,
+    refused: Mutex<Notes>,
+    /// Files whose last block is not in yet.
+    open_files: Mutex<u64>,
+    file_closed: Condvar,
+    windows: Arc<Windows>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    fetched: AtomicU64,
+    written: AtomicU64,
+    verified: AtomicU64,
+    unchanged: AtomicU64,
+    deleted: AtomicU64,
+}
+
+impl Shared {
+    fn name_block(&self, bytes: &[u8]) -> BlockHash {
+        BlockHash(*blake3::keyed_hash(&self.name_key, bytes).as_bytes())
+    }
+
+    /// Deals with what the destination refused, as the policy says.
+    fn judge(&self, path: &[u8], refused: Vec<Refused>) -> Result<(), MoverError> {
+        for Refused { what, errno } in refused {
+            match self.policy {
+                MetadataPolicy::Strict => {
+                    return Err(MoverError::Metadata { path: show_path(path), what, source: errno.into() });
+                }
+                MetadataPolicy::BestEffort => self.note(path, vec![Refused { what, errno }])?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what was refused for the report.
+    #[allow(clippy::unnecessary_wraps)]
+    fn note(&self, path: &[u8], refused: Vec<Refused>) -> Result<(), MoverError> {
+        for Refused { what, errno } in refused {
+            let message = format!("its {what} was refused: {errno}");
+            lock(&self.refused).add(show_path(path), message);
+        }
+        Ok(())
+    }
+
+    fn count(&self, counter: impl Fn(&Counters) -> &AtomicU64, by: u64) {
+        counter(&self.counters).fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// The counters in a report that already has what is not counted here.
+    fn fill(&self, report: &mut ReceiveReport) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        report.bytes_fetched = load(&self.counters.fetched);
+        report.bytes_written = load(&self.counters.written);
+        report.blocks_verified = load(&self.counters.verified);
+        report.unchanged_files = load(&self.counters.unchanged);
+        report.deleted = load(&self.counters.deleted);
+        report.refused_metadata = lock(&self.refused).clone();
+    }
+
+    fn file_opened(&self) {
+        *lock(&self.open_files) += 1;
+    }
+
+    fn file_closed(&self) {
+        *lock(&self.open_files) -= 1;
+        self.file_closed.notify_all();
+    }
+
+    /// Waits until at most `count` files are open.
+    fn wait_for_files(&self, count: u64) -> Result<(), MoverError> {
+        let mut open = lock(&self.open_files);
+        while *open > count {
+            self.stop.check()?;
+            open = self
+                .file_closed
+                .wait_timeout(open, Duration::from_millis(100))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        Ok(())
+    }
+}
+
+/// Which windows are done.
+#[derive(Debug, Default)]
+struct Windows {
+    state: Mutex<WindowState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct WindowState {
+    /// All windows below this number are done.
+    done: u64,
+    /// Windows that are done while an earlier one is not.
+    ahead: Vec<u64>,
+}
+
+/// Held by everything that belongs to a window; the last one to let go completes it.
+#[derive(Debug)]
+struct Window {
+    number: u64,
+    windows: Arc<Windows>,
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        let mut state = lock(&self.windows.state);
+        state.ahead.push(self.number);
+        while let Some(at) = state.ahead.iter().position(|number| *number == state.done) {
+            state.ahead.swap_remove(at);
+            state.done += 1;
+        }
+        drop(state);
+        self.windows.changed.notify_all();
+    }
+}
+
+impl Windows {
+    fn starting_at(number: u64) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(WindowState { done: number, ahead: Vec::new() }),
+            changed: Condvar::new(),
+        })
+    }
+
+    fn open(self: &Arc<Self>, number: u64) -> Arc<Window> {
+        Arc::new(Window { number, windows: self.clone() })
+    }
+
+    fn done(&self) -> u64 {
+        lock(&self.state).done
+    }
+
+    /// Waits until all windows below `number` are done.
+    fn wait_until(&self, number: u64, stop: &Stop) -> Result<(), MoverError> {
+        let mut state = lock(&self.state);
+        while state.done < number {
+            stop.check()?;
+            state = self
+                .changed
+                .wait_timeout(state, Duration::from_millis(100))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        // Work that was abandoned also lets go of its window.
+        stop.check()
+    }
+}
+
+/// Receives one pass. Started again for the same pass it goes on at its mark, and a pass that
+/// is complete is recognised at once.
+pub async fn receive(
+    options: ReceiveOptions,
+    progress: Progress,
+    cancel: CancellationToken,
+) -> Result<ReceiveReport, MoverError> {
+    let started = Instant::now();
+    let root = open_root(&options.root)?;
+    let place = Place {
+        store: options.store.clone(),
+        pair: options.pair.clone(),
+        volume: options.volume.clone(),
+        key: Arc::new(options.key.manifest_key()?),
+    };
+    let mark = Mark::read(&place, options.pass).await?;
+    let totals = &mark.report.totals;
+    progress.start_at(totals.files, totals.bytes);
+    if mark.complete {
+        return Ok(mark.report);
+    }
+    let stop = Stop::new(&cancel);
+    let shared = Arc::new(Shared {
+        jobs: Queue::new(QUEUED_JOBS),
+        ranges: Pool::new(RANGE_BUFFERS, RANGE_BYTES),
+        place,
+        volume_key: options.key.clone(),
+        name_key: options.key.block_name_key()?,
+        policy: options.metadata_policy,
+        privileged: rustix::process::geteuid().is_root(),
+        stop: stop.clone(),
+        progress,
+        runtime: Handle::current(),
+        counters: Counters {
+            fetched: AtomicU64::new(mark.report.bytes_fetched),
+            written: AtomicU64::new(mark.report.bytes_written),
+            verified: AtomicU64::new(mark.report.blocks_verified),
+            unchanged: AtomicU64::new(mark.report.unchanged_files),
+            deleted: AtomicU64::new(mark.report.deleted),
+        },
+        refused: Mutex::new(mark.report.refused_metadata.clone()),
+        open_files: Mutex::new(0),
+        file_closed: Condvar::new(),
+        windows: Windows::starting_at(mark.next),
+    });
+    let mut threads = Vec::new();
+    for number in 0..options.limits.workers.max(1) {
+        let worker = Worker::new(shared.clone())?;
+        threads.push(spawn(&format!("receive-{number}"), &stop, move || {
+            worker.run();
+            Ok(())
+        })?);
+    }
+    let (finished, report) = tokio::sync::oneshot::channel();
+    let planner = Planner::new(shared.clone(), root, &options, mark)?;
+    threads.push(spawn("receive-plan", &stop, move || {
+        let report = planner.run(started)?;
+        finished.send(report).ok();
+        Ok(())
+    })?);
+    let report = report.await;
+    let result = report.map_err(|_| stop.reason(MoverError::Cancelled));
+    stop.fail(MoverError::Cancelled);
+    shared.jobs.close();
+    join(threads).await?;
+    result
+}

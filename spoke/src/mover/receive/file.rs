@@ -1,0 +1,226 @@
+//! A regular file on its way to the destination.
+
+use std::{
+    ffi::CString,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex},
+};
+
+use rustix::{
+    fs::{
+        AtFlags, FallocateFlags, Mode, OFlags, SeekFrom, chmodat, fallocate, fstat, ftruncate, openat, seek,
+    },
+    io::{Errno, pread, pwrite},
+};
+
+use super::{
+    Shared, Window,
+    directory::{DirHandle, release},
+};
+use crate::mover::{
+    error::MoverError,
+    format::{Metadata, Piece, PiecePlace},
+    metadata,
+    work::lock,
+};
+
+/// What there is of the file at the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Present {
+    /// Nothing: it is made anew.
+    Nothing,
+    /// A file whose content may differ.
+    Differing,
+    /// Its content is right already.
+    SameContent,
+}
+
+/// A file that is being written. Whoever lets go of it last finishes it.
+#[derive(Debug)]
+pub struct FileTask {
+    /// Its path, for messages.
+    pub path: Vec<u8>,
+    /// Its directory.
+    pub dir: Arc<DirHandle>,
+    /// Its name there.
+    pub name: CString,
+    /// What it gets at the end.
+    pub metadata: Metadata,
+    /// The size that it gets.
+    pub size: u64,
+    /// What there was when it was planned.
+    pub present: Present,
+    /// Content that came with the manifest.
+    pub inline: Vec<Piece>,
+    /// The open file.
+    pub fd: Mutex<Option<Arc<OwnedFd>>>,
+    /// The window in which it is to be finished.
+    pub window: Mutex<Option<Arc<Window>>>,
+}
+
+impl FileTask {
+    /// The file, opened or made at the first call.
+    pub fn open(&self) -> Result<Arc<OwnedFd>, MoverError> {
+        let mut slot = lock(&self.fd);
+        if let Some(fd) = &*slot {
+            return Ok(fd.clone());
+        }
+        let base = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let dir = &*self.dir.fd;
+        let opened = if self.present == Present::Nothing {
+            let flags = base | OFlags::CREATE | OFlags::EXCL;
+            openat(dir, &self.name, flags, Mode::RUSR | Mode::WUSR)
+                .map_err(|errno| MoverError::file("making", &self.path, errno))?
+        } else {
+            match openat(dir, &self.name, base, Mode::empty()) {
+                // The owner may make a read-only file writable; its mode is set at the end.
+                Err(Errno::ACCESS) => chmodat(dir, &self.name, Mode::RUSR | Mode::WUSR, AtFlags::empty())
+                    .and_then(|()| openat(dir, &self.name, base, Mode::empty())),
+                other => other,
+            }
+            .map_err(|errno| MoverError::file("opening", &self.path, errno))?
+        };
+        let fd = Arc::new(opened);
+        *slot = Some(fd.clone());
+        Ok(fd)
+    }
+
+    /// Writes bytes at their place.
+    pub fn write(&self, offset: u64, bytes: &[u8], shared: &Shared) -> Result<(), MoverError> {
+        let fd = self.open()?;
+        let mut done = 0;
+        while done < bytes.len() {
+            match pwrite(&*fd, &bytes[done..], offset + done as u64) {
+                Ok(written) => done += written,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(MoverError::file("writing", &self.path, errno)),
+            }
+        }
+        let written = bytes.len() as u64;
+        shared.count(|counters| &counters.written, written);
+        shared.progress.add_bytes(written);
+        Ok(())
+    }
+
+    /// Those of `pieces` that are not in the file, after making a hole of all that is between
+    /// `from` and `to` and in no piece.
+    pub fn missing(
+        &self,
+        pieces: Vec<Piece>,
+        from: u64,
+        to: u64,
+        scratch: &mut [u8],
+        shared: &Shared,
+    ) -> Result<Vec<Piece>, MoverError> {
+        let fd = self.open()?;
+        let mut missing = Vec::new();
+        let mut at = from;
+        for piece in pieces {
+            self.punch(&fd, at, piece.offset)?;
+            at = piece.offset + u64::from(piece.length);
+            let present = &mut scratch[..piece.length as usize];
+            let whole = read_exact_at(&fd, present, piece.offset)
+                .map_err(|errno| MoverError::file("reading", &self.path, errno))?;
+            let right = whole
+                && match &piece.place {
+                    PiecePlace::Inline(bytes) => present == bytes.as_slice(),
+                    PiecePlace::Frame { hash, .. } => shared.name_block(present) == *hash,
+                };
+            if right {
+                shared.progress.add_bytes(u64::from(piece.length));
+            } else {
+                missing.push(piece);
+            }
+        }
+        self.punch(&fd, at, to)?;
+        Ok(missing)
+    }
+
+    /// Makes a hole of what holds data between two offsets.
+    fn punch(&self, fd: &OwnedFd, from: u64, to: u64) -> Result<(), MoverError> {
+        let mut at = from;
+        while at < to {
+            let start = match seek(fd, SeekFrom::Data(at)) {
+                Ok(start) if start < to => start,
+                // No data from here on, or none before the next piece.
+                Ok(_) | Err(Errno::NXIO) => return Ok(()),
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
+                Err(errno) => {
+                    return Err(MoverError::file("finding the holes of", &self.path, errno));
+                }
+            };
+            let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            match fallocate(fd, mode, start, to - start) {
+                Ok(()) => return Ok(()),
+                // Without holes, zeros have the same content.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return self.write_zeros(fd, start, to),
+                Err(Errno::INTR) => at = start,
+                Err(errno) => {
+                    return Err(MoverError::file("making a hole in", &self.path, errno));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_zeros(&self, fd: &OwnedFd, from: u64, to: u64) -> Result<(), MoverError> {
+        let zeros = vec![0; 64 * 1024];
+        // Beyond the end there is nothing to overwrite.
+        let size = fstat(fd)
+            .map(|stat| metadata::size(&stat))
+            .map_err(|errno| MoverError::file("reading the state of", &self.path, errno))?;
+        let end = to.min(size);
+        let mut at = from;
+        while at < end {
+            let length = usize::try_from((end - at).min(zeros.len() as u64)).unwrap_or(zeros.len());
+            match pwrite(fd, &zeros[..length], at) {
+                Ok(written) => at += written as u64,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(MoverError::file("writing", &self.path, errno)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lets go of a file; the last one sets its size and metadata and closes it.
+pub fn finish(task: Arc<FileTask>, shared: &Shared) -> Result<(), MoverError> {
+    let Some(task) = Arc::into_inner(task) else {
+        return Ok(());
+    };
+    shared.stop.check()?;
+    for piece in &task.inline {
+        if let PiecePlace::Inline(bytes) = &piece.place {
+            task.write(piece.offset, bytes, shared)?;
+        }
+    }
+    let fd = task.open()?;
+    let mut now = fstat(&*fd).map_err(|errno| MoverError::file("reading the state of", &task.path, errno))?;
+    if metadata::size(&now) != task.size {
+        ftruncate(&*fd, task.size)
+            .map_err(|errno| MoverError::file("setting the size of", &task.path, errno))?;
+        now = fstat(&*fd).map_err(|errno| MoverError::file("reading the state of", &task.path, errno))?;
+    }
+    let bare = task.present == Present::Nothing && task.dir.fresh;
+    let target = metadata::open_target(&*fd);
+    let refused = metadata::apply(target, Some(&now), &task.metadata, bare);
+    shared.judge(&task.path, refused)?;
+    shared.progress.add_file();
+    release(task.dir, shared)?;
+    shared.file_closed();
+    drop(task.window);
+    Ok(())
+}
+
+fn read_exact_at(fd: &OwnedFd, into: &mut [u8], offset: u64) -> Result<bool, Errno> {
+    let mut got = 0;
+    while got < into.len() {
+        match pread(fd, &mut into[got..], offset + got as u64) {
+            Ok(0) => return Ok(false),
+            Ok(read) => got += read,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(true)
+}

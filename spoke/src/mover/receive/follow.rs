@@ -1,0 +1,90 @@
+//! Following the sender: the next segment as soon as it is there, and an error that names the
+//! sender when it has shown no sign of life for too long.
+
+use std::time::{Duration, Instant};
+
+use isthmus_shared::staging::layout;
+
+use super::Shared;
+use crate::mover::{
+    error::MoverError,
+    format::Segment,
+    limits::{POLL_LONGEST, POLL_SHORTEST},
+    manifest::SegmentReader,
+    send::Heartbeat,
+};
+
+/// Follows one pass.
+#[derive(Debug)]
+pub struct Follower {
+    reader: SegmentReader,
+    pass: u32,
+    peer_timeout: Duration,
+    look: Duration,
+    /// When the sender last showed that it lives, by our clock.
+    alive: Instant,
+    looked: Option<Instant>,
+    last: Option<Heartbeat>,
+}
+
+impl Follower {
+    /// Follows from where `reader` stands; looks for the sender's heartbeat every `look`.
+    pub fn new(reader: SegmentReader, pass: u32, peer_timeout: Duration, look: Duration) -> Self {
+        Self { reader, pass, peer_timeout, look, alive: Instant::now(), looked: None, last: None }
+    }
+
+    /// The reader, for its position.
+    pub fn reader(&self) -> &SegmentReader {
+        &self.reader
+    }
+
+    /// Waits for the next segment.
+    pub async fn next(&mut self, shared: &Shared) -> Result<Segment, MoverError> {
+        let mut pause = POLL_SHORTEST;
+        loop {
+            shared.stop.check()?;
+            if self.looked.is_none_or(|looked| looked.elapsed() >= self.look) {
+                self.look(shared).await?;
+            }
+            if let Some(segment) = self.reader.next().await? {
+                self.alive = Instant::now();
+                return Ok(segment);
+            }
+            if self.alive.elapsed() > self.peer_timeout {
+                return Err(MoverError::SenderSilent {
+                    pass: self.pass,
+                    seconds: self.peer_timeout.as_secs(),
+                    last: match &self.last {
+                        None => "it never showed up".to_owned(),
+                        Some(beat) => format!("last seen: {}, beat {}", beat.sender, beat.beat),
+                    },
+                });
+            }
+            let left = self.peer_timeout.saturating_sub(self.alive.elapsed());
+            tokio::select! {
+                () = tokio::time::sleep(pause.min(left + POLL_SHORTEST)) => {}
+                () = shared.stop.wait() => return Err(MoverError::Cancelled),
+            }
+            pause = (pause * 2).min(POLL_LONGEST);
+        }
+    }
+
+    async fn look(&mut self, shared: &Shared) -> Result<(), MoverError> {
+        self.looked = Some(Instant::now());
+        let place = &shared.place;
+        let object = layout::pass_sender(&place.pair, &place.volume, self.pass);
+        let Some(plain) = place.read_sealed(&object).await? else {
+            return Ok(());
+        };
+        let Ok(beat) = serde_json::from_slice::<Heartbeat>(&plain) else {
+            // It opened, so a sender wrote it: one of another version, which lives too.
+            return Ok(());
+        };
+        shared.progress.set_totals(beat.files_total, beat.bytes_total);
+        if self.last.as_ref() != Some(&beat) {
+            self.alive = Instant::now();
+            self.last = Some(beat);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,767 @@
+//! The planner: takes records in order, does what is quick itself, and hands content to the
+//! workers.
+
+use std::{
+    collections::VecDeque,
+    ffi::CString,
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, Mutex, mpsc},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{
+        AtFlags, FileType, Mode, OFlags, Stat, chmodat, linkat, mkdirat, mknodat, openat, readlinkat, statat,
+        symlinkat,
+    },
+    io::Errno,
+    process::geteuid,
+};
+
+use super::{
+    ReceiveOptions, Shared, Window,
+    directory::{DirHandle, OpenDir},
+    fetch::{Needs, fetch},
+    file::{FileTask, Present},
+    follow::Follower,
+    mark::Mark,
+    remove::remove_tree,
+    worker::{Job, Missing},
+};
+use crate::mover::{
+    error::MoverError,
+    format::{
+        Device, End, Entry, FormatError, Kind, PathOrder, Piece, PiecePlace, Record, Segment, show_path,
+        split_path,
+    },
+    limits::SEGMENTS_IN_FLIGHT,
+    manifest::SegmentReader,
+    metadata::{self, Refused, Target},
+    report::ReceiveReport,
+    work::lock,
+};
+
+/// Another name of an earlier file: made when that file is there.
+struct Link {
+    dir: Arc<DirHandle>,
+    name: CString,
+    entry: Entry,
+    target: Vec<u8>,
+    exists: bool,
+}
+
+/// The large file whose content is coming.
+struct Streamed {
+    entry: Entry,
+    /// `None` where its content is right already.
+    task: Option<Arc<FileTask>>,
+    /// Where the last piece ended.
+    at: u64,
+}
+
+pub struct Planner {
+    shared: Arc<Shared>,
+    root: Arc<OwnedFd>,
+    pass: u32,
+    previous: Option<u32>,
+    durable: bool,
+    mark_interval: Duration,
+    unprivileged: bool,
+    follower: Follower,
+    order: PathOrder,
+    dirs: Vec<OpenDir>,
+    streamed: Option<Streamed>,
+    links: Vec<Link>,
+    needs: Needs,
+    comparing: usize,
+    answers: (mpsc::Sender<Missing>, mpsc::Receiver<Missing>),
+    report: ReceiveReport,
+    /// Marks of windows that are not all done, oldest first.
+    marks: VecDeque<(u64, Mark)>,
+    marked: Instant,
+}
+
+impl Planner {
+    pub fn new(
+        shared: Arc<Shared>,
+        root: Arc<OwnedFd>,
+        options: &ReceiveOptions,
+        mark: Mark,
+    ) -> Result<Self, MoverError> {
+        let limits = &options.limits;
+        let reader = SegmentReader::resume(shared.place.clone(), options.pass, mark.next, mark.chain);
+        let look = limits.heartbeat / 2;
+        let mut planner = Self {
+            shared,
+            root,
+            pass: options.pass,
+            previous: options.previous,
+            durable: limits.durable,
+            mark_interval: limits.mark_interval,
+            unprivileged: !geteuid().is_root(),
+            follower: Follower::new(reader, options.pass, limits.peer_timeout, look),
+            order: PathOrder::default(),
+            dirs: Vec::new(),
+            streamed: None,
+            links: Vec::new(),
+            needs: Needs::default(),
+            comparing: 0,
+            answers: mpsc::channel(),
+            report: mark.report.clone(),
+            marks: VecDeque::new(),
+            marked: Instant::now(),
+        };
+        planner.reopen(mark)?;
+        Ok(planner)
+    }
+
+    /// Opens again what was open at the mark.
+    fn reopen(&mut self, mark: Mark) -> Result<(), MoverError> {
+        let last = mark.last.clone();
+        let mut open_file = None;
+        let names: Vec<Vec<u8>> =
+            last.as_deref().map(|last| split_path(last).map(<[u8]>::to_vec).collect()).unwrap_or_default();
+        for (depth, record) in mark.open.into_iter().enumerate() {
+            let Record::Entry(entry) = record else {
+                continue;
+            };
+            if entry.kind != Kind::Directory {
+                open_file = Some(entry);
+                break;
+            }
+            let fd = match self.dirs.last() {
+                None => self.root.clone(),
+                Some(parent) => {
+                    let name = names.get(depth - 1).cloned().unwrap_or_default();
+                    let name = c_name(&name)?;
+                    self.open_directory(&parent.handle.fd, &name, &entry.path)?
+                }
+            };
+            // What the last window dealt with in this directory was dealt with whole.
+            let mut from = names.get(depth).cloned().unwrap_or_default();
+            if !from.is_empty() {
+                from.push(0);
+            }
+            let handle = Arc::new(DirHandle { fd, entry: Arc::new(entry), fresh: false });
+            self.dirs.push(OpenDir::new(handle, &from));
+        }
+        if let (Some(entry), Some(dir)) = (open_file, self.dirs.last()) {
+            let name = c_name(split_path(&entry.path).last().unwrap_or_default())?;
+            let dir = dir.handle.clone();
+            let present = match statat(&*dir.fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => Present::Differing,
+                Err(_) => Present::Nothing,
+            };
+            let Kind::File(content) = &entry.kind else {
+                return Ok(());
+            };
+            let task = self.new_file(&dir, name, &entry, content.size, present, Vec::new(), None);
+            self.streamed = Some(Streamed { entry, task: Some(task), at: mark.open_at });
+        }
+        self.order = PathOrder::after(last, self.streamed.is_some());
+        Ok(())
+    }
+
+    /// Receives to the end of the pass.
+    pub fn run(mut self, started: Instant) -> Result<ReceiveReport, MoverError> {
+        let shared = self.shared.clone();
+        loop {
+            let number = self.follower.reader().position();
+            let oldest = number.saturating_sub(SEGMENTS_IN_FLIGHT as u64 - 1);
+            shared.windows.wait_until(oldest, &shared.stop)?;
+            self.write_due_mark(false)?;
+            let segment = shared.runtime.block_on(self.follower.next(&shared))?;
+            let last = segment.last;
+            let window = shared.windows.open(number);
+            self.segment(segment, &window).map_err(|error| {
+                // Noted before the window is let go of, as it is not done.
+                shared.stop.fail(error);
+                MoverError::Cancelled
+            })?;
+            if last {
+                self.leave_until(0)?;
+                drop(window);
+                shared.windows.wait_until(number + 1, &shared.stop)?;
+                break;
+            }
+            let mark = self.mark(number + 1);
+            self.marks.push_back((number + 1, mark));
+            drop(window);
+        }
+        if self.durable {
+            self.sync()?;
+        }
+        let totals = &self.report.totals;
+        shared.progress.start_at(totals.files, totals.bytes);
+        shared.fill(&mut self.report);
+        self.report.duration = started.elapsed();
+        let mark = Mark {
+            next: self.follower.reader().position(),
+            chain: self.follower.reader().chain(),
+            report: self.report.clone(),
+            complete: true,
+            last: None,
+            open: Vec::new(),
+            open_at: 0,
+        };
+        shared.runtime.block_on(mark.write(&shared.place, self.pass))?;
+        Ok(self.report)
+    }
+
+    fn sync(&self) -> Result<(), MoverError> {
+        rustix::fs::syncfs(&*self.root).map_err(|errno| MoverError::file("writing to disk", b"", errno))
+    }
+
+    fn mark(&self, next: u64) -> Mark {
+        let mut open: Vec<Record> =
+            self.dirs.iter().map(|dir| Record::Entry((*dir.handle.entry).clone())).collect();
+        if let Some(streamed) = &self.streamed {
+            let mut entry = streamed.entry.clone();
+            // Its pieces are dealt with, and name packs of a segment.
+            if let Kind::File(content) = &mut entry.kind {
+                content.pieces.clear();
+            }
+            open.push(Record::Entry(entry));
+        }
+        Mark {
+            next,
+            chain: self.follower.reader().chain(),
+            report: self.report.clone(),
+            complete: false,
+            last: self.order.last().map(<[u8]>::to_vec),
+            open,
+            open_at: self.streamed.as_ref().map_or(0, |streamed| streamed.at),
+        }
+    }
+
+    /// Writes the newest mark whose windows are all done, if it is time.
+    fn write_due_mark(&mut self, now: bool) -> Result<(), MoverError> {
+        let done = self.shared.windows.done();
+        let mut due = None;
+        while self.marks.front().is_some_and(|(next, _)| *next <= done) {
+            due = self.marks.pop_front();
+        }
+        let Some((next, mut mark)) = due else {
+            return Ok(());
+        };
+        if !now && self.marked.elapsed() < self.mark_interval {
+            self.marks.push_front((next, mark));
+            return Ok(());
+        }
+        // A mark must not say more than what survives the node's crash.
+        if self.durable {
+            self.sync()?;
+        }
+        self.shared.fill(&mut mark.report);
+        self.shared.runtime.block_on(mark.write(&self.shared.place, self.pass))?;
+        self.marked = Instant::now();
+        Ok(())
+    }
+
+    fn segment(&mut self, segment: Segment, window: &Arc<Window>) -> Result<(), MoverError> {
+        let number = window.number;
+        if segment.last && segment.records.is_empty() && self.order.last().is_none() {
+            return Err(self.refused(number, FormatError::CutOff("the volume's root")));
+        }
+        self.report.totals = segment.report.totals.clone();
+        self.report.inconsistent = segment.report.inconsistent.clone();
+        for record in segment.records {
+            self.shared.stop.check()?;
+            match record {
+                Record::Entry(entry) => {
+                    let open = matches!(&entry.kind, Kind::File(content) if content.open);
+                    let again = self.order.is_open();
+                    let ordered = self.order.entry(&entry.path, open);
+                    ordered.map_err(|source| self.refused(number, source))?;
+                    if again {
+                        self.abandon_streamed()?;
+                    }
+                    self.entry(entry, window, again)?;
+                }
+                Record::Data(pieces) => {
+                    let ordered = self.order.data();
+                    ordered.map_err(|source| self.refused(number, source))?;
+                    self.data(pieces, number)?;
+                }
+                Record::End(end) => {
+                    let ordered = self.order.end();
+                    ordered.map_err(|source| self.refused(number, source))?;
+                    self.end(end, window)?;
+                }
+            }
+        }
+        if segment.last && self.order.is_open() {
+            return Err(self.refused(number, FormatError::CutOff("a large file")));
+        }
+        self.compared()?;
+        for range in std::mem::take(&mut self.needs).into_ranges() {
+            fetch(range, window, &self.shared)?;
+        }
+        self.make_links()
+    }
+
+    fn refused(&self, number: u64, source: FormatError) -> MoverError {
+        MoverError::Manifest { object: format!("segment {number} of pass {}", self.pass), source }
+    }
+
+    /// Leaves directories until the last open one holds `path`, and gives the entry's name.
+    fn enter_parent(&mut self, path: &[u8], number: u64) -> Result<CString, MoverError> {
+        let (parent, name) = match path.iter().rposition(|b| *b == b'/') {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (&path[..0], path),
+        };
+        while let Some(dir) = self.dirs.last() {
+            let open = &dir.handle.entry.path;
+            let holds = open.is_empty()
+                || parent == open.as_slice()
+                || parent.strip_prefix(open.as_slice()).is_some_and(|rest| rest.starts_with(b"/"));
+            if holds {
+                break;
+            }
+            self.leave_until(self.dirs.len() - 1)?;
+        }
+        let sound = self.dirs.last().is_some_and(|dir| dir.handle.entry.path == parent);
+        if !sound {
+            return Err(self.refused(
+                number,
+                FormatError::Order { path: show_path(path), why: "its directory did not come before it" },
+            ));
+        }
+        c_name(name)
+    }
+
+    fn leave_until(&mut self, depth: usize) -> Result<(), MoverError> {
+        while self.dirs.len() > depth {
+            if let Some(dir) = self.dirs.pop() {
+                dir.leave(&self.shared)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: Entry, window: &Arc<Window>, again: bool) -> Result<(), MoverError> {
+        if entry.path.is_empty() {
+            return self.push_directory(self.root.clone(), entry, false);
+        }
+        let name = self.enter_parent(&entry.path, window.number)?;
+        let Some(dir) = self.dirs.last_mut() else {
+            return Ok(());
+        };
+        // An entry that comes again was seen in the listing the first time.
+        let listed = again || dir.advance(&name, &self.shared)?;
+        let dir = dir.handle.clone();
+        let now = if listed { present(&dir.fd, &name, &entry.path)? } else { None };
+        match &entry.kind {
+            Kind::Directory => self.directory(&dir, &name, entry, now),
+            Kind::File(_) => self.file(&dir, name, entry, now, window),
+            Kind::HardLink(target) => {
+                self.links.push(Link { dir, name, target: target.clone(), exists: now.is_some(), entry });
+                Ok(())
+            }
+            Kind::Symlink(_) | Kind::Fifo | Kind::CharDevice(_) | Kind::BlockDevice(_) => {
+                self.special(&dir, &name, &entry, now)
+            }
+        }
+    }
+
+    fn remove(&self, dir: &DirHandle, name: &CString, path: &[u8]) -> Result<(), MoverError> {
+        let removed =
+            remove_tree(dir.fd.as_fd(), name).map_err(|errno| MoverError::file("removing", path, errno))?;
+        self.shared.count(|counters| &counters.deleted, removed);
+        Ok(())
+    }
+
+    fn directory(
+        &mut self,
+        dir: &DirHandle,
+        name: &CString,
+        entry: Entry,
+        now: Option<Stat>,
+    ) -> Result<(), MoverError> {
+        let mut fresh = true;
+        match now {
+            Some(stat) if metadata::file_type(&stat) == FileType::Directory => fresh = false,
+            Some(_) => self.remove(dir, name, &entry.path)?,
+            None => {}
+        }
+        if fresh {
+            mkdirat(&*dir.fd, name, Mode::RWXU)
+                .map_err(|errno| MoverError::file("making the directory", &entry.path, errno))?;
+        }
+        let fd = self.open_directory(&dir.fd, name, &entry.path)?;
+        self.push_directory(fd, entry, fresh)
+    }
+
+    fn open_directory(
+        &self,
+        parent: &OwnedFd,
+        name: &CString,
+        path: &[u8],
+    ) -> Result<Arc<OwnedFd>, MoverError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut opened = openat(parent, name, flags, Mode::empty());
+        if opened.as_ref().is_err_and(|errno| *errno == Errno::ACCESS) {
+            opened = chmodat(parent, name, Mode::RWXU, AtFlags::empty())
+                .and_then(|()| openat(parent, name, flags, Mode::empty()));
+        }
+        let fd = opened.map_err(|errno| MoverError::file("opening", path, errno))?;
+        if self.unprivileged {
+            // Its final mode comes at the end; until then its owner needs to write in it. Where
+            // that is refused, so will be what needs it, with a better message.
+            rustix::fs::fchmod(&fd, Mode::RWXU).ok();
+        }
+        Ok(Arc::new(fd))
+    }
+
+    fn push_directory(&mut self, fd: Arc<OwnedFd>, entry: Entry, fresh: bool) -> Result<(), MoverError> {
+        let handle = Arc::new(DirHandle { fd, entry: Arc::new(entry), fresh });
+        self.dirs.push(OpenDir::new(handle, b""));
+        Ok(())
+    }
+
+    fn special(
+        &mut self,
+        dir: &DirHandle,
+        name: &CString,
+        entry: &Entry,
+        now: Option<Stat>,
+    ) -> Result<(), MoverError> {
+        let same = match &now {
+            Some(stat) => is_same_special(dir, name, entry, stat),
+            None => false,
+        };
+        let bare = !same && dir.fresh;
+        if !same {
+            if now.is_some() {
+                self.remove(dir, name, &entry.path)?;
+            }
+            if let Err(errno) = make_special(dir, name, &entry.kind) {
+                let privileged = matches!(entry.kind, Kind::CharDevice(_) | Kind::BlockDevice(_));
+                if errno == Errno::PERM && privileged {
+                    let what = "device node".to_owned();
+                    return self.shared.judge(&entry.path, vec![Refused { what, errno }]);
+                }
+                return Err(MoverError::file("making", &entry.path, errno));
+            }
+        }
+        let now = present(&dir.fd, name, &entry.path)?;
+        let target = Target::Name(dir.fd.as_fd(), name);
+        let refused = metadata::apply(target, now.as_ref(), &entry.metadata, bare);
+        self.shared.judge(&entry.path, refused)
+    }
+
+    fn file(
+        &mut self,
+        dir: &Arc<DirHandle>,
+        name: CString,
+        entry: Entry,
+        now: Option<Stat>,
+        window: &Arc<Window>,
+    ) -> Result<(), MoverError> {
+        let Kind::File(content) = &entry.kind else {
+            return Ok(());
+        };
+        let found = self.judge_present(&entry, content.size, now.as_ref());
+        if found.present == Present::Nothing && now.is_some() {
+            self.remove(dir, &name, &entry.path)?;
+        }
+        if found.complete {
+            self.shared.count(|counters| &counters.unchanged, 1);
+            self.shared.progress.add_bytes(content.size);
+            self.shared.progress.add_file();
+            if content.open {
+                self.streamed = Some(Streamed { entry, task: None, at: 0 });
+            }
+            return Ok(());
+        }
+        let open = content.open;
+        let (size, pieces) = (content.size, content.pieces.clone());
+        let fresh = found.present == Present::Nothing;
+        // What is not written at once must be found lacking first.
+        let inline = if fresh { inline_pieces(&pieces) } else { Vec::new() };
+        let finish_in = (!open).then(|| window.clone());
+        let task = self.new_file(dir, name, &entry, size, found.present, inline, finish_in);
+        match found.present {
+            Present::Nothing => self.need_all(&task, &pieces),
+            Present::Differing if !open => self.compare(&task, pieces, 0, size)?,
+            Present::Differing => {}
+            Present::SameContent => {
+                self.shared.count(|counters| &counters.unchanged, 1);
+                self.shared.progress.add_bytes(size);
+            }
+        }
+        if open {
+            self.streamed = Some(Streamed { entry, task: Some(task), at: 0 });
+            return Ok(());
+        }
+        self.finish_later(task)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn new_file(
+        &self,
+        dir: &Arc<DirHandle>,
+        name: CString,
+        entry: &Entry,
+        size: u64,
+        present: Present,
+        inline: Vec<Piece>,
+        window: Option<Arc<Window>>,
+    ) -> Arc<FileTask> {
+        self.shared.file_opened();
+        Arc::new(FileTask {
+            path: entry.path.clone(),
+            dir: dir.clone(),
+            name,
+            metadata: entry.metadata.clone(),
+            size,
+            present,
+            inline,
+            fd: Mutex::new(None),
+            window: Mutex::new(window),
+        })
+    }
+
+    fn judge_present(&self, entry: &Entry, size: u64, now: Option<&Stat>) -> Found {
+        let nothing = Found { present: Present::Nothing, complete: false };
+        let Some(now) = now.filter(|now| metadata::file_type(now) == FileType::RegularFile) else {
+            return nothing;
+        };
+        let received_before = self.previous.is_some_and(|previous| entry.changed_in <= previous);
+        let same_content =
+            received_before && metadata::size(now) == size && metadata::mtime(now) == entry.metadata.mtime;
+        let complete = same_content && metadata::matches(now, &entry.metadata);
+        let shared_inode = now.st_nlink > 1;
+        if shared_inode && !complete {
+            // Writing into it would change its other names, which may have become files of
+            // their own.
+            return nothing;
+        }
+        Found { present: if same_content { Present::SameContent } else { Present::Differing }, complete }
+    }
+
+    fn need_all(&mut self, task: &Arc<FileTask>, pieces: &[Piece]) {
+        for piece in pieces {
+            self.needs.add(task, piece);
+        }
+    }
+
+    fn compare(
+        &mut self,
+        task: &Arc<FileTask>,
+        pieces: Vec<Piece>,
+        from: u64,
+        to: u64,
+    ) -> Result<(), MoverError> {
+        self.comparing += 1;
+        let job = Job::Compare { task: task.clone(), pieces, from, to, answer: self.answers.0.clone() };
+        self.shared.jobs.push(job, &self.shared.stop)
+    }
+
+    /// Takes in the answers to all comparisons of this window.
+    fn compared(&mut self) -> Result<(), MoverError> {
+        while self.comparing > 0 {
+            self.shared.stop.check()?;
+            let Ok(answer) = self.answers.1.recv_timeout(Duration::from_millis(100)) else {
+                continue;
+            };
+            self.comparing -= 1;
+            let (task, missing) = answer?;
+            for piece in &missing {
+                match &piece.place {
+                    PiecePlace::Inline(bytes) => task.write(piece.offset, bytes, &self.shared)?,
+                    PiecePlace::Frame { .. } => self.needs.add(&task, piece),
+                }
+            }
+            self.finish_later(task)?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of a file; if nobody else holds it, a worker finishes it.
+    fn finish_later(&self, task: Arc<FileTask>) -> Result<(), MoverError> {
+        self.shared.jobs.push(Job::Finish(task), &self.shared.stop)
+    }
+
+    fn data(&mut self, pieces: Vec<Piece>, number: u64) -> Result<(), MoverError> {
+        let Some(streamed) = &mut self.streamed else {
+            return Ok(());
+        };
+        let size = match &streamed.entry.kind {
+            Kind::File(content) => content.size,
+            _ => 0,
+        };
+        let first = pieces.first().map_or(streamed.at, |piece| piece.offset);
+        let end = pieces.last().map_or(first, |piece| piece.offset + u64::from(piece.length));
+        if end > size || first < streamed.at {
+            let path = show_path(&streamed.entry.path);
+            let why = "a piece lies beyond the file's end or before the one before it";
+            return Err(self.refused(number, FormatError::Content { path, why }));
+        }
+        let from = streamed.at;
+        streamed.at = end;
+        let Some(task) = streamed.task.clone() else {
+            return Ok(());
+        };
+        match task.present {
+            Present::SameContent => Ok(()),
+            Present::Differing => self.compare(&task, pieces, from, end),
+            Present::Nothing => {
+                for piece in inline_pieces(&pieces) {
+                    if let PiecePlace::Inline(bytes) = &piece.place {
+                        task.write(piece.offset, bytes, &self.shared)?;
+                    }
+                }
+                self.need_all(&task, &pieces);
+                Ok(())
+            }
+        }
+    }
+
+    fn end(&mut self, _end: End, window: &Arc<Window>) -> Result<(), MoverError> {
+        let Some(streamed) = self.streamed.take() else {
+            return Ok(());
+        };
+        let Some(task) = streamed.task else {
+            return Ok(());
+        };
+        *lock(&task.window) = Some(window.clone());
+        if task.present == Present::Differing {
+            let (at, size) = (streamed.at, task.size);
+            self.compare(&task, Vec::new(), at.min(size), size)?;
+        }
+        self.finish_later(task)
+    }
+
+    /// The sender opened the large file again: what was written of the first attempt stays, and
+    /// is compared with the second.
+    fn abandon_streamed(&mut self) -> Result<(), MoverError> {
+        // What was asked for is waited for, so that old content cannot come after new.
+        self.compared()?;
+        let Some(streamed) = self.streamed.take() else {
+            return Ok(());
+        };
+        let Some(task) = streamed.task else {
+            return Ok(());
+        };
+        self.needs.forget(&task);
+        let (mut waited, path) = (task, streamed.entry.path);
+        loop {
+            match Arc::try_unwrap(waited) {
+                Ok(alone) => {
+                    drop(alone);
+                    self.shared.file_closed();
+                    return Ok(());
+                }
+                Err(still_shared) => {
+                    self.shared.stop.check().inspect_err(|_| {
+                        tracing::debug!(path = %show_path(&path), "stopped while it was reopened");
+                    })?;
+                    waited = still_shared;
+                    std::thread::park_timeout(Duration::from_millis(5));
+                }
+            }
+        }
+    }
+
+    /// Makes the hard links of this window, once the files that they lead to are there.
+    fn make_links(&mut self) -> Result<(), MoverError> {
+        if self.links.is_empty() {
+            return Ok(());
+        }
+        let open = u64::from(self.streamed.as_ref().is_some_and(|file| file.task.is_some()));
+        self.shared.wait_for_files(open)?;
+        for link in std::mem::take(&mut self.links) {
+            self.make_link(&link)?;
+            super::directory::release(link.dir, &self.shared)?;
+        }
+        Ok(())
+    }
+
+    fn make_link(&self, link: &Link) -> Result<(), MoverError> {
+        let error = |errno| MoverError::file("making the hard link", &link.entry.path, errno);
+        let (holder, name) = self.find(&link.target).map_err(error)?;
+        let target = statat(&holder, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(error)?;
+        if link.exists {
+            let now = present(&link.dir.fd, &link.name, &link.entry.path)?;
+            let same = |now: &Stat| now.st_ino == target.st_ino && now.st_dev == target.st_dev;
+            if now.as_ref().is_some_and(same) {
+                return Ok(());
+            }
+            self.remove(&link.dir, &link.name, &link.entry.path)?;
+        }
+        linkat(&holder, &name, &*link.dir.fd, &link.name, AtFlags::empty()).map_err(error)
+    }
+
+    /// The directory that holds an earlier path, component by component from the root on.
+    fn find(&self, path: &[u8]) -> Result<(OwnedFd, CString), Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut holder = rustix::io::fcntl_dupfd_cloexec(&*self.root, 0)?;
+        let mut names = split_path(path).peekable();
+        while let Some(name) = names.next() {
+            let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+            if names.peek().is_none() {
+                return Ok((holder, name));
+            }
+            holder = openat(&holder, &name, flags, Mode::empty())?;
+        }
+        Err(Errno::INVAL)
+    }
+}
+
+/// What was found of a file at the destination.
+struct Found {
+    present: Present,
+    complete: bool,
+}
+
+fn c_name(name: &[u8]) -> Result<CString, MoverError> {
+    CString::new(name).map_err(|_| MoverError::file("opening", name, Errno::INVAL))
+}
+
+fn present(dir: &OwnedFd, name: &CString, path: &[u8]) -> Result<Option<Stat>, MoverError> {
+    match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(MoverError::file("reading the state of", path, errno)),
+    }
+}
+
+fn inline_pieces(pieces: &[Piece]) -> Vec<Piece> {
+    let is_inline = |piece: &&Piece| matches!(piece.place, PiecePlace::Inline(_));
+    pieces.iter().filter(is_inline).cloned().collect()
+}
+
+fn is_same_special(dir: &DirHandle, name: &CString, entry: &Entry, stat: &Stat) -> bool {
+    let kind = metadata::file_type(stat);
+    let device = |device: &Device| stat.st_rdev == rustix::fs::makedev(device.major, device.minor);
+    // One that has other names may have to become an inode of its own.
+    stat.st_nlink == 1
+        && match &entry.kind {
+            Kind::Symlink(target) => {
+                kind == FileType::Symlink
+                    && readlinkat(&*dir.fd, name, Vec::new())
+                        .is_ok_and(|now| now.as_bytes() == target.as_slice())
+            }
+            Kind::Fifo => kind == FileType::Fifo,
+            Kind::CharDevice(number) => kind == FileType::CharacterDevice && device(number),
+            Kind::BlockDevice(number) => kind == FileType::BlockDevice && device(number),
+            _ => false,
+        }
+}
+
+fn make_special(dir: &DirHandle, name: &CString, kind: &Kind) -> Result<(), Errno> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    let node = |kind, device: u64| mknodat(&*dir.fd, name, kind, mode, device);
+    match kind {
+        Kind::Symlink(target) => symlinkat(target.as_slice(), &*dir.fd, name),
+        Kind::Fifo => node(FileType::Fifo, 0),
+        Kind::CharDevice(Device { major, minor }) => {
+            node(FileType::CharacterDevice, rustix::fs::makedev(*major, *minor))
+        }
+        Kind::BlockDevice(Device { major, minor }) => {
+            node(FileType::BlockDevice, rustix::fs::makedev(*major, *minor))
+        }
+        Kind::Directory | Kind::File(_) | Kind::HardLink(_) => Ok(()),
+    }
+}

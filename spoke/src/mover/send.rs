@@ -1,0 +1,423 @@
+//! Sending a volume: one pass from a mounted directory into staging.
+//!
+//! ```text
+//!            ┌─ jobs ──▶ workers: read, name, compress ─▶ packer ─▶ packs ─▶ store
+//!  walk ─────┤                     │ pieces                 │ landed
+//!  (sorted)  └─ pending, in order ─┴──▶ publisher ◀─────────┘
+//!                                           └─▶ segments ─▶ store
+//! ```
+//!
+//! The walk and the workers are threads, as they wait for the filesystem; the publisher and the
+//! puts are tasks. Between them everything is bounded: jobs by number, records by memory, packs
+//! by buffers. A sender that is started again reads the segments that it finds, and goes on
+//! behind the last entry that they name.
+
+mod count;
+mod dedup;
+mod job;
+mod links;
+mod pack;
+mod plan;
+mod previous;
+mod publish;
+mod walk;
+mod worker;
+
+use std::{
+    fs::File,
+    future::Future,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use isthmus_shared::staging::{ObjectStore, PairUid, VolumeKey, VolumeUid, layout};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use self::{
+    dedup::Dedup, job::Job, links::HardLinks, pack::Packer, plan::Planner, previous::Previous,
+    publish::Publisher, walk::Resume, worker::Worker,
+};
+use super::{
+    error::MoverError,
+    format::{BlockHash, Chain, Kind, PathOrder, Piece, PiecePlace, Record, SegmentBuilder},
+    limits::{Limits, PENDING_BYTES, QUEUED_JOBS},
+    manifest::{Place, SegmentReader},
+    report::{Progress, SendReport},
+    work::{Queue, Stop, lock, spawn},
+};
+
+pub use walk::LOST_AND_FOUND;
+
+/// What to send.
+#[derive(Debug, Clone)]
+pub struct SendOptions {
+    /// The mounted volume.
+    pub root: PathBuf,
+    /// Where to.
+    pub store: Arc<dyn ObjectStore>,
+    /// The volume's key.
+    pub key: VolumeKey,
+    /// The volume.
+    pub volume: VolumeUid,
+    /// The pair.
+    pub pair: PairUid,
+    /// The number of this pass.
+    pub pass: u32,
+    /// The complete pass that it builds on.
+    pub previous: Option<u32>,
+    /// Who sends, for the receiver's messages: a pod's name.
+    pub sender: String,
+    /// Bounds that a caller may set.
+    pub limits: Limits,
+}
+
+/// What a sender shows of itself while it works.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Heartbeat {
+    /// Who sends.
+    pub sender: String,
+    /// Counts up while it lives; starts anew with each process.
+    pub beat: u64,
+    /// Files in all, as far as known.
+    pub files_total: u64,
+    /// Bytes in all, as far as known.
+    pub bytes_total: u64,
+}
+
+/// What the threads of a sender share.
+pub(in crate::mover) struct Shared {
+    jobs: Queue<Job>,
+    packer: Packer,
+    dedup: Dedup,
+    name_key: Zeroizing<[u8; 32]>,
+    stop: Stop,
+    progress: Progress,
+    bytes_read: AtomicU64,
+    bytes_deduplicated: AtomicU64,
+    uploaded_before: u64,
+    pending: Arc<Semaphore>,
+    runtime: Handle,
+    workers: usize,
+    working: AtomicUsize,
+    flush: Mutex<Flush>,
+}
+
+/// A request to send what lies in frames and the pack as it is.
+#[derive(Debug, Default)]
+struct Flush {
+    epoch: u64,
+    workers_left: usize,
+}
+
+impl Shared {
+    fn name_block(&self, bytes: &[u8]) -> BlockHash {
+        BlockHash(*blake3::keyed_hash(&self.name_key, bytes).as_bytes())
+    }
+
+    /// Where the block is already: in the same place of the previous pass, or anywhere.
+    fn find(&self, hash: BlockHash, piece: &Piece, known: &[Piece]) -> Option<PiecePlace> {
+        let before = known
+            .binary_search_by_key(&piece.offset, |known| known.offset)
+            .ok()
+            .map(|at| &known[at])
+            .filter(|known| known.length == piece.length)
+            .map(|known| &known.place)
+            .filter(|place| matches!(place, PiecePlace::Frame { hash: old, .. } if *old == hash))
+            .cloned();
+        let found = before.or_else(|| self.dedup.find(hash, piece.length));
+        if found.is_some() {
+            self.bytes_deduplicated.fetch_add(u64::from(piece.length), Ordering::Relaxed);
+        }
+        found
+    }
+
+    /// Has all workers close their frames, and then the pack sent.
+    fn request_flush(&self) {
+        let mut flush = lock(&self.flush);
+        if flush.workers_left == 0 {
+            flush.epoch += 1;
+            flush.workers_left = self.workers;
+            drop(flush);
+            self.jobs.wake();
+        }
+    }
+
+    fn flush_wanted(&self, done: u64) -> Option<u64> {
+        let epoch = lock(&self.flush).epoch;
+        (epoch != done).then_some(epoch)
+    }
+
+    fn worker_flushed(&self) {
+        let mut flush = lock(&self.flush);
+        flush.workers_left = flush.workers_left.saturating_sub(1);
+        if flush.workers_left == 0 {
+            drop(flush);
+            self.packer.flush();
+        }
+    }
+
+    /// The last worker to end sends the last pack.
+    fn worker_done(&self) {
+        if self.working.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.packer.flush();
+        }
+    }
+
+    /// Takes memory for a pending record, from a thread.
+    fn pending_memory(&self, weight: usize) -> Result<OwnedSemaphorePermit, MoverError> {
+        let weight = u32::try_from(weight.min(PENDING_BYTES)).unwrap_or(u32::MAX);
+        if let Ok(memory) = self.pending.clone().try_acquire_many_owned(weight) {
+            return Ok(memory);
+        }
+        // Nothing moves before something lands: do not wait for a pack to fill.
+        self.request_flush();
+        self.runtime
+            .block_on(self.unless_stopped(self.pending.clone().acquire_many_owned(weight)))?
+            .map_err(|_| MoverError::Cancelled)
+    }
+
+    async fn push_job(self: &Arc<Self>, job: Job) -> Result<(), MoverError> {
+        let shared = self.clone();
+        tokio::task::spawn_blocking(move || shared.jobs.push(job, &shared.stop))
+            .await
+            .map_err(|error| MoverError::Worker { detail: error.to_string() })?
+    }
+
+    async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Result<T, MoverError> {
+        tokio::select! {
+            result = future => Ok(result),
+            () = self.stop.wait() => Err(MoverError::Cancelled),
+        }
+    }
+}
+
+/// What an earlier process of the same pass left.
+struct Found {
+    next: u64,
+    chain: Chain,
+    report: SendReport,
+    resume: Option<Resume>,
+    links: HardLinks,
+    dedup: Dedup,
+    complete: bool,
+}
+
+/// Sends one pass. Started again for the same pass it goes on where it was, and a pass that is
+/// complete is recognised at once.
+pub async fn send(
+    options: SendOptions,
+    progress: Progress,
+    cancel: CancellationToken,
+) -> Result<SendReport, MoverError> {
+    let started = Instant::now();
+    let root = open_root(&options.root)?;
+    let place = Place {
+        store: options.store.clone(),
+        pair: options.pair.clone(),
+        volume: options.volume.clone(),
+        key: Arc::new(options.key.manifest_key()?),
+    };
+    let found = find_segments(&place, options.pass).await?;
+    let totals = &found.report.totals;
+    progress.start_at(totals.files, totals.bytes);
+    if found.complete {
+        return Ok(found.report);
+    }
+    let stop = Stop::new(&cancel);
+    let runtime = Handle::current();
+    let workers = options.limits.workers.max(1);
+    let shared = Arc::new(Shared {
+        jobs: Queue::new(QUEUED_JOBS),
+        packer: Packer::new(
+            place.clone(),
+            options.key.clone(),
+            options.limits.pack_bytes,
+            progress.clone(),
+            stop.clone(),
+            runtime.clone(),
+        ),
+        dedup: found.dedup,
+        name_key: options.key.block_name_key()?,
+        stop: stop.clone(),
+        progress: progress.clone(),
+        bytes_read: AtomicU64::new(found.report.bytes_read),
+        bytes_deduplicated: AtomicU64::new(found.report.bytes_deduplicated),
+        uploaded_before: found.report.bytes_uploaded,
+        pending: Arc::new(Semaphore::new(PENDING_BYTES)),
+        runtime: runtime.clone(),
+        workers,
+        working: AtomicUsize::new(workers),
+        flush: Mutex::default(),
+    });
+    let mut threads = Vec::new();
+    for number in 0..workers {
+        let worker = Worker::new(shared.clone())?;
+        threads.push(spawn(&format!("send-{number}"), &stop, move || worker.run())?);
+    }
+    let (out, queue) = mpsc::unbounded_channel();
+    let previous = options.previous.map(|pass| SegmentReader::new(place.clone(), pass));
+    let planner = Planner {
+        shared: shared.clone(),
+        root: root.clone(),
+        pass: options.pass,
+        previous: Previous::new(previous, runtime),
+        links: found.links,
+        resume: found.resume,
+        out,
+    };
+    threads.push(spawn("send-walk", &stop, move || planner.run())?);
+    let counted = progress.clone();
+    let count_stop = stop.clone();
+    threads.push(spawn("send-count", &stop, move || {
+        count::count(&root, &counted, &count_stop);
+        Ok(())
+    })?);
+    let beating = tokio::spawn(beat(
+        place.clone(),
+        options.pass,
+        options.sender.clone(),
+        options.limits.heartbeat,
+        progress.clone(),
+        stop.clone(),
+    ));
+    let publisher = Publisher {
+        shared: shared.clone(),
+        place,
+        pass: options.pass,
+        segment_bytes: options.limits.segment_bytes,
+        next: found.next,
+        chain: found.chain,
+        report: found.report,
+        open: (0, 0),
+        builder: SegmentBuilder::default(),
+        started,
+    };
+    let published = publisher.run(queue).await;
+    let result = match published {
+        Err(error) => {
+            stop.fail(MoverError::Cancelled);
+            Err(stop.reason(error))
+        }
+        Ok(report) => {
+            progress.start_at(report.totals.files, report.totals.bytes);
+            Ok(report)
+        }
+    };
+    stop.fail(MoverError::Cancelled);
+    shared.jobs.close();
+    join(threads).await?;
+    beating.await.ok();
+    result
+}
+
+/// Waits for threads that were told to stop.
+pub(super) async fn join(threads: Vec<std::thread::JoinHandle<()>>) -> Result<(), MoverError> {
+    tokio::task::spawn_blocking(move || {
+        for thread in threads {
+            // A panic was caught and noted within the thread.
+            thread.join().ok();
+        }
+    })
+    .await
+    .map_err(|error| MoverError::Worker { detail: error.to_string() })
+}
+
+/// Opens the volume's root as a directory.
+pub(super) fn open_root(path: &std::path::Path) -> Result<Arc<OwnedFd>, MoverError> {
+    let opened = File::open(path).and_then(|file| {
+        if file.metadata()?.is_dir() {
+            Ok(file)
+        } else {
+            Err(std::io::Error::from(std::io::ErrorKind::NotADirectory))
+        }
+    });
+    match opened {
+        Ok(file) => Ok(Arc::new(OwnedFd::from(file))),
+        Err(source) => Err(MoverError::Root { path: path.display().to_string(), source }),
+    }
+}
+
+/// Reads what is there of this pass, and what follows from it for the rest.
+async fn find_segments(place: &Place, pass: u32) -> Result<Found, MoverError> {
+    let mut reader = SegmentReader::new(place.clone(), pass);
+    let mut found = Found {
+        next: 0,
+        chain: Chain::default(),
+        report: SendReport::default(),
+        resume: None,
+        links: HardLinks::default(),
+        dedup: Dedup::default(),
+        complete: false,
+    };
+    let mut order = PathOrder::default();
+    while let Some(segment) = reader.next().await? {
+        found.report = segment.report;
+        found.complete = segment.last;
+        for record in &segment.records {
+            remember(record, &mut order, &mut found)?;
+        }
+        if segment.last {
+            break;
+        }
+    }
+    found.next = reader.position();
+    found.chain = reader.chain();
+    found.resume = order.last().map(|path| Resume { path: path.to_vec(), again: order.is_open() });
+    Ok(found)
+}
+
+fn remember(record: &Record, order: &mut PathOrder, found: &mut Found) -> Result<(), MoverError> {
+    let refused = |source| MoverError::Manifest { object: "a segment of this pass".to_owned(), source };
+    match record {
+        Record::Entry(entry) => {
+            let open = matches!(&entry.kind, Kind::File(content) if content.open);
+            let again = order.is_open();
+            order.entry(&entry.path, open).map_err(refused)?;
+            let linked = !matches!(entry.kind, Kind::Directory);
+            if linked && !again {
+                found.links.earlier(entry.stamp.inode, entry.stamp.links, &entry.path)?;
+            }
+        }
+        Record::Data(_) => order.data().map_err(refused)?,
+        Record::End(_) => order.end().map_err(refused)?,
+    }
+    for piece in record.pieces() {
+        found.dedup.insert(piece);
+    }
+    Ok(())
+}
+
+async fn beat(place: Place, pass: u32, sender: String, interval: Duration, progress: Progress, stop: Stop) {
+    let object = layout::pass_sender(&place.pair, &place.volume, pass);
+    let mut heartbeat = Heartbeat { sender, ..Heartbeat::default() };
+    loop {
+        heartbeat.beat += 1;
+        let figures = progress.figures();
+        heartbeat.files_total = figures.files_total;
+        heartbeat.bytes_total = figures.bytes_total;
+        let written = match serde_json::to_vec(&heartbeat) {
+            Ok(json) => place.write_sealed(&object, &json).await,
+            Err(error) => Err(MoverError::Worker { detail: error.to_string() }),
+        };
+        if let Err(error) = written {
+            // The data itself meets the same store: it decides whether the run fails.
+            tracing::warn!(%error, "the heartbeat was not written");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = stop.wait() => return,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The previous pass beside the walk: both in the same order, one entry of it in memory.
+
+use tokio::runtime::Handle;
+
+use crate::mover::{
+    error::MoverError,
+    format::{Entry, Kind, Piece, Record, compare_paths},
+    manifest::SegmentReader,
+};
+
+/// The records of the previous pass.
+pub struct Previous {
+    reader: Option<SegmentReader>,
+    runtime: Handle,
+    records: std::vec::IntoIter<Record>,
+    peeked: Option<Record>,
+}
+
+impl Previous {
+    /// Without a previous pass there is nothing to find.
+    pub fn new(reader: Option<SegmentReader>, runtime: Handle) -> Self {
+        Self { reader, runtime, records: Vec::new().into_iter(), peeked: None }
+    }
+
+    fn peek(&mut self) -> Result<Option<&Record>, MoverError> {
+        while self.peeked.is_none() {
+            self.peeked = self.records.next();
+            if self.peeked.is_some() {
+                break;
+            }
+            let Some(reader) = &mut self.reader else {
+                return Ok(None);
+            };
+            match self.runtime.block_on(reader.next())? {
+                Some(segment) => {
+                    if segment.last {
+                        self.reader = None;
+                    }
+                    self.records = segment.records.into_iter();
+                }
+                // An incomplete pass is as good as far as it goes.
+                None => self.reader = None,
+            }
+        }
+        Ok(self.peeked.as_ref())
+    }
+
+    /// Goes on to `path` and gives its entry, if the previous pass had one.
+    pub fn find(&mut self, path: &[u8]) -> Result<Option<Entry>, MoverError> {
+        loop {
+            let before = match self.peek()? {
+                None => return Ok(None),
+                Some(Record::Entry(entry)) => match compare_paths(&entry.path, path) {
+                    std::cmp::Ordering::Less => true,
+                    std::cmp::Ordering::Equal => false,
+                    std::cmp::Ordering::Greater => return Ok(None),
+                },
+                Some(_) => true,
+            };
+            match self.peeked.take() {
+                Some(Record::Entry(entry)) if !before => return Ok(Some(entry)),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next record of a large file whose entry `find` gave, its `End` included. A second
+    /// opening of the same file is given as its entry.
+    pub fn rest(&mut self, path: &[u8]) -> Result<Option<Record>, MoverError> {
+        let belongs = match self.peek()? {
+            None => false,
+            Some(Record::Entry(entry)) => entry.path == path,
+            Some(_) => true,
+        };
+        Ok(if belongs { self.peeked.take() } else { None })
+    }
+
+    /// The pieces of a large file that start before `end`, of those not given yet.
+    pub fn pieces_before(&mut self, path: &[u8], end: u64) -> Result<Vec<Piece>, MoverError> {
+        let mut found = Vec::new();
+        loop {
+            let wanted = match self.peek()? {
+                Some(Record::Data(pieces)) => pieces.first().is_none_or(|p| p.offset < end),
+                Some(Record::Entry(entry)) => entry.path == path,
+                _ => false,
+            };
+            if !wanted {
+                return Ok(found);
+            }
+            match self.peeked.take() {
+                Some(Record::Data(mut pieces)) => {
+                    // One record may reach beyond the range: the rest of it is for the next.
+                    let later = pieces.partition_point(|piece| piece.offset < end);
+                    let rest = pieces.split_off(later);
+                    found.append(&mut pieces);
+                    if !rest.is_empty() {
+                        self.peeked = Some(Record::Data(rest));
+                        return Ok(found);
+                    }
+                }
+                Some(Record::Entry(Entry { kind: Kind::File(content), .. })) => found = content.pieces,
+                _ => return Ok(found),
+            }
+        }
+    }
+}

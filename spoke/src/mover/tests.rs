@@ -1,0 +1,119 @@
+//! Sending and receiving together, on real folders and a store in memory.
+
+mod damage;
+mod faults;
+mod flows;
+mod generated;
+mod privileges;
+// The lab, which these trees belong to, depends on this crate: so its files are compiled in.
+#[allow(dead_code, missing_docs, unreachable_pub)]
+#[path = "../../../tests/lab/src/trees/mod.rs"]
+mod trees;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use isthmus_shared::{
+    protocol::MetadataPolicy,
+    staging::{MemoryStore, ObjectStore, PairKey, PairUid, VolumeKey, VolumeUid},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use trees::{CompareOptions, compare_trees};
+
+/// A volume with a source, a destination and staging between them.
+struct Volume {
+    source: tempfile::TempDir,
+    destination: tempfile::TempDir,
+    memory: MemoryStore,
+    store: Arc<dyn ObjectStore>,
+    key: VolumeKey,
+    limits: Limits,
+}
+
+impl Volume {
+    fn new() -> Self {
+        let memory = MemoryStore::new();
+        Self::over(memory.clone(), Arc::new(memory))
+    }
+
+    fn over(memory: MemoryStore, store: Arc<dyn ObjectStore>) -> Self {
+        let pair = PairKey::generate().unwrap();
+        Self {
+            source: tempfile::tempdir().unwrap(),
+            destination: tempfile::tempdir().unwrap(),
+            store,
+            memory,
+            key: pair.volume_key(&VolumeUid::new("volume").unwrap()).unwrap(),
+            limits: Limits {
+                workers: 2,
+                peer_timeout: Duration::from_secs(20),
+                pack_bytes: 3 << 20,
+                heartbeat: Duration::from_millis(50),
+                mark_interval: Duration::ZERO,
+                durable: false,
+                ..Limits::default()
+            },
+        }
+    }
+
+    fn send_options(&self, pass: u32) -> SendOptions {
+        SendOptions {
+            root: self.source.path().to_owned(),
+            store: self.store.clone(),
+            key: self.key.clone(),
+            volume: VolumeUid::new("volume").unwrap(),
+            pair: PairUid::new("pair").unwrap(),
+            pass,
+            previous: (pass > 1).then(|| pass - 1),
+            sender: "sender-pod".to_owned(),
+            limits: self.limits.clone(),
+        }
+    }
+
+    fn receive_options(&self, pass: u32) -> ReceiveOptions {
+        ReceiveOptions {
+            root: self.destination.path().to_owned(),
+            store: self.store.clone(),
+            key: self.key.clone(),
+            volume: VolumeUid::new("volume").unwrap(),
+            pair: PairUid::new("pair").unwrap(),
+            pass,
+            previous: (pass > 1).then(|| pass - 1),
+            metadata_policy: MetadataPolicy::Strict,
+            limits: self.limits.clone(),
+        }
+    }
+
+    async fn send(&self, pass: u32) -> Result<SendReport, MoverError> {
+        let cancel = CancellationToken::new();
+        send(self.send_options(pass), Progress::new(), cancel).await
+    }
+
+    async fn receive(&self, pass: u32) -> Result<ReceiveReport, MoverError> {
+        let cancel = CancellationToken::new();
+        receive(self.receive_options(pass), Progress::new(), cancel).await
+    }
+
+    /// Both sides at once, as in a migration.
+    async fn run_pass(&self, pass: u32) -> (SendReport, ReceiveReport) {
+        let (sent, received) = tokio::join!(self.send(pass), self.receive(pass));
+        (sent.unwrap(), received.unwrap())
+    }
+
+    #[track_caller]
+    fn assert_equal(&self) {
+        assert_same(self.source.path(), self.destination.path());
+    }
+}
+
+#[track_caller]
+fn assert_same(a: &Path, b: &Path) {
+    let differences = compare_trees(a, b, &CompareOptions::default()).unwrap();
+    let shown: Vec<String> = differences.iter().take(10).map(ToString::to_string).collect();
+    assert!(shown.is_empty(), "{} differences: {shown:#?}", differences.len());
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
