@@ -1,0 +1,401 @@
+//! Objects seen through their schema: the fields they set, how two differ, what one applied onto
+//! another gives, and what is left when fields are given up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::set::FieldSet;
+use crate::apiserver::schema::{ListType, Schema, builtin};
+
+/// A place's schema; `None` where nothing is known, which makes maps granular and lists atomic.
+type Known<'a> = Option<&'a Schema>;
+
+fn field<'a>(schema: Known<'a>, key: &str, root: bool) -> Known<'a> {
+    if key == "metadata" && (root || schema.is_some_and(|s| s.embedded)) {
+        return Some(builtin::definition(builtin::OBJECT_META));
+    }
+    schema.and_then(|s| s.field(key))
+}
+
+fn item(schema: Known<'_>) -> Known<'_> {
+    schema.and_then(Schema::item)
+}
+
+fn list_type(schema: Known<'_>) -> &ListType {
+    schema.map_or(&ListType::Atomic, |s| &s.list)
+}
+
+fn is_atomic(value: &Value, schema: Known<'_>) -> bool {
+    match value {
+        Value::Object(_) => schema.is_some_and(|s| {
+            s.atomic || (s.preserve_unknown && s.properties.is_empty() && s.name.is_some())
+        }),
+        Value::Array(_) => *list_type(schema) == ListType::Atomic,
+        _ => true,
+    }
+}
+
+/// Whether the key is a field of a struct (and not a key of a map).
+fn is_struct_field(schema: Known<'_>, key: &str, root: bool) -> bool {
+    (root && matches!(key, "metadata" | "apiVersion" | "kind"))
+        || schema.is_some_and(|s| s.properties.contains_key(key))
+}
+
+/// The path element of a list's element; elements without their keys have none.
+fn element_of(child: &Value, schema: Known<'_>) -> Option<String> {
+    match list_type(schema) {
+        ListType::Atomic => None,
+        ListType::Set => Some(format!("v:{child}")),
+        ListType::Map(keys) => {
+            let item = item(schema);
+            let mut identity = Map::new();
+            for key in keys {
+                let value = child.get(key).cloned().or_else(|| item?.field(key)?.default.clone());
+                if let Some(value) = value {
+                    identity.insert(key.clone(), value);
+                }
+            }
+            (!identity.is_empty()).then(|| format!("k:{}", Value::Object(identity)))
+        }
+    }
+}
+
+/// Says which list elements cannot be told apart, as server-side apply must refuse them.
+pub fn duplicates(value: &Value, schema: Known<'_>, root: bool, path: &str) -> Option<String> {
+    match value {
+        Value::Object(map) if !is_atomic(value, schema) => {
+            map.iter().find_map(|(key, child)| duplicates(child, field(schema, key, root), false, &format!("{path}.{key}")))
+        }
+        Value::Array(items) if !is_atomic(value, schema) => {
+            let mut seen = BTreeSet::new();
+            for child in items {
+                let Some(element) = element_of(child, schema) else {
+                    return Some(format!("{path}: element 0: associative list with keys has an element that omits key field(s)"));
+                };
+                let mut one = FieldSet::default();
+                one.put(element.clone(), FieldSet::leaf());
+                let shown = one.paths().concat();
+                if !seen.insert(element) {
+                    return Some(format!("{path}: duplicate entries for key {shown}"));
+                }
+                if let Some(found) = duplicates(child, item(schema), false, &format!("{path}{shown}")) {
+                    return Some(found);
+                }
+            }
+            None
+        }
+        _ => None,
+    }
+}
+
+/// Says which field the schema does not declare.
+pub fn undeclared(value: &Value, schema: &Schema) -> Vec<String> {
+    let mut copy = value.clone();
+    let mut unknown = Vec::new();
+    crate::apiserver::schema::shape::prune(&mut copy, schema, &mut unknown);
+    unknown
+}
+
+/// The fields that an object sets.
+pub fn fields(value: &Value, schema: Known<'_>, root: bool) -> FieldSet {
+    if is_atomic(value, schema) {
+        return FieldSet::leaf();
+    }
+    let mut set = FieldSet::default();
+    match value {
+        Value::Object(map) => {
+            for (key, child) in map {
+                let mut below = fields(child, field(schema, key, root), false);
+                let empty = child.is_null() || child.as_object().is_some_and(Map::is_empty);
+                if empty || !is_struct_field(schema, key, root) {
+                    below.member = true;
+                }
+                set.put(format!("f:{key}"), below);
+            }
+        }
+        Value::Array(items) => {
+            for child in items {
+                let Some(element) = element_of(child, schema) else { continue };
+                let mut below = match list_type(schema) {
+                    ListType::Map(_) => fields(child, item(schema), false),
+                    _ => FieldSet::default(),
+                };
+                below.member = true;
+                set.put(element, below);
+            }
+        }
+        _ => {}
+    }
+    set
+}
+
+/// How a new object differs from an old one.
+#[derive(Debug, Default)]
+pub struct Difference {
+    /// Fields that came or changed.
+    pub changed: FieldSet,
+    /// Fields that went.
+    pub removed: FieldSet,
+}
+
+/// Structs that a typed server always writes, so that they never count as added.
+const ALWAYS_THERE: [&str; 5] = ["metadata", "spec", "status", "template", "jobTemplate"];
+
+/// Compares two objects.
+pub fn compare(old: &Value, new: &Value, schema: Known<'_>) -> Difference {
+    let mut difference = Difference::default();
+    compare_at(Some(old), Some(new), schema, true, &mut difference);
+    difference
+}
+
+fn compare_at(old: Option<&Value>, new: Option<&Value>, schema: Known<'_>, root: bool, out: &mut Difference) {
+    match (old, new) {
+        (None, None) => {}
+        (Some(gone), None) => out.removed = everything(gone, schema, root),
+        (None, Some(come)) => out.changed = everything(come, schema, root),
+        (Some(old), Some(new)) => {
+            if old == new {
+                return;
+            }
+            if is_atomic(old, schema) || is_atomic(new, schema) || old.is_object() != new.is_object() {
+                out.changed.member = true;
+                return;
+            }
+            let typed = schema.is_some_and(|s| s.name.is_some());
+            for (element, (old, new, child)) in pairs(old, new, schema, root) {
+                let mut below = Difference::default();
+                let known_struct = typed && element.strip_prefix("f:").is_some_and(|key| ALWAYS_THERE.contains(&key));
+                compare_at(old, new, child, false, &mut below);
+                if known_struct && old.is_none() {
+                    below.changed.member = false;
+                }
+                out.changed.put(element.clone(), below.changed);
+                out.removed.put(element, below.removed);
+            }
+        }
+    }
+}
+
+/// Every place of a value, the containers too.
+fn everything(value: &Value, schema: Known<'_>, root: bool) -> FieldSet {
+    let mut set = FieldSet::leaf();
+    if !is_atomic(value, schema) {
+        let empty = Value::Null;
+        for (element, (child, _, below)) in pairs(value, &empty, schema, root) {
+            if let Some(child) = child {
+                let typed = schema.is_some_and(|s| s.name.is_some());
+                let mut inner = everything(child, below, false);
+                if typed && element.strip_prefix("f:").is_some_and(|key| ALWAYS_THERE.contains(&key)) && !inner.children.is_empty() {
+                    inner.member = false;
+                }
+                set.put(element, inner);
+            }
+        }
+    }
+    set
+}
+
+type Pair<'a> = (Option<&'a Value>, Option<&'a Value>, Known<'a>);
+
+/// The children of two objects or lists, matched by path element.
+fn pairs<'a>(old: &'a Value, new: &'a Value, schema: Known<'a>, root: bool) -> BTreeMap<String, Pair<'a>> {
+    let mut matched: BTreeMap<String, Pair<'a>> = BTreeMap::new();
+    for (side, value) in [old, new].into_iter().enumerate() {
+        let mut put = |element: String, child: &'a Value, known: Known<'a>| {
+            let pair = matched.entry(element).or_insert((None, None, known));
+            if side == 0 {
+                pair.0 = Some(child);
+            } else {
+                pair.1 = Some(child);
+            }
+        };
+        match value {
+            Value::Object(map) => {
+                for (key, child) in map {
+                    put(format!("f:{key}"), child, field(schema, key, root));
+                }
+            }
+            Value::Array(items) => {
+                let known = match list_type(schema) {
+                    ListType::Map(_) => item(schema),
+                    _ => None,
+                };
+                for child in items {
+                    if let Some(element) = element_of(child, schema) {
+                        put(element, child, known);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    matched
+}
+
+/// A live object with a configuration applied onto it.
+pub fn merge(live: &Value, config: &Value, schema: Known<'_>) -> Value {
+    merge_at(live, config, schema, true)
+}
+
+fn merge_at(live: &Value, config: &Value, schema: Known<'_>, root: bool) -> Value {
+    if is_atomic(config, schema) || is_atomic(live, schema) {
+        return config.clone();
+    }
+    match (live, config) {
+        (Value::Object(live), Value::Object(config)) => {
+            let mut merged = live.clone();
+            for (key, child) in config {
+                let value = live.get(key).map_or_else(
+                    || child.clone(),
+                    |before| merge_at(before, child, field(schema, key, root), false),
+                );
+                merged.insert(key.clone(), value);
+            }
+            Value::Object(merged)
+        }
+        (Value::Array(live), Value::Array(config)) => Value::Array(merge_lists(live, config, schema)),
+        _ => config.clone(),
+    }
+}
+
+/// Elements of the configuration in its order, and those that only the live list has where they were.
+fn merge_lists(live: &[Value], config: &[Value], schema: Known<'_>) -> Vec<Value> {
+    let names = |items: &[Value]| -> Vec<Option<String>> { items.iter().map(|i| element_of(i, schema)).collect() };
+    let live_names = names(live);
+    let config_names = names(config);
+    let position: BTreeMap<&String, usize> =
+        live_names.iter().enumerate().filter_map(|(i, n)| n.as_ref().map(|n| (n, i))).collect();
+    let configured: BTreeSet<&String> = config_names.iter().flatten().collect();
+    let mut merged = Vec::with_capacity(live.len() + config.len());
+    let mut next_live = 0;
+    let emit_untouched = |upto: usize, from: &mut usize, merged: &mut Vec<Value>| {
+        while *from < upto {
+            if !live_names[*from].as_ref().is_some_and(|n| configured.contains(n)) {
+                merged.push(live[*from].clone());
+            }
+            *from += 1;
+        }
+    };
+    for (child, name) in config.iter().zip(&config_names) {
+        match name.as_ref().and_then(|n| position.get(n)) {
+            Some(&at) => {
+                if at >= next_live {
+                    emit_untouched(at, &mut next_live, &mut merged);
+                }
+                let merged_child = match list_type(schema) {
+                    ListType::Map(_) => merge_at(&live[at], child, item(schema), false),
+                    _ => child.clone(),
+                };
+                merged.push(merged_child);
+            }
+            None => merged.push(child.clone()),
+        }
+    }
+    emit_untouched(live.len(), &mut next_live, &mut merged);
+    merged
+}
+
+/// Removes what a manager gave up (`last`) and nobody manages (`managed`).
+pub fn give_up(value: &mut Value, last: &FieldSet, managed: &FieldSet, schema: Known<'_>) {
+    give_up_at(value, last, managed, schema, true);
+}
+
+fn give_up_at(value: &mut Value, last: &FieldSet, managed: &FieldSet, schema: Known<'_>, root: bool) {
+    if is_atomic(value, schema) {
+        return;
+    }
+    match value {
+        Value::Object(map) => {
+            for (element, given) in &last.children {
+                let Some(key) = element.strip_prefix("f:") else { continue };
+                let managed_below = managed.children.get(element);
+                // The name and what else the server keeps there is nobody's and never goes.
+                let kept_always = FieldSet::default();
+                let managed_below = if root && key == "metadata" { managed_below.or(Some(&kept_always)) } else { managed_below };
+                match managed_below {
+                    None => {
+                        map.remove(key);
+                    }
+                    Some(kept) => {
+                        if let Some(child) = map.get_mut(key) {
+                            give_up_at(child, given, kept, field(schema, key, root), false);
+                        }
+                    }
+                }
+            }
+        }
+        Value::Array(items) => {
+            let inner = match list_type(schema) {
+                ListType::Map(_) => item(schema),
+                _ => None,
+            };
+            items.retain_mut(|child| {
+                let Some(element) = element_of(child, schema) else { return true };
+                let Some(given) = last.children.get(&element) else { return true };
+                match managed.children.get(&element) {
+                    None => false,
+                    Some(kept) => {
+                        if child.is_object() {
+                            give_up_at(child, given, kept, inner, false);
+                        }
+                        true
+                    }
+                }
+            });
+        }
+        _ => {}
+    }
+}
+
+
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn deployment() -> Known<'static> {
+        Some(builtin::definition("io.k8s.api.apps.v1.Deployment"))
+    }
+
+    #[test]
+    fn an_applied_object_sets_its_leaves_and_list_elements() {
+        let value = json!({"metadata": {"labels": {"app": "a"}}, "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}},
+            "template": {"spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}]}]}}}});
+        assert_eq!(
+            fields(&value, deployment(), true).to_json(),
+            json!({"f:metadata": {"f:labels": {"f:app": {}}}, "f:spec": {"f:replicas": {}, "f:selector": {},
+                "f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:image": {},
+                    "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}}}}}}}})
+        );
+    }
+
+    #[test]
+    fn merging_keeps_what_the_configuration_does_not_name() {
+        let live = json!({"spec": {"replicas": 2, "template": {"spec": {"containers": [
+            {"name": "a", "image": "1"}, {"name": "sidecar", "image": "s"}, {"name": "b", "image": "1"}]}}}});
+        let config = json!({"spec": {"template": {"spec": {"containers": [
+            {"name": "a", "image": "2"}, {"name": "b", "image": "2"}, {"name": "new", "image": "n"}]}}}});
+        assert_eq!(
+            merge(&live, &config, deployment()),
+            json!({"spec": {"replicas": 2, "template": {"spec": {"containers": [
+                {"name": "a", "image": "2"}, {"name": "sidecar", "image": "s"}, {"name": "b", "image": "2"}, {"name": "new", "image": "n"}]}}}})
+        );
+    }
+
+    #[test]
+    fn what_is_given_up_goes_unless_someone_else_manages_it() {
+        let mut value = json!({"spec": {"replicas": 2, "paused": true, "template": {"spec": {"containers": [
+            {"name": "a", "image": "1", "imagePullPolicy": "Always"}, {"name": "b", "image": "1"}]}}}});
+        let last = fields(&value, deployment(), true);
+        let managed = FieldSet::from_json(&json!({"f:spec": {"f:replicas": {}, "f:template": {"f:spec": {"f:containers": {
+            "k:{\"name\":\"b\"}": {".": {}, "f:name": {}, "f:image": {}}}}}}}));
+        give_up(&mut value, &last, &managed, deployment());
+        assert_eq!(
+            value,
+            json!({"spec": {"replicas": 2, "template": {"spec": {"containers": [{"name": "b", "image": "1"}]}}}})
+        );
+    }
+}

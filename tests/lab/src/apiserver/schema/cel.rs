@@ -1,0 +1,182 @@
+//! `x-kubernetes-validations`: rules in CEL over `self` and `oldSelf`.
+
+use std::collections::HashMap;
+
+use cel::{Context, Program, Value as Cel};
+use serde_json::Value;
+
+use crate::apiserver::error::FieldError;
+use crate::apiserver::json::text;
+
+/// A compiled rule.
+#[derive(Debug)]
+pub struct Rule {
+    program: Program,
+    source: String,
+    message: Option<String>,
+    message_expression: Option<Program>,
+    field_path: String,
+    reason: String,
+    transition: bool,
+    optional_old: bool,
+}
+
+impl Rule {
+    /// Compiles a rule; the error says what the compiler found.
+    pub fn compile(rule: &Value) -> Result<Self, String> {
+        let source = text(rule, &["rule"]).trim().to_owned();
+        if source.is_empty() {
+            return Err("rule is not specified".to_owned());
+        }
+        let program = Program::compile(&source).map_err(|e| e.to_string())?;
+        let message_expression = match rule.get("messageExpression").and_then(Value::as_str) {
+            Some(expression) => Some(Program::compile(expression).map_err(|e| format!("messageExpression: {e}"))?),
+            None => None,
+        };
+        let unknown: Vec<String> = program
+            .references()
+            .variables()
+            .into_iter()
+            .filter(|name| !matches!(*name, "self" | "oldSelf"))
+            .map(|name| format!("undeclared reference to '{name}'"))
+            .filter(|line| !is_type_name(line))
+            .collect();
+        if let Some(first) = unknown.first() {
+            return Err(first.clone());
+        }
+        let transition = program.references().has_variable("oldSelf");
+        Ok(Self {
+            program,
+            source,
+            message: rule.get("message").and_then(Value::as_str).map(str::to_owned),
+            message_expression,
+            field_path: text(rule, &["fieldPath"]).to_owned(),
+            reason: text(rule, &["reason"]).to_owned(),
+            transition,
+            optional_old: rule.get("optionalOldSelf") == Some(&Value::Bool(true)),
+        })
+    }
+
+    /// Evaluates the rule; an error if it does not hold.
+    pub fn check(&self, new: &Value, old: Option<&Value>, ty: &str, path: &str) -> Option<FieldError> {
+        if self.transition && old.is_none() && !self.optional_old {
+            return None;
+        }
+        let mut context = Context::default();
+        context.add_variable_from_value("self", to_cel(new));
+        if let Some(old) = old {
+            context.add_variable_from_value("oldSelf", to_cel(old));
+        }
+        let detail = match self.program.execute(&context) {
+            Ok(Cel::Bool(true)) => return None,
+            Ok(Cel::Bool(false)) => self.told(&context),
+            Ok(_) => format!("rule {:?} must evaluate to a bool", self.source),
+            Err(why) => format!("rule evaluation error of {:?}: {why}", self.source),
+        };
+        let field = match path {
+            "<nil>" if !self.field_path.is_empty() => self.field_path.trim_start_matches('.').to_owned(),
+            _ => format!("{path}{}", self.field_path),
+        };
+        Some(match self.reason.as_str() {
+            "FieldValueForbidden" => FieldError::forbidden(field, &detail),
+            "FieldValueRequired" => FieldError::required(field, &detail),
+            "FieldValueDuplicate" => FieldError::duplicate(field, &Value::String(ty.to_owned())),
+            _ => FieldError::invalid(field, &Value::String(ty.to_owned()), &detail),
+        })
+    }
+
+    fn told(&self, context: &Context) -> String {
+        if let Some(expression) = &self.message_expression
+            && let Ok(Cel::String(message)) = expression.execute(context)
+        {
+            return message.to_string();
+        }
+        self.message.clone().unwrap_or_else(|| format!("failed rule: {}", self.source))
+    }
+}
+
+/// Type names stand where variables do (`type(self) == string`).
+fn is_type_name(line: &str) -> bool {
+    ["int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type"]
+        .iter()
+        .any(|ty| line == format!("undeclared reference to '{ty}'"))
+}
+
+/// JSON as CEL sees it: whole numbers are ints, never uints.
+fn to_cel(value: &Value) -> Cel {
+    match value {
+        Value::Null => Cel::Null,
+        Value::Bool(b) => Cel::Bool(*b),
+        Value::Number(n) => n.as_i64().map_or_else(|| Cel::Float(n.as_f64().unwrap_or(f64::NAN)), Cel::Int),
+        Value::String(s) => Cel::from(s.as_str()),
+        Value::Array(items) => Cel::from(items.iter().map(to_cel).collect::<Vec<_>>()),
+        Value::Object(map) => {
+            Cel::from(map.iter().map(|(k, v)| (escaped(k), to_cel(v))).collect::<HashMap<String, Cel>>())
+        }
+    }
+}
+
+/// Property names that CEL could not spell are escaped as the real server does it.
+fn escaped(key: &str) -> String {
+    const RESERVED: [&str; 21] = [
+        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
+        "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    ];
+    if RESERVED.contains(&key) {
+        return format!("__{key}__");
+    }
+    if key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !key.contains("__") {
+        return key.to_owned();
+    }
+    if key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/')) {
+        return key.replace("__", "__underscores__").replace('.', "__dot__").replace('-', "__dash__").replace('/', "__slash__");
+    }
+    key.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rule(source: &str) -> Rule {
+        Rule::compile(&json!({"rule": source, "message": "no"})).unwrap()
+    }
+
+    #[test]
+    fn rules_see_the_value_and_the_one_it_replaces() {
+        assert!(rule("self.min <= self.max").check(&json!({"min": 1, "max": 2}), None, "object", "spec").is_none());
+        let error = rule("self.min <= self.max").check(&json!({"min": 3, "max": 2}), None, "object", "spec").unwrap();
+        assert_eq!(error.line(), "spec: Invalid value: \"object\": no");
+        let frozen = rule("self == oldSelf");
+        assert!(frozen.check(&json!("a"), None, "string", "spec.name").is_none(), "nothing to compare at creation");
+        assert!(frozen.check(&json!("a"), Some(&json!("b")), "string", "spec.name").is_some());
+    }
+
+    #[test]
+    fn the_usual_functions_are_there() {
+        for source in [
+            "size(self.list) == 2",
+            "self.list.size() == 2",
+            "has(self.name)",
+            "!has(self.other)",
+            "self.list.all(x, x > 0)",
+            "self.list.exists(x, x == 2)",
+            "self.name.matches('^a.*z$')",
+            "self.name.startsWith('a') && self.name.endsWith('z') && self.name.contains('b')",
+            "2 in self.list",
+            "self.name in ['abz', 'q']",
+        ] {
+            let value = json!({"list": [1, 2], "name": "abz"});
+            let error = rule(source).check(&value, None, "object", "spec");
+            assert!(error.is_none(), "{source}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_does_not_compile_says_why() {
+        assert!(Rule::compile(&json!({"rule": "self.("})).is_err());
+        assert!(Rule::compile(&json!({"rule": "other.x == 1"})).unwrap_err().contains("other"));
+    }
+}

@@ -1,0 +1,254 @@
+//! Connections and the way of a request: identify, authorize, dispatch.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use super::Server;
+use super::auth::{Attributes, Identity, rbac, reviews};
+use super::builtins::Sub;
+use super::discovery;
+use super::error::{ApiError, ApiResult};
+use super::openapi;
+use super::read;
+use super::registry::Resource;
+use super::reply::{self, Body};
+use super::request::{Call, Query, Target, body};
+use super::subresources;
+use super::write::Writing;
+
+/// The largest body that is read.
+const MAX_BODY: usize = 3 * 1024 * 1024;
+/// Connections that may be open at once.
+const MAX_CONNECTIONS: usize = 4096;
+/// How long a client may take over its TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Accepts connections until the server stops.
+pub async fn run(server: Arc<Server>, listener: TcpListener, tls: Arc<rustls::ServerConfig>) {
+    let acceptor = TlsAcceptor::from(tls);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            () = server.stopping.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: others must end before the next can begin.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::warn!(%peer, "refusing a connection: {MAX_CONNECTIONS} are open");
+            continue;
+        };
+        let acceptor = acceptor.clone();
+        let server = Arc::clone(&server);
+        server.connections.clone().spawn(async move {
+            let _place = place;
+            if let Err(error) = connection(&server, acceptor, stream, peer).await {
+                tracing::debug!(%peer, %error, "a connection ended");
+            }
+        });
+    }
+}
+
+async fn connection(
+    server: &Arc<Server>,
+    acceptor: TlsAcceptor,
+    stream: tokio::net::TcpStream,
+    peer: SocketAddr,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+    tracing::trace!(%peer, "accepted");
+    let service_server = Arc::clone(server);
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let server = Arc::clone(&service_server);
+        async move { Ok::<_, std::convert::Infallible>(handle(server, request).await) }
+    });
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = server.stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
+}
+
+/// Answers one request.
+async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Response<Body> {
+    match respond(&server, request).await {
+        Ok(response) => response,
+        Err(error) => reply::refusal(&error),
+    }
+}
+
+async fn respond(server: &Arc<Server>, request: Request<Incoming>) -> ApiResult<Response<Body>> {
+    let (parts, incoming) = request.into_parts();
+    let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+    let path = parts.uri.path().to_owned();
+    let query = Query::parse(parts.uri.query().unwrap_or(""));
+    let identity = identify(server, &header("authorization"))?;
+    let target = Target::parse(&path).filter(|t| !t.resource.is_empty());
+    let attributes = match &target {
+        Some(target) => target.attributes(&parts.method, &query, &path),
+        None => Attributes { verb: parts.method.as_str().to_lowercase(), path: path.clone(), ..Attributes::default() },
+    };
+    if rbac::allows(&server.store, &identity, &attributes).is_none() {
+        return Err(ApiError::new(403, "Forbidden", attributes.refusal(&identity.user)));
+    }
+    let limited = Limited::new(incoming, MAX_BODY);
+    let body = tokio::time::timeout(BODY_TIMEOUT, limited.collect())
+        .await
+        .map_err(|_| ApiError::bad_request("the request's body did not arrive in time: send it again"))?
+        .map_err(|error| match error.downcast_ref::<http_body_util::LengthLimitError>() {
+            Some(_) => ApiError::too_large(MAX_BODY),
+            None => ApiError::bad_request(format!("reading the request's body: {error}")),
+        })?
+        .to_bytes();
+    let content_type = header("content-type").split(';').next().unwrap_or("").trim().to_owned();
+    let call = Call {
+        method: parts.method.clone(),
+        path,
+        query,
+        accept: header("accept"),
+        content_type,
+        user_agent: header("user-agent"),
+        identity,
+        body,
+    };
+    match target {
+        Some(target) => dispatch(server, &call, &target).await,
+        None => plain_path(server, &call),
+    }
+}
+
+fn identify(server: &Server, authorization: &str) -> ApiResult<Identity> {
+    if authorization.is_empty() {
+        return Ok(Identity::anonymous());
+    }
+    let token = authorization.strip_prefix("Bearer ").or_else(|| authorization.strip_prefix("bearer "));
+    let token = token.ok_or_else(ApiError::unauthorized)?.trim();
+    server.tokens.identify(token, &[], &server.store).map(|(identity, _)| identity).ok_or_else(ApiError::unauthorized)
+}
+
+/// Paths that are no resources.
+fn plain_path(server: &Server, call: &Call) -> ApiResult<Response<Body>> {
+    if !matches!(call.method, Method::GET | Method::HEAD) {
+        return Err(ApiError::method_not_allowed());
+    }
+    let registry = server.registry();
+    let parts: Vec<&str> = call.path.split('/').filter(|p| !p.is_empty()).collect();
+    let aggregated = discovery::wants_aggregated(&call.accept);
+    let found = match parts.as_slice() {
+        ["healthz" | "livez" | "readyz", ..] => return Ok(reply::plain(200, "ok")),
+        ["version"] => Some(discovery::version(&server.version)),
+        ["api"] if aggregated => {
+            return Ok(reply::json_as(200, discovery::AGGREGATED, &discovery::aggregated(&registry, true)));
+        }
+        ["apis"] if aggregated => {
+            return Ok(reply::json_as(200, discovery::AGGREGATED, &discovery::aggregated(&registry, false)));
+        }
+        ["api"] => Some(discovery::core_versions(&server.address)),
+        ["apis"] => Some(discovery::groups(&registry)),
+        ["apis", group] => discovery::one_group(&registry, group),
+        ["api", version] => discovery::resources(&registry, "", version),
+        ["apis", group, version] => discovery::resources(&registry, group, version),
+        ["openapi", "v3"] => Some(openapi::index(&registry)),
+        ["openapi", "v3", "api", version] => openapi::document(&registry, &server.store, "", version),
+        ["openapi", "v3", "apis", group, version] => openapi::document(&registry, &server.store, group, version),
+        ["openapi", "v2"] => {
+            if call.accept.contains(openapi::PROTOBUF) && !call.accept.contains("application/json") {
+                return Err(ApiError::new(406, "NotAcceptable", "only the following media types are accepted: application/json"));
+            }
+            Some(openapi::version_two())
+        }
+        [] => Some(serde_json::json!({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]})),
+        _ => None,
+    };
+    found.map(|value| reply::json(200, &value)).ok_or_else(ApiError::no_such_resource)
+}
+
+async fn dispatch(server: &Arc<Server>, call: &Call, target: &Target) -> ApiResult<Response<Body>> {
+    let registry = server.registry();
+    let resource = registry.find(&target.group, &target.version, &target.resource).ok_or_else(ApiError::no_such_resource)?;
+    let namespaced_create = call.method == Method::POST && resource.namespaced && target.namespace.is_empty();
+    if namespaced_create && target.subresource.is_empty() {
+        return Err(ApiError::method_not_allowed());
+    }
+    if !resource.namespaced && !target.namespace.is_empty() && !resource.is("", "Namespace") {
+        return Err(ApiError::no_such_resource());
+    }
+    if !resource.stored {
+        return unstored(server, call, target, resource).await;
+    }
+    if !target.subresource.is_empty() {
+        let sub = resource
+            .subs
+            .iter()
+            .copied()
+            .find(|sub| sub.name() == target.subresource)
+            .ok_or_else(ApiError::no_such_resource)?;
+        return subresources::answer(server, call, target, resource, sub).await;
+    }
+    let watching = target.watch || call.query.get("watch").is_some() && call.query.flag("watch");
+    let writing = || Writing::new(server, call, target, resource, None);
+    match (call.method.as_str(), target.name.is_empty()) {
+        ("GET" | "HEAD", _) if watching => read::watch(server, call, target, resource),
+        ("GET" | "HEAD", true) => read::list_objects(server, call, target, resource),
+        ("GET" | "HEAD", false) => read::get(server, call, target, resource),
+        ("POST", true) => {
+            writing().check_escalation()?;
+            writing().create()
+        }
+        ("PUT", false) => {
+            writing().check_escalation()?;
+            writing().replace()
+        }
+        ("PATCH", false) => {
+            writing().check_escalation()?;
+            writing().patch()
+        }
+        ("DELETE", false) => writing().delete(),
+        ("DELETE", true) if resource.is("", "Namespace") => Err(ApiError::method_not_allowed()),
+        ("DELETE", true) => writing().delete_collection(),
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+/// Reviews and bindings: answered or acted upon, never stored.
+async fn unstored(server: &Arc<Server>, call: &Call, target: &Target, resource: &Arc<Resource>) -> ApiResult<Response<Body>> {
+    if call.method != Method::POST {
+        return Err(ApiError::method_not_allowed());
+    }
+    let mut request = body(&call.content_type, &call.body)?;
+    if resource.is("", "Binding") {
+        let pods = server.registry().find("", "v1", "pods").cloned().ok_or_else(ApiError::no_such_resource)?;
+        let pod = Target { name: super::json::name(&request).to_owned(), ..target.clone() };
+        return subresources::answer(server, call, &pod, &pods, Sub::Binding).await;
+    }
+    super::json::set(&mut request, &["apiVersion"], resource.api_version());
+    super::json::set(&mut request, &["kind"], resource.kind.clone());
+    super::json::default(&mut request, &["metadata"], serde_json::json!({}));
+    let answer = reviews::answer(&resource.kind, request, &call.identity, &target.namespace, &server.tokens, &server.store)?;
+    Ok(reply::json(201, &answer))
+}
