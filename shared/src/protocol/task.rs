@@ -194,7 +194,7 @@ impl fmt::Debug for Staging {
 }
 
 /// One volume of a run.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeTask {
     /// The claim's namespace, as on the source.

@@ -1,0 +1,180 @@
+//! The kinds' controllers: read, ask what ought to be, write.
+//!
+//! All are fed the same way: whenever anything changed, and every [`TICK`], every object that
+//! may need something is looked at. Looking is cheap and pure; only what differs is written. So
+//! no event can be missed, and nothing needs to know what depends on what.
+
+mod cluster;
+mod cluster_pair;
+mod migration;
+mod object_store;
+mod pair_state;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{Stream, StreamExt as _, stream};
+use isthmus_shared::protocol::identity::SigningKey;
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::controller::{Action, Config, applier};
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, ResourceExt as _};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use crate::api::Office;
+use crate::metrics::Metrics;
+use crate::records::{Record, Records, WriteError};
+use crate::staging::Stores;
+
+/// How often everything is looked at when nothing changes: for what only time changes.
+const TICK: Duration = Duration::from_secs(2);
+/// Changes are gathered for this long before everything is looked at.
+const SETTLE: Duration = Duration::from_millis(100);
+/// How long an object rests after its reconciliation failed.
+const RETRY: Duration = Duration::from_secs(5);
+/// How often what is kept in memory is rid of what has no record any more.
+const SWEEP: Duration = Duration::from_secs(30);
+/// The most objects of a kind that are reconciled at a time.
+const CONCURRENCY: u16 = 32;
+
+/// What the controllers work with.
+pub(crate) struct Desk {
+    pub office: Arc<Office>,
+    pub stores: Arc<Stores>,
+    pub recorder: Recorder,
+    pub metrics: Metrics,
+    /// The hub's URL, for join tokens' Secrets.
+    pub url: String,
+    /// The hash of the hub's CA, for join tokens.
+    pub ca_hash: String,
+}
+
+impl Desk {
+    fn records(&self) -> &Arc<Records> {
+        &self.office.records
+    }
+
+    fn signing(&self) -> &SigningKey {
+        &self.office.signing
+    }
+
+    /// The Secrets of the hub's namespace.
+    fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.office.writer.client.clone(), &self.office.records.namespace)
+    }
+}
+
+/// Starts all controllers; they end when the set of tasks is dropped.
+pub(crate) fn start(desk: &Arc<Desk>, tasks: &mut JoinSet<()>) {
+    let records = desk.records();
+    let start = Start { desk, tasks };
+    let start = start.controller("cluster", records.clusters.watched(), |_| true, cluster::reconcile);
+    let start = start.controller("objectstore", records.stores.watched(), |_| true, object_store::reconcile);
+    let start = start.controller("clusterpair", records.pairs.watched(), |_| true, cluster_pair::reconcile);
+    let start = start.controller("migration", records.migrations.watched(), migration::concerns, migration::reconcile);
+    let desk = Arc::clone(desk);
+    start.tasks.spawn(async move { sweep(&desk).await });
+}
+
+struct Start<'a> {
+    desk: &'a Arc<Desk>,
+    tasks: &'a mut JoinSet<()>,
+}
+
+impl Start<'_> {
+    fn controller<K: Record>(
+        self,
+        name: &'static str,
+        watched: Store<K>,
+        concerns: fn(&K) -> bool,
+        reconcile: fn(Arc<Desk>, Arc<K>) -> BoxFuture<'static, Result<(), WriteError>>,
+    ) -> Self {
+        let desk = Arc::clone(self.desk);
+        let queue = queue(desk.records(), watched.clone(), concerns);
+        self.tasks.spawn(async move {
+            let act = move |object: Arc<K>, desk: Arc<Desk>| -> BoxFuture<'static, Result<Action, WriteError>> {
+                Box::pin(async move { run(name, desk, object, reconcile).await })
+            };
+            let config = Config::default().concurrency(CONCURRENCY);
+            let done = applier(act, |_, _, _| Action::requeue(RETRY), desk, watched, queue, config);
+            // What became of each is told where it is known what it was.
+            done.for_each(|_| std::future::ready(())).await;
+        });
+        self
+    }
+}
+
+/// One reconciliation, counted and told of when it fails.
+async fn run<K: Record>(
+    name: &'static str,
+    desk: Arc<Desk>,
+    object: Arc<K>,
+    reconcile: fn(Arc<Desk>, Arc<K>) -> BoxFuture<'static, Result<(), WriteError>>,
+) -> Result<Action, WriteError> {
+    let what = object.name_any();
+    let metrics = desk.metrics.clone();
+    let result = reconcile(desk, object).await;
+    let failed = result.as_ref().is_err_and(|error| !error.is_gone());
+    metrics.reconciled(name, failed);
+    match result {
+        Ok(()) => Ok(Action::await_change()),
+        Err(error) if !failed => {
+            tracing::debug!(controller = name, object = what, %error, "the object is gone");
+            Ok(Action::await_change())
+        }
+        Err(error) => {
+            tracing::warn!(controller = name, object = what, %error, "reconciling failed; trying again");
+            Err(error)
+        }
+    }
+}
+
+/// References to all objects that may need something: at every change and every tick.
+fn queue<K: Record>(
+    records: &Records,
+    watched: Store<K>,
+    concerns: fn(&K) -> bool,
+) -> impl Stream<Item = Result<ObjectRef<K>, Infallible>> + use<K> {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let rounds = stream::unfold((records.changes(), tick), |(mut changes, mut tick)| async move {
+        tokio::select! {
+            _ = tick.tick() => {}
+            changed = changes.changed() => changed.ok()?,
+        }
+        tokio::time::sleep(SETTLE).await;
+        changes.mark_unchanged();
+        Some(((), (changes, tick)))
+    });
+    rounds.flat_map(move |()| {
+        let objects = watched.state();
+        let due = objects.into_iter().filter(move |object| concerns(object));
+        stream::iter(due.map(|object| Ok(ObjectRef::from_obj(&*object))).collect::<Vec<_>>())
+    })
+}
+
+/// Rids memory of what has no record any more.
+async fn sweep(desk: &Desk) {
+    let mut tick = tokio::time::interval(SWEEP);
+    loop {
+        tick.tick().await;
+        let records = desk.records();
+        let clusters = records.clusters.all().iter().filter_map(|cluster| cluster.uid()).collect();
+        let stores = records.stores.all().iter().filter_map(|store| store.uid()).collect();
+        desk.office.presence.retain(&clusters, &stores);
+        let under_way: std::collections::HashSet<String> = records
+            .migrations
+            .all()
+            .iter()
+            .filter(|migration| migration::concerns(migration))
+            .filter_map(|migration| migration.uid())
+            .collect();
+        desk.office.runs.retain(|uid| under_way.contains(uid));
+        let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+        desk.office.gate.sweep(now);
+    }
+}

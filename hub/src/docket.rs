@@ -1,0 +1,163 @@
+//! What a spoke should be doing now: the tasks of all migrations and of its cluster's record,
+//! with the keys that they need.
+
+use isthmus_shared::protocol::{
+    MAX_POLL_SECONDS, PollRequest, Staging, StoreToProbe, Task, TaskId, TaskList, Work,
+};
+use isthmus_shared::resources::{ActivationPhase, Cluster, Migration, MigrationPhase};
+use kube::ResourceExt as _;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+use crate::itinerary::tasks;
+use crate::presence::Presence;
+use crate::records::Records;
+use crate::{staging, surroundings};
+
+/// The most tasks that are handed out at a time.
+pub(crate) const MAX_TASKS: usize = 1000;
+/// The most stores that a spoke is asked to probe.
+const MAX_STORES: usize = 256;
+/// The step of the tasks that start or stop a namespace's applications.
+pub(crate) const ACTIVATE: &str = "Activate";
+/// Changes are gathered for this long before a poll is answered anew, so that a burst of writes
+/// does not have every task list made for each of them.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// Everything that a cluster's spoke should be doing now.
+pub(crate) fn task_list(records: &Records, presence: &Presence, cluster: &Cluster) -> TaskList {
+    let mut tasks = activations(cluster);
+    let name = cluster.name_any();
+    let mut migrations: Vec<Arc<Migration>> =
+        records.migrations.all().into_iter().filter(|migration| is_under_way(migration)).collect();
+    // The oldest first, so that it is always the same ones that find room.
+    migrations.sort_by(|a, b| {
+        (&a.metadata.creation_timestamp, &a.metadata.uid).cmp(&(&b.metadata.creation_timestamp, &b.metadata.uid))
+    });
+    for migration in migrations {
+        if tasks.len() >= MAX_TASKS {
+            break;
+        }
+        tasks.extend(of_migration(records, presence, &migration, &name));
+    }
+    tasks.truncate(MAX_TASKS);
+    let revision = staging::fingerprint(&serde_json::to_vec(&tasks).unwrap_or_default());
+    TaskList { revision, tasks }
+}
+
+/// Answers a poll: at once if the spoke's list is not the newest, else when it changes, after
+/// the wait, or when `stop` says so.
+pub(crate) async fn poll(
+    records: &Records,
+    presence: &Presence,
+    cluster_name: &str,
+    request: &PollRequest,
+    stop: &CancellationToken,
+) -> TaskList {
+    let wait = Duration::from_secs(request.wait_seconds.min(MAX_POLL_SECONDS));
+    let deadline = tokio::time::sleep(wait);
+    tokio::pin!(deadline);
+    let mut changes = records.changes();
+    loop {
+        changes.mark_unchanged();
+        let list = records
+            .cluster(cluster_name)
+            .map_or_else(TaskList::default, |cluster| task_list(records, presence, &cluster));
+        if request.known.as_deref() != Some(list.revision.as_str()) {
+            return list;
+        }
+        tokio::select! {
+            () = &mut deadline => return list,
+            () = stop.cancelled() => return list,
+            changed = changes.changed() => if changed.is_err() { return list },
+        }
+        tokio::select! {
+            () = &mut deadline => {}
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(SETTLE) => {}
+        }
+    }
+}
+
+fn is_under_way(migration: &Migration) -> bool {
+    migration.status.as_ref().is_some_and(|status| status.status == MigrationPhase::InProgress)
+}
+
+fn of_migration(records: &Records, presence: &Presence, migration: &Migration, cluster: &str) -> Vec<Task> {
+    let view = surroundings::view(records, presence, migration);
+    let mut assigned = tasks(migration, &view);
+    assigned.retain(|assignment| assignment.cluster == cluster);
+    if assigned.is_empty() {
+        return Vec::new();
+    }
+    let Some(staging) = staging_of(records, migration) else {
+        tracing::debug!(migration = migration.name_any(), "no tasks are handed out: its store cannot be reached");
+        return Vec::new();
+    };
+    assigned
+        .into_iter()
+        .map(|assignment| Task { id: assignment.id, work: assignment.job.into_work(migration, staging.clone()) })
+        .collect()
+}
+
+/// Where a migration is staged, as far as records and Secrets are there.
+pub(crate) fn staging_of(records: &Records, migration: &Migration) -> Option<Staging> {
+    let pair_uid = migration.status.as_ref()?.pair_uid.clone()?;
+    let pair = records.pairs.by_uid(&pair_uid)?;
+    let store = records.store(&pair.spec.object_store)?;
+    let access = staging::access(records, &store).ok()?;
+    let key = staging::pair_key(records, &pair_uid)?.to_base64();
+    Some(Staging { access, pair: pair_uid, key })
+}
+
+/// The tasks of a cluster's activations that are not done.
+fn activations(cluster: &Cluster) -> Vec<Task> {
+    let Some(uid) = cluster.uid() else { return Vec::new() };
+    let done = |namespace: &str, request: &str| {
+        cluster.status.as_ref().is_some_and(|status| {
+            status.activations.iter().any(|a| {
+                a.namespace == namespace && a.request == request && a.phase != ActivationPhase::InProgress
+            })
+        })
+    };
+    cluster
+        .spec
+        .activations
+        .iter()
+        .filter(|wanted| !done(&wanted.namespace, &wanted.request))
+        .map(|wanted| Task {
+            id: activation_task(&uid, &wanted.namespace, &wanted.request),
+            work: Work::Activate { namespace: wanted.namespace.clone(), state: wanted.state },
+        })
+        .collect()
+}
+
+/// The id of an activation's task.
+pub(crate) fn activation_task(cluster_uid: &str, namespace: &str, request: &str) -> TaskId {
+    TaskId {
+        record: cluster_uid.to_owned(),
+        step: ACTIVATE.to_owned(),
+        item: Some(format!("{namespace}.{request}")),
+    }
+}
+
+/// The stores that a cluster's spoke is to probe: those of all its pairs.
+pub(crate) fn stores_to_probe(records: &Records, cluster: &str) -> Vec<StoreToProbe> {
+    let mut stores = BTreeMap::new();
+    for pair in records.pairs.all() {
+        let concerns = pair.spec.source == cluster || pair.spec.destination == cluster;
+        if !concerns || pair.metadata.deletion_timestamp.is_some() {
+            continue;
+        }
+        let Some(store) = records.store(&pair.spec.object_store) else { continue };
+        let (Some(uid), Ok(access)) = (store.uid(), staging::access(records, &store)) else { continue };
+        stores.entry(uid).or_insert(access);
+    }
+    stores
+        .into_iter()
+        .take(MAX_STORES)
+        .map(|(store, access)| StoreToProbe { store, revision: staging::revision(&access), access })
+        .collect()
+}

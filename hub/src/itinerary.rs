@@ -1,0 +1,49 @@
+//! The step machine of a migration: pure, no I/O, no clock of its own.
+//!
+//! ```text
+//!   spec ──plan──▶ pipeline                       spoke's report
+//!                     │                                │
+//!   PairView, now ─ advance ──▶ MigrationStatus ◀── record
+//!                                   │
+//!                                 tasks ──▶ what each spoke should be doing now
+//! ```
+//!
+//! - [`plan`] lists the steps that a spec asks for; [`roster`] says who does what in each.
+//! - [`advance`] moves a run on as far as status, surroundings and time allow.
+//! - [`tasks`] derives from a status what every spoke should be doing. Nothing is stored but the
+//!   status, so a hub that starts anew derives the same tasks.
+//! - [`record`] puts a spoke's report into the status, once: a report of a task that is not
+//!   under way changes nothing.
+//! - [`notes`] tells two statuses apart in words: the events on the record.
+//!
+//! Promises: all functions are total and deterministic; a status never grows past its bounds;
+//! a step that failed is never begun again; after a failure only `Cleanup` is done; a run is
+//! terminal only when its clean-up has ended or was given up.
+//!
+//! A new step is a row in [`plan`] and in [`roster`]: nothing else knows the order.
+
+mod admission;
+mod advance;
+mod findings;
+mod notes;
+mod plan;
+mod record;
+mod steps;
+mod summary;
+mod tasks;
+mod view;
+mod volumes;
+
+#[cfg(test)]
+mod tests;
+
+pub use admission::PENDING_LIMIT_SECONDS;
+pub use advance::advance;
+pub use findings::{MAX_MESSAGE, MAX_OBJECT, MAX_REASON};
+pub use notes::{Note, notes};
+pub use plan::{Duty, plan, roster};
+pub use record::{Verdict, record};
+pub use steps::{CLEANUP_TIMEOUT_SECONDS, GONE_AFTER_SECONDS};
+pub use summary::{elapsed, human_bytes, stamp};
+pub use tasks::{Assignment, HEALTH_TIMEOUT_SECONDS, Job, side_of, tasks};
+pub use view::{Busy, Pair, PairView, Site};

@@ -1,0 +1,62 @@
+//! Which steps a run has, and who does what in each.
+
+use isthmus_shared::resources::{MigrationAction, MigrationSpec, Side, Step, StepState, StepStatus};
+
+/// Who has to do something in a step, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// These sides, each beginning once the one before it has succeeded.
+    InTurn(&'static [Side]),
+    /// These sides at once.
+    Together(&'static [Side]),
+    /// A sender and a receiver for each volume.
+    Volumes,
+}
+
+/// Who does what in a step.
+pub fn roster(step: Step) -> Duty {
+    match step {
+        Step::Preflight => Duty::InTurn(&[Side::Source, Side::Destination]),
+        Step::PreHooks | Step::ExportResources | Step::Quiesce => Duty::Together(&[Side::Source]),
+        Step::PrepareDestination
+        | Step::ApplyResources
+        | Step::Verify
+        | Step::StartApplications
+        | Step::HealthCheck
+        | Step::PostHooks => Duty::Together(&[Side::Destination]),
+        Step::StageVolumes | Step::FinalVolumes => Duty::Volumes,
+        Step::Cleanup => Duty::Together(&[Side::Source, Side::Destination]),
+    }
+}
+
+/// The steps of a run, none begun. `FinalVolumes` is there whenever volumes are asked for;
+/// whether there are any only the inspection of the source tells.
+pub fn plan(spec: &MigrationSpec) -> Vec<StepStatus> {
+    let MigrationAction::Final = spec.action;
+    let mut steps = vec![Step::Preflight, Step::PrepareDestination];
+    if spec.include_resources {
+        steps.push(Step::ExportResources);
+    }
+    if spec.include_volumes {
+        steps.push(Step::FinalVolumes);
+    }
+    if spec.include_resources {
+        steps.extend([Step::ApplyResources, Step::Verify]);
+    }
+    if spec.start_applications {
+        steps.extend([Step::StartApplications, Step::HealthCheck]);
+    }
+    steps.push(Step::Cleanup);
+    steps.into_iter().map(not_begun).collect()
+}
+
+fn not_begun(step: Step) -> StepStatus {
+    StepStatus {
+        step,
+        state: StepState::Pending,
+        started_at: None,
+        finished_at: None,
+        message: None,
+        tasks: Vec::new(),
+    }
+}

@@ -1,0 +1,241 @@
+//! Putting a spoke's report into the status.
+
+use isthmus_shared::protocol::{Outcome, Progress, TaskId, TaskReport, TaskState};
+use isthmus_shared::resources::{
+    Finding, Migration, MigrationStatus, ResourceCounts, Side, Step, StepState,
+};
+use jiff::{Timestamp, ToSpan};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::advance::current;
+use super::findings::{MAX_MESSAGE, Severity, add, add_all, cut, finding};
+use super::tasks::item;
+use super::volumes;
+
+/// News within this long of the last are not worth another time in the status, seconds.
+const HEARD_GRANULARITY_SECONDS: i64 = 30;
+
+/// What a report came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The task is not under way: a late or doubled report, or one of somebody else's.
+    Ignored,
+    /// Only figures or messages changed, if anything did.
+    Figures,
+    /// A task ended.
+    Ended,
+}
+
+/// Which task of the status a report is about.
+enum Target {
+    Side(usize),
+    Send(usize),
+    Receive(usize),
+}
+
+/// The status after a report. A report of a task that is not under way changes nothing, so the
+/// same report counts once however often it comes.
+pub fn record(migration: &Migration, report: &TaskReport, now: Timestamp) -> (MigrationStatus, Verdict) {
+    let mut status = migration.status.clone().unwrap_or_default();
+    let Some((index, target)) = find(&status, &report.task) else { return (status, Verdict::Ignored) };
+    let news = figures(&mut status, index, &target, &report.progress);
+    let verdict = match report.state {
+        TaskState::Running => Verdict::Figures,
+        TaskState::Succeeded => {
+            succeeded(migration, &mut status, index, &target, report);
+            Verdict::Ended
+        }
+        TaskState::Failed => {
+            failed(&mut status, index, &target, report);
+            Verdict::Ended
+        }
+    };
+    if news || verdict == Verdict::Ended {
+        heard(&mut status, index, &target, now);
+    }
+    (status, verdict)
+}
+
+fn find(status: &MigrationStatus, task: &TaskId) -> Option<(usize, Target)> {
+    let index = current(status)?;
+    let step = &status.pipeline[index];
+    if step.state != StepState::InProgress || format!("{:?}", step.step) != task.step {
+        return None;
+    }
+    let wanted = task.item.as_deref()?;
+    let side = step.tasks.iter().position(|t| t.state == StepState::InProgress && item(t.side) == wanted);
+    if let Some(side) = side {
+        return Some((index, Target::Side(side)));
+    }
+    let (verb, uid) = wanted.split_once('.')?;
+    let volume = status.volumes.iter().position(|volume| volume.uid == uid)?;
+    match verb {
+        "send" if status.volumes[volume].send == StepState::InProgress => Some((index, Target::Send(volume))),
+        "receive" if status.volumes[volume].receive == StepState::InProgress => Some((index, Target::Receive(volume))),
+        _ => None,
+    }
+}
+
+/// Takes over what is done so far; tells whether any of it is new.
+fn figures(status: &mut MigrationStatus, index: usize, target: &Target, progress: &Progress) -> bool {
+    let message = progress.message.as_deref().map(|text| cut(text, MAX_MESSAGE));
+    match *target {
+        Target::Side(_) => {
+            let step = &mut status.pipeline[index];
+            if step.step == Step::ApplyResources && progress.objects_total > 0 {
+                status.resources.done = progress.objects_done;
+                status.resources.total = status.resources.total.max(progress.objects_total);
+            }
+            let told = match (progress.objects_total, message) {
+                (0, message) => message,
+                (total, None) => Some(format!("{} of {total} objects", progress.objects_done)),
+                (total, Some(text)) => Some(format!("{} of {total} objects; {text}", progress.objects_done)),
+            };
+            let news = told.is_some() && step.message != told;
+            if news {
+                step.message = told;
+            }
+            news
+        }
+        Target::Send(at) => {
+            let volume = &mut status.volumes[at];
+            let before = volume.clone();
+            volume.bytes_total = volume.bytes_total.max(progress.bytes_total);
+            volume.bytes_uploaded = volume.bytes_uploaded.max(progress.bytes_uploaded);
+            if message.is_some() {
+                volume.message = message;
+            }
+            *volume != before
+        }
+        Target::Receive(at) => {
+            let volume = &mut status.volumes[at];
+            let before = volume.clone();
+            volume.bytes_total = volume.bytes_total.max(progress.bytes_total);
+            volume.bytes_done = progress.bytes_done;
+            volume.files_done = progress.files_done;
+            // What the sender waits for is why the receiver waits; the other way round it is not.
+            if message.is_some() && volume.send != StepState::InProgress {
+                volume.message = message;
+            }
+            *volume != before
+        }
+    }
+}
+
+fn heard(status: &mut MigrationStatus, index: usize, target: &Target, now: Timestamp) {
+    let at = match *target {
+        Target::Side(task) => &mut status.pipeline[index].tasks[task].heard_at,
+        Target::Send(volume) | Target::Receive(volume) => &mut status.volumes[volume].heard_at,
+    };
+    let fresh = at.as_ref().is_some_and(|at| now < at.0 + HEARD_GRANULARITY_SECONDS.seconds());
+    if !fresh {
+        *at = Some(Time(now));
+    }
+}
+
+fn set_state(status: &mut MigrationStatus, index: usize, target: &Target, state: StepState) {
+    match *target {
+        Target::Side(task) => status.pipeline[index].tasks[task].state = state,
+        Target::Send(volume) => status.volumes[volume].send = state,
+        Target::Receive(volume) => status.volumes[volume].receive = state,
+    }
+}
+
+fn succeeded(
+    migration: &Migration,
+    status: &mut MigrationStatus,
+    index: usize,
+    target: &Target,
+    report: &TaskReport,
+) {
+    let step = status.pipeline[index].step;
+    warnings(status, step, report);
+    match take_outcome(migration, status, index, target, report.outcome.as_ref()) {
+        Ok(()) => set_state(status, index, target, StepState::Succeeded),
+        Err(reason) => {
+            add(status, Severity::Failure, Some(step), reason);
+            set_state(status, index, target, StepState::Failed);
+        }
+    }
+}
+
+fn failed(status: &mut MigrationStatus, index: usize, target: &Target, report: &TaskReport) {
+    let step = status.pipeline[index].step;
+    warnings(status, step, report);
+    if let Some(Outcome::Applied { counts }) = &report.outcome {
+        applied(&mut status.resources, counts);
+    }
+    let mut found = report.failures.clone();
+    if found.is_empty() {
+        let told = report.progress.message.as_deref().unwrap_or("the spoke gave no reason");
+        let message = format!("{told}; read the run's log with `isthmus migration logs` and the spoke's own");
+        found.push(finding(format!("task {}", report.task), "TaskFailed", message));
+    }
+    if let Target::Send(at) | Target::Receive(at) = *target {
+        status.volumes[at].message = found.first().map(|first| cut(&first.message, MAX_MESSAGE));
+    }
+    // A clean-up that failed does not make a run fail: what is left over is a warning.
+    let severity = if step == Step::Cleanup { Severity::Warning } else { Severity::Failure };
+    add_all(status, severity, Some(step), found, report.failures_total);
+    set_state(status, index, target, StepState::Failed);
+}
+
+fn warnings(status: &mut MigrationStatus, step: Step, report: &TaskReport) {
+    if report.warnings_total > 0 || !report.warnings.is_empty() {
+        add_all(status, Severity::Warning, Some(step), report.warnings.clone(), report.warnings_total);
+    }
+}
+
+/// Takes over what a task found. A success without the outcome that its step needs is none.
+fn take_outcome(
+    migration: &Migration,
+    status: &mut MigrationStatus,
+    index: usize,
+    target: &Target,
+    outcome: Option<&Outcome>,
+) -> Result<(), Finding> {
+    let step = &status.pipeline[index];
+    let inspects = matches!(*target, Target::Side(at) if step.step == Step::Preflight && step.tasks[at].side == Side::Source);
+    match (outcome, target) {
+        (Some(Outcome::SourceInspected { volumes, objects }), _) if inspects => {
+            status.volumes = volumes::discovered(&migration.spec, volumes)?;
+            status.resources.total = if migration.spec.include_resources { *objects } else { 0 };
+        }
+        (_, _) if inspects => {
+            let message = "the spoke reported the source as inspected but not what it found: update the spoke to the hub's version, then create the Migration again";
+            return Err(finding("task Preflight/source", "BadReport", message));
+        }
+        (Some(Outcome::Exported { counts }), Target::Side(_)) => {
+            status.resources.total = counts.total;
+            status.resources.left_behind = counts.left_behind;
+        }
+        (Some(Outcome::Applied { counts }), Target::Side(_)) => {
+            if step.step == Step::Verify {
+                status.resources.done = counts.done;
+                status.resources.failed = counts.failed;
+            } else {
+                applied(&mut status.resources, counts);
+            }
+        }
+        (Some(Outcome::VolumeMoved { bytes, bytes_uploaded, method, .. }), Target::Send(at)) => {
+            let volume = &mut status.volumes[*at];
+            volume.bytes_total = *bytes;
+            volume.bytes_uploaded = *bytes_uploaded;
+            volume.method = method.as_deref().map(|text| cut(text, 32));
+        }
+        (Some(Outcome::VolumeMoved { bytes, files, .. }), Target::Receive(at)) => {
+            let volume = &mut status.volumes[*at];
+            volume.bytes_done = *bytes;
+            volume.bytes_total = volume.bytes_total.max(*bytes);
+            volume.files_done = *files;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn applied(resources: &mut ResourceCounts, counts: &ResourceCounts) {
+    let left_behind = resources.left_behind;
+    let total = if counts.total > 0 { counts.total } else { resources.total };
+    *resources = ResourceCounts { left_behind: left_behind.max(counts.left_behind), total, ..counts.clone() };
+}

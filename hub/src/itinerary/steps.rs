@@ -1,0 +1,196 @@
+//! One step: how it begins, and what its tasks, its volumes and the time say of it.
+
+use isthmus_shared::resources::{
+    Finding, Migration, MigrationStatus, Side, Step, StepState, TaskRecord,
+};
+use jiff::{Timestamp, ToSpan};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::findings::{Severity, add, finding};
+use super::plan::{Duty, roster};
+use super::summary::elapsed;
+use super::view::PairView;
+use super::volumes;
+
+/// How long a clean-up may go without news before it is given up, seconds.
+pub const CLEANUP_TIMEOUT_SECONDS: i64 = 300;
+/// After this long without a heartbeat a cluster's clean-up is not waited for, seconds.
+pub const GONE_AFTER_SECONDS: i64 = 300;
+
+/// What is to be done with a step.
+pub(super) enum Progress {
+    /// It is under way.
+    Waits,
+    /// It is done; what it did.
+    Done(Option<String>),
+    /// There was nothing to do; why.
+    NotNeeded(String),
+    /// It failed; the finding is in the status already.
+    Failed(Finding),
+}
+
+/// Begins a step: its first tasks are under way from now on.
+pub(super) fn begin_step(migration: &Migration, status: &mut MigrationStatus, index: usize, now: Timestamp) {
+    let step = &mut status.pipeline[index];
+    step.state = StepState::InProgress;
+    step.started_at = Some(Time(now));
+    step.tasks = match roster(step.step) {
+        Duty::InTurn(sides) => {
+            sides.iter().enumerate().map(|(turn, side)| task(*side, turn == 0, now)).collect()
+        }
+        Duty::Together(sides) => sides.iter().map(|side| task(*side, true, now)).collect(),
+        Duty::Volumes => Vec::new(),
+    };
+    if roster(step.step) == Duty::Volumes {
+        volumes::begin_next(&migration.spec, status, now);
+    }
+}
+
+fn task(side: Side, begun: bool, now: Timestamp) -> TaskRecord {
+    TaskRecord {
+        side,
+        state: if begun { StepState::InProgress } else { StepState::Pending },
+        heard_at: begun.then_some(Time(now)),
+    }
+}
+
+/// Looks how a step that is under way stands, and lets what can begin within it begin.
+pub(super) fn evaluate(
+    migration: &Migration,
+    status: &mut MigrationStatus,
+    index: usize,
+    view: &PairView,
+    now: Timestamp,
+) -> Progress {
+    match (status.pipeline[index].step, roster(status.pipeline[index].step)) {
+        (Step::Cleanup, _) => cleanup(status, index, view, now),
+        (_, Duty::Volumes) => volumes::evaluate(&migration.spec, status, index, view, now),
+        (_, Duty::InTurn(_) | Duty::Together(_)) => sides(migration, status, index, view, now),
+    }
+}
+
+fn sides(
+    migration: &Migration,
+    status: &mut MigrationStatus,
+    index: usize,
+    view: &PairView,
+    now: Timestamp,
+) -> Progress {
+    let step = status.pipeline[index].step;
+    if status.pipeline[index].tasks.iter().any(|task| task.state == StepState::Failed) {
+        return Progress::Failed(last_failure(status, step));
+    }
+    // In turn: the next begins once all before it have succeeded.
+    let tasks = &mut status.pipeline[index].tasks;
+    if let Some(next) = tasks.iter().position(|task| task.state != StepState::Succeeded)
+        && tasks[next].state == StepState::Pending
+    {
+        tasks[next].state = StepState::InProgress;
+        tasks[next].heard_at = Some(Time(now));
+    }
+    let limit = i64::from(migration.spec.step_timeout_seconds);
+    let silent = tasks.iter().find(|task| {
+        task.state == StepState::InProgress && is_silent(task.heard_at.as_ref(), view, limit, now)
+    });
+    if let Some(side) = silent.map(|task| task.side) {
+        let reason = no_news(status, step, side, limit);
+        add(status, Severity::Failure, Some(step), reason.clone());
+        return Progress::Failed(reason);
+    }
+    if status.pipeline[index].tasks.iter().all(|task| task.state == StepState::Succeeded) {
+        return Progress::Done(done_message(status, step));
+    }
+    Progress::Waits
+}
+
+/// The clean-up never fails a run: what it could not remove is a warning.
+fn cleanup(status: &mut MigrationStatus, index: usize, view: &PairView, now: Timestamp) -> Progress {
+    let mut skipped = Vec::new();
+    for at in 0..status.pipeline[index].tasks.len() {
+        let task = status.pipeline[index].tasks[at].clone();
+        if task.state != StepState::InProgress {
+            continue;
+        }
+        let site = view.site(task.side);
+        let cluster = cluster_of(status, task.side).to_owned();
+        let pair_gone = view.pair_of(status.pair_uid.as_deref()).is_none();
+        let why = if !site.exists {
+            "it has no record any more"
+        } else if pair_gone {
+            "the pair and its key are gone"
+        } else if is_silent(site.heard_at.map(Time).as_ref(), view, GONE_AFTER_SECONDS, now) {
+            "its spoke has not been heard for 5 minutes"
+        } else if is_silent(task.heard_at.as_ref(), view, CLEANUP_TIMEOUT_SECONDS, now) {
+            "its spoke has said nothing new of it for 5 minutes"
+        } else {
+            continue;
+        };
+        status.pipeline[index].tasks[at].state = StepState::Skipped;
+        let message = format!(
+            "cluster {cluster} was not cleaned up: {why}; remove what is left of the run there with `kubectl delete jobs,networkpolicies,serviceaccounts -A -l isthmus.dev/component=mover`"
+        );
+        skipped.push(finding(format!("Cluster {cluster}"), "CleanupSkipped", message));
+    }
+    for warning in skipped {
+        add(status, Severity::Warning, Some(Step::Cleanup), warning);
+    }
+    let tasks = &status.pipeline[index].tasks;
+    if tasks.iter().any(|task| task.state == StepState::InProgress) {
+        return Progress::Waits;
+    }
+    let left: Vec<&str> = tasks
+        .iter()
+        .filter(|task| task.state != StepState::Succeeded)
+        .map(|task| cluster_of(status, task.side))
+        .collect();
+    Progress::Done((!left.is_empty()).then(|| format!("not cleaned up: {}", left.join(", "))))
+}
+
+/// Whether there has been no news for `limit` seconds, counted at the earliest from when this
+/// hub began to look.
+pub(super) fn is_silent(heard: Option<&Time>, view: &PairView, limit: i64, now: Timestamp) -> bool {
+    let heard = heard.map_or(view.since, |at| at.0.max(view.since));
+    now > heard + limit.seconds()
+}
+
+pub(super) fn cluster_of(status: &MigrationStatus, side: Side) -> &str {
+    let cluster = match side {
+        Side::Source => &status.source,
+        Side::Destination => &status.destination,
+    };
+    cluster.as_deref().unwrap_or_default()
+}
+
+pub(super) fn no_news(status: &MigrationStatus, step: Step, side: Side, limit: i64) -> Finding {
+    let cluster = cluster_of(status, side);
+    let message = format!(
+        "{step:?}: the spoke of cluster {cluster} has said nothing new for {}; look at `isthmus cluster describe {cluster}` and the spoke's log, then create the Migration again",
+        elapsed(limit)
+    );
+    finding(format!("Cluster {cluster}"), "NoNews", message)
+}
+
+/// What a step failed for: the first thing that it found, or failing that, the step itself.
+pub(super) fn last_failure(status: &MigrationStatus, step: Step) -> Finding {
+    status.failures.iter().find(|found| found.step == Some(step)).cloned().unwrap_or_else(|| {
+        finding(format!("step {step:?}"), "StepFailed", "the list of failures is full: read the run's log with `isthmus migration logs`")
+    })
+}
+
+fn done_message(status: &MigrationStatus, step: Step) -> Option<String> {
+    let counts = &status.resources;
+    match step {
+        Step::Preflight => {
+            Some(format!("{} objects and {} volumes to move", counts.total, status.volumes.len()))
+        }
+        Step::ExportResources => {
+            Some(format!("{} objects exported, {} left behind by rule", counts.total, counts.left_behind))
+        }
+        Step::ApplyResources => Some(format!(
+            "{} created, {} updated, {} unchanged",
+            counts.created, counts.updated, counts.unchanged
+        )),
+        Step::Verify => Some(format!("{} of {} objects as they should be", counts.done, counts.total)),
+        _ => None,
+    }
+}

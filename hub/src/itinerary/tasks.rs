@@ -1,0 +1,181 @@
+//! What each spoke should be doing, derived from a status.
+
+use isthmus_shared::protocol::{Run, Staging, TaskId, VolumeTask, Work};
+use isthmus_shared::resources::{
+    Migration, MigrationPhase, MigrationStatus, Side, Step, StepState, VolumePhase, VolumeStatus,
+};
+
+use super::advance::current;
+use super::steps::cluster_of;
+use super::view::PairView;
+
+/// How long the health check waits until it reports what is not ready as warnings, seconds.
+pub const HEALTH_TIMEOUT_SECONDS: u32 = 600;
+
+/// A task, and whose it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    /// The `Cluster` whose spoke is to do it.
+    pub cluster: String,
+    /// Which task.
+    pub id: TaskId,
+    /// What to do.
+    pub job: Job,
+}
+
+/// What to do, without the store's keys: those are put in where the task is handed out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Job {
+    /// See [`Work::InspectSource`].
+    InspectSource,
+    /// See [`Work::InspectDestination`].
+    InspectDestination,
+    /// See [`Work::PrepareDestination`].
+    PrepareDestination,
+    /// See [`Work::ExportResources`].
+    ExportResources,
+    /// See [`Work::SendVolume`].
+    SendVolume(VolumeTask),
+    /// See [`Work::ReceiveVolume`].
+    ReceiveVolume(VolumeTask),
+    /// See [`Work::ApplyResources`].
+    ApplyResources,
+    /// See [`Work::Verify`].
+    Verify,
+    /// See [`Work::StartApplications`].
+    StartApplications,
+    /// See [`Work::HealthCheck`].
+    HealthCheck,
+    /// See [`Work::Cleanup`].
+    Cleanup,
+}
+
+/// Everything that this migration has its two spokes do now.
+pub fn tasks(migration: &Migration, view: &PairView) -> Vec<Assignment> {
+    let Some(status) = migration.status.as_ref().filter(|s| s.status == MigrationPhase::InProgress) else {
+        return Vec::new();
+    };
+    let Some(uid) = migration.metadata.uid.as_deref() else { return Vec::new() };
+    if view.pair_of(status.pair_uid.as_deref()).is_none() {
+        return Vec::new();
+    }
+    let Some(index) = current(status).filter(|index| status.pipeline[*index].state == StepState::InProgress) else {
+        return Vec::new();
+    };
+    let step = &status.pipeline[index];
+    // A deleted migration is cancelled at once, not only when its status has been written.
+    if migration.metadata.deletion_timestamp.is_some() && step.step != Step::Cleanup {
+        return Vec::new();
+    }
+    let mut found: Vec<Assignment> = step
+        .tasks
+        .iter()
+        .filter(|task| task.state == StepState::InProgress)
+        .filter_map(|task| {
+            Some(Assignment {
+                cluster: cluster_of(status, task.side).to_owned(),
+                id: TaskId::of_step(uid, step.step, Some(item(task.side).to_owned())),
+                job: job(step.step, task.side)?,
+            })
+        })
+        .collect();
+    if matches!(step.step, Step::StageVolumes | Step::FinalVolumes) {
+        for volume in status.volumes.iter().filter(|volume| volume.phase == VolumePhase::InProgress) {
+            found.extend(halves(uid, status, step.step, volume));
+        }
+    }
+    found
+}
+
+fn halves(uid: &str, status: &MigrationStatus, step: Step, volume: &VolumeStatus) -> Vec<Assignment> {
+    let what = VolumeTask {
+        namespace: volume.namespace.clone(),
+        claim: volume.claim.clone(),
+        uid: volume.uid.clone(),
+        pass: volume.pass,
+        previous_pass: volume.previous_pass,
+    };
+    let half = |side, verb: &str, job| Assignment {
+        cluster: cluster_of(status, side).to_owned(),
+        id: TaskId::of_step(uid, step, Some(format!("{verb}.{}", volume.uid))),
+        job,
+    };
+    let mut halves = Vec::with_capacity(2);
+    if volume.send == StepState::InProgress {
+        halves.push(half(Side::Source, "send", Job::SendVolume(what.clone())));
+    }
+    if volume.receive == StepState::InProgress {
+        halves.push(half(Side::Destination, "receive", Job::ReceiveVolume(what)));
+    }
+    halves
+}
+
+/// Whose task it is, by its id alone.
+pub fn side_of(task: &TaskId) -> Option<Side> {
+    let item = task.item.as_deref()?;
+    match item.split_once('.').map_or(item, |(verb, _)| verb) {
+        "source" | "send" => Some(Side::Source),
+        "destination" | "receive" => Some(Side::Destination),
+        _ => None,
+    }
+}
+
+/// The item of a task that concerns a whole side.
+pub(super) fn item(side: Side) -> &'static str {
+    match side {
+        Side::Source => "source",
+        Side::Destination => "destination",
+    }
+}
+
+fn job(step: Step, side: Side) -> Option<Job> {
+    match (step, side) {
+        (Step::Preflight, Side::Source) => Some(Job::InspectSource),
+        (Step::Preflight, Side::Destination) => Some(Job::InspectDestination),
+        (Step::PrepareDestination, _) => Some(Job::PrepareDestination),
+        (Step::ExportResources, _) => Some(Job::ExportResources),
+        (Step::ApplyResources, _) => Some(Job::ApplyResources),
+        (Step::Verify, _) => Some(Job::Verify),
+        (Step::StartApplications, _) => Some(Job::StartApplications),
+        (Step::HealthCheck, _) => Some(Job::HealthCheck),
+        (Step::Cleanup, _) => Some(Job::Cleanup),
+        // Steps of plans that are not made yet, and the volumes, which have tasks of their own.
+        (Step::PreHooks | Step::Quiesce | Step::PostHooks | Step::StageVolumes | Step::FinalVolumes, _) => None,
+    }
+}
+
+impl Job {
+    /// The work as it goes to a spoke.
+    pub fn into_work(self, migration: &Migration, staging: Staging) -> Work {
+        let run = run(migration, staging);
+        match self {
+            Self::InspectSource => Work::InspectSource { run },
+            Self::InspectDestination => Work::InspectDestination { run },
+            Self::PrepareDestination => Work::PrepareDestination { run },
+            Self::ExportResources => Work::ExportResources { run },
+            Self::SendVolume(volume) => Work::SendVolume { run, volume },
+            Self::ReceiveVolume(volume) => Work::ReceiveVolume { run, volume },
+            Self::ApplyResources => Work::ApplyResources { run },
+            Self::Verify => Work::Verify { run },
+            Self::StartApplications => Work::StartApplications { run },
+            Self::HealthCheck => Work::HealthCheck { run, timeout_seconds: HEALTH_TIMEOUT_SECONDS },
+            Self::Cleanup => Work::Cleanup { run },
+        }
+    }
+}
+
+fn run(migration: &Migration, staging: Staging) -> Run {
+    let spec = &migration.spec;
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    Run {
+        migration: text(&migration.metadata.uid),
+        name: format!("{}/{}", text(&migration.metadata.namespace), text(&migration.metadata.name)),
+        namespaces: spec.namespaces.clone(),
+        include_resources: spec.include_resources,
+        include_volumes: spec.include_volumes,
+        start_applications: spec.start_applications,
+        selectors: spec.selectors.clone(),
+        exclude_selectors: spec.exclude_selectors.clone(),
+        staging,
+    }
+}

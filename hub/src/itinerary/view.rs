@@ -1,0 +1,79 @@
+//! What a run needs to know of its surroundings, as values.
+
+use isthmus_shared::resources::{Finding, Side};
+use jiff::Timestamp;
+
+/// The pair of a migration and the two clusters, as they are now.
+#[derive(Clone, Debug)]
+pub struct PairView {
+    /// When this hub began to look: nobody is blamed for silence from before.
+    pub since: Timestamp,
+    /// The pair, if there is one of that name in the migration's namespace.
+    pub pair: Option<Pair>,
+    /// The cluster that the applications leave, in the direction of this run.
+    pub source: Site,
+    /// The cluster that they go to.
+    pub destination: Site,
+    /// What other running migrations move from or to these clusters.
+    pub busy: Vec<Busy>,
+}
+
+/// A `ClusterPair`, as far as a run cares.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// Its uid.
+    pub uid: String,
+    /// Its own namespace.
+    pub namespace: String,
+    /// Whether that is the hub's: then it may move other namespaces too.
+    pub in_hub_namespace: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Whether it may be used in reverse.
+    pub bidirectional: bool,
+    /// Globs of the namespaces that it may move; all, if unset.
+    pub allowed_namespaces: Option<Vec<String>>,
+    /// `spec.source`.
+    pub source: String,
+    /// `spec.destination`.
+    pub destination: String,
+    /// What only a person can put right, e.g. a record that it names and that is not there.
+    pub defect: Option<Finding>,
+    /// Whether it can be used now.
+    pub ready: bool,
+    /// Why not.
+    pub message: String,
+}
+
+/// One cluster of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Site {
+    /// Whether there is a record of it.
+    pub exists: bool,
+    /// When its spoke was last heard.
+    pub heard_at: Option<Timestamp>,
+}
+
+/// A namespace that another running migration moves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// The namespace.
+    pub namespace: String,
+    /// The other migration, `<namespace>/<name>`.
+    pub migration: String,
+}
+
+impl PairView {
+    /// The cluster of a side.
+    pub fn site(&self, side: Side) -> &Site {
+        match side {
+            Side::Source => &self.source,
+            Side::Destination => &self.destination,
+        }
+    }
+
+    /// The pair that a run was begun with; not another that has taken its name since.
+    pub fn pair_of(&self, uid: Option<&str>) -> Option<&Pair> {
+        self.pair.as_ref().filter(|pair| Some(pair.uid.as_str()) == uid)
+    }
+}

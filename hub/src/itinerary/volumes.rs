@@ -1,0 +1,127 @@
+//! The volumes of a run: which are under way, and when all are there.
+
+use isthmus_shared::protocol::VolumeFacts;
+use isthmus_shared::resources::{
+    Finding, MAX_VOLUMES, MigrationSpec, MigrationStatus, Side, StepState, VolumePhase, VolumeStatus,
+};
+use isthmus_shared::staging::VolumeUid;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::findings::{Severity, add, finding};
+use super::steps::{Progress, is_silent, last_failure, no_news};
+use super::view::PairView;
+
+/// The longest name of a claim.
+const MAX_NAME: usize = 253;
+
+/// The volumes as the inspection of the source found them, with the passes that this run makes.
+///
+/// Passes are fixed here once: the same pass is sent and received however often a task is given
+/// out again.
+pub(super) fn discovered(spec: &MigrationSpec, facts: &[VolumeFacts]) -> Result<Vec<VolumeStatus>, Finding> {
+    if !spec.include_volumes {
+        return Ok(Vec::new());
+    }
+    if facts.len() > MAX_VOLUMES {
+        let message = format!(
+            "the namespaces hold {} volumes, and one migration moves at most {MAX_VOLUMES}: move fewer namespaces at a time",
+            facts.len()
+        );
+        return Err(finding("spec.namespaces", "TooManyVolumes", message));
+    }
+    let mut volumes = Vec::with_capacity(facts.len());
+    for fact in facts {
+        let sound = VolumeUid::new(fact.uid.as_str()).is_ok()
+            && (1..=MAX_NAME).contains(&fact.claim.len())
+            && spec.namespaces.contains(&fact.namespace)
+            && fact.last_pass < u32::MAX;
+        if !sound {
+            let object = format!("PersistentVolumeClaim {}/{}", fact.namespace, fact.claim);
+            let message = format!(
+                "the spoke reported a volume that this migration cannot have asked for (uid {:?}): update the spoke, then create the Migration again",
+                fact.uid
+            );
+            return Err(finding(object, "BadReport", message));
+        }
+        volumes.push(VolumeStatus {
+            namespace: fact.namespace.clone(),
+            claim: fact.claim.clone(),
+            uid: fact.uid.clone(),
+            pass: fact.last_pass + 1,
+            previous_pass: fact.last_complete_pass,
+            ..VolumeStatus::default()
+        });
+    }
+    volumes.sort_by(|a, b| (&a.namespace, &a.claim, &a.uid).cmp(&(&b.namespace, &b.claim, &b.uid)));
+    volumes.dedup_by(|a, b| a.uid == b.uid);
+    Ok(volumes)
+}
+
+/// Begins volumes until as many are under way as the spec allows.
+pub(super) fn begin_next(spec: &MigrationSpec, status: &mut MigrationStatus, now: Timestamp) {
+    let limit = spec.parallel_volumes.max(1) as usize;
+    let mut active = status.volumes.iter().filter(|v| v.phase == VolumePhase::InProgress).count();
+    for volume in status.volumes.iter_mut().filter(|v| v.phase == VolumePhase::Pending) {
+        if active >= limit {
+            return;
+        }
+        volume.phase = VolumePhase::InProgress;
+        volume.send = StepState::InProgress;
+        volume.receive = StepState::InProgress;
+        volume.heard_at = Some(Time(now));
+        active += 1;
+    }
+}
+
+/// Looks how the volumes stand.
+pub(super) fn evaluate(
+    spec: &MigrationSpec,
+    status: &mut MigrationStatus,
+    index: usize,
+    view: &PairView,
+    now: Timestamp,
+) -> Progress {
+    let step = status.pipeline[index].step;
+    if status.volumes.is_empty() {
+        return Progress::NotNeeded("there are no volumes to move".to_owned());
+    }
+    for volume in status.volumes.iter_mut().filter(|v| v.phase == VolumePhase::InProgress) {
+        let halves = [volume.send, volume.receive];
+        if halves.contains(&StepState::Failed) {
+            volume.phase = VolumePhase::Failed;
+        } else if halves == [StepState::Succeeded, StepState::Succeeded] {
+            volume.phase = VolumePhase::Succeeded;
+            volume.message = None;
+        }
+    }
+    if status.volumes.iter().any(|volume| volume.phase == VolumePhase::Failed) {
+        return Progress::Failed(last_failure(status, step));
+    }
+    let limit = i64::from(spec.step_timeout_seconds);
+    let silent = status
+        .volumes
+        .iter_mut()
+        .find(|v| v.phase == VolumePhase::InProgress && is_silent(v.heard_at.as_ref(), view, limit, now));
+    if let Some(volume) = silent {
+        volume.phase = VolumePhase::Failed;
+        let side = if volume.send == StepState::InProgress { Side::Source } else { Side::Destination };
+        let object = volume_name(volume);
+        let doing = volume.message.clone().map_or_else(String::new, |last| format!(" (the last was: {last})"));
+        let news = no_news(status, step, side, limit);
+        let reason = Finding { object, message: format!("{}{doing}", news.message), ..news };
+        add(status, Severity::Failure, Some(step), reason.clone());
+        return Progress::Failed(reason);
+    }
+    begin_next(spec, status, now);
+    if status.volumes.iter().all(|volume| volume.phase == VolumePhase::Succeeded) {
+        let files: u64 = status.volumes.iter().map(|volume| volume.files_done).sum();
+        return Progress::Done(Some(format!("{} volumes with {files} files, every block verified", status.volumes.len())));
+    }
+    Progress::Waits
+}
+
+/// How messages name a volume.
+pub(super) fn volume_name(volume: &VolumeStatus) -> String {
+    format!("PersistentVolumeClaim {}/{}", volume.namespace, volume.claim)
+}

@@ -1,0 +1,84 @@
+//! The command line of `isthmus-hub`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// The hub of Isthmus: keeps the records, runs migrations, serves spokes.
+#[derive(Debug, Parser)]
+#[command(name = "isthmus-hub", version)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print the custom resource definitions of all kinds.
+    Crds(CrdsOptions),
+    /// Run the hub.
+    Serve(ServeOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CrdsOptions {
+    /// The format.
+    #[arg(short, long, value_enum, default_value = "yaml")]
+    pub output: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Format {
+    /// One YAML document for each.
+    Yaml,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeOptions {
+    /// The kubeconfig of the cluster that holds the records; in-cluster configuration or
+    /// $KUBECONFIG if not given.
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig.
+    #[arg(long)]
+    pub context: Option<String>,
+    /// The hub's own namespace.
+    #[arg(long, default_value = "isthmus", env = "ISTHMUS_NAMESPACE")]
+    pub namespace: String,
+    /// Where to listen for spokes and people (HTTPS).
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+    /// The URL under which spokes reach this hub; https://<listen address> if not given.
+    #[arg(long, env = "ISTHMUS_ADVERTISE_URL")]
+    pub advertise_url: Option<String>,
+    /// The certificate chain (PEM) to serve with, its CA last; the hub's own if not given.
+    #[arg(long, requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key (PEM) of that certificate.
+    #[arg(long, requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Whether to apply the custom resource definitions at the start.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub install_crds: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key() {
+        let parse = |args: &[&str]| Options::try_parse_from([&["isthmus-hub", "serve"], args].concat());
+        assert!(parse(&["--tls-cert", "a"]).is_err());
+        assert!(parse(&["--tls-cert", "a", "--tls-key", "b"]).is_ok());
+        let Command::Serve(options) = parse(&["--install-crds=false"]).unwrap().command else { panic!() };
+        assert!(!options.install_crds);
+    }
+}

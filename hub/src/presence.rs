@@ -1,0 +1,201 @@
+//! Who was heard when, and how the last probes went: what one term of leadership keeps in memory.
+//!
+//! It is keyed by the uids of the records, so nothing of a record that was removed counts for
+//! another of its name, and it holds nothing of clusters that have not authenticated.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+
+use isthmus_shared::protocol::{Heartbeat, PROBE_SECONDS};
+use jiff::{SignedDuration, Timestamp};
+
+/// The most probes of one heartbeat that are taken in.
+pub(crate) const MAX_PROBES: usize = 256;
+/// A probe older than this counts as none, seconds: the interval and time for one to be late.
+pub(crate) const PROBE_EXPIRY_SECONDS: i64 = PROBE_SECONDS.cast_signed() + 20;
+/// The longest error of a probe that is kept, bytes.
+const MAX_PROBE_ERROR: usize = 1024;
+
+/// How a probe went.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Probe {
+    /// What was probed: the store's revision.
+    pub revision: String,
+    /// When it ended.
+    pub at: Timestamp,
+    /// What was the matter.
+    pub error: Option<String>,
+}
+
+/// One spoke.
+#[derive(Clone, Debug)]
+struct Spoke {
+    heard_at: Timestamp,
+    facts_digest: Option<String>,
+    probes: HashMap<String, Probe>,
+}
+
+/// What a heartbeat came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// The facts of that digest are not known.
+    pub want_facts: bool,
+    /// Something changed that records depend on.
+    pub news: bool,
+}
+
+/// All that was heard in this term.
+#[derive(Debug)]
+pub(crate) struct Presence {
+    /// When the term began.
+    pub since: Timestamp,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    spokes: HashMap<String, Spoke>,
+    own: HashMap<String, Probe>,
+}
+
+impl Presence {
+    pub(crate) fn new(since: Timestamp) -> Self {
+        Self { since, inner: Mutex::default() }
+    }
+
+    /// Takes in a heartbeat. Facts count as known once [`Self::facts_kept`] says so.
+    pub(crate) fn heartbeat(&self, cluster_uid: &str, heartbeat: &Heartbeat, now: Timestamp) -> Heard {
+        self.with(|inner| {
+            let new = !inner.spokes.contains_key(cluster_uid);
+            let spoke = inner.spokes.entry(cluster_uid.to_owned()).or_insert_with(|| Spoke {
+                heard_at: now,
+                facts_digest: None,
+                probes: HashMap::new(),
+            });
+            let was_late = now.duration_since(spoke.heard_at) > SignedDuration::from_secs(20);
+            spoke.heard_at = now;
+            let probes: HashMap<String, Probe> = heartbeat
+                .probes
+                .iter()
+                .take(MAX_PROBES)
+                .map(|report| {
+                    let age = i64::try_from(report.age_millis).unwrap_or(i64::MAX / 2).min(86_400_000);
+                    let probe = Probe {
+                        revision: report.revision.clone(),
+                        at: now - SignedDuration::from_millis(age),
+                        error: report.error.as_deref().map(|error| cut(error, MAX_PROBE_ERROR)),
+                    };
+                    (report.store.clone(), probe)
+                })
+                .collect();
+            let outcome = |probe: &Probe| (probe.revision.clone(), probe.error.clone());
+            let changed = probes.len() != spoke.probes.len()
+                || probes.iter().any(|(store, probe)| spoke.probes.get(store).map(outcome) != Some(outcome(probe)));
+            spoke.probes = probes;
+            let want_facts = spoke.facts_digest.as_deref() != Some(heartbeat.facts_digest.as_str());
+            Heard { want_facts, news: new || was_late || changed }
+        })
+        .unwrap_or(Heard { want_facts: true, news: false })
+    }
+
+    /// The facts of that digest are in the record now.
+    pub(crate) fn facts_kept(&self, cluster_uid: &str, digest: &str) {
+        self.with(|inner| {
+            if let Some(spoke) = inner.spokes.get_mut(cluster_uid) {
+                spoke.facts_digest = Some(digest.to_owned());
+            }
+        });
+    }
+
+    /// When a cluster's spoke was last heard in this term.
+    pub(crate) fn heard_at(&self, cluster_uid: &str) -> Option<Timestamp> {
+        self.with(|inner| inner.spokes.get(cluster_uid).map(|spoke| spoke.heard_at)).flatten()
+    }
+
+    /// The last probe of a store by a cluster's spoke.
+    pub(crate) fn probe_by(&self, cluster_uid: &str, store_uid: &str) -> Option<Probe> {
+        self.with(|inner| inner.spokes.get(cluster_uid)?.probes.get(store_uid).cloned()).flatten()
+    }
+
+    /// The hub's own last probe of a store.
+    pub(crate) fn own_probe(&self, store_uid: &str) -> Option<Probe> {
+        self.with(|inner| inner.own.get(store_uid).cloned()).flatten()
+    }
+
+    /// Takes in a probe of the hub's own; tells whether it came out otherwise than the last.
+    pub(crate) fn probed(&self, store_uid: &str, probe: Probe) -> bool {
+        self.with(|inner| {
+            let before = inner.own.insert(store_uid.to_owned(), probe.clone());
+            before.is_none_or(|before| (before.revision, before.error) != (probe.revision, probe.error))
+        })
+        .unwrap_or(false)
+    }
+
+    /// Forgets everything but what is of these records.
+    pub(crate) fn retain(&self, clusters: &HashSet<String>, stores: &HashSet<String>) {
+        self.with(|inner| {
+            inner.spokes.retain(|uid, _| clusters.contains(uid));
+            inner.own.retain(|uid, _| stores.contains(uid));
+        });
+    }
+
+    /// A lock that a panic has poisoned gives nothing: whoever was heard is heard again soon.
+    fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> Option<T> {
+        self.inner.lock().ok().map(|mut inner| act(&mut inner))
+    }
+}
+
+fn cut(text: &str, limit: usize) -> String {
+    let mut end = text.len().min(limit);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_shared::protocol::ProbeReport;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn heartbeat(error: Option<&str>) -> Heartbeat {
+        let probe = ProbeReport {
+            store: "s".into(),
+            revision: "1".into(),
+            age_millis: 5000,
+            error: error.map(str::to_owned),
+        };
+        Heartbeat { facts: None, facts_digest: "d".into(), probes: vec![probe] }
+    }
+
+    #[test]
+    fn a_heartbeat_is_news_only_when_something_changed() {
+        let presence = Presence::new(at(0));
+        assert!(presence.heartbeat("c", &heartbeat(None), at(1)).news);
+        assert!(!presence.heartbeat("c", &heartbeat(None), at(11)).news);
+        assert!(presence.heartbeat("c", &heartbeat(Some("denied")), at(21)).news);
+        assert_eq!(presence.probe_by("c", "s").unwrap().at, at(16));
+        assert!(presence.heartbeat("c", &heartbeat(Some("denied")), at(60)).news, "it was late");
+    }
+
+    #[test]
+    fn facts_are_wanted_until_they_are_kept() {
+        let presence = Presence::new(at(0));
+        assert!(presence.heartbeat("c", &heartbeat(None), at(1)).want_facts);
+        presence.facts_kept("c", "d");
+        assert!(!presence.heartbeat("c", &heartbeat(None), at(2)).want_facts);
+    }
+
+    #[test]
+    fn what_has_no_record_any_more_is_forgotten() {
+        let presence = Presence::new(at(0));
+        presence.heartbeat("c", &heartbeat(None), at(1));
+        presence.retain(&HashSet::new(), &HashSet::new());
+        assert_eq!(presence.heard_at("c"), None);
+    }
+}

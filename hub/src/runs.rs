@@ -1,0 +1,201 @@
+//! Runs as they go on: reports in, time passing, statuses and events out.
+//!
+//! All changes of a migration's status go through [`Runs`], one at a time for each migration.
+//! Figures are written at most every [`FIGURES_EVERY`]; a task's end is written before the spoke
+//! that reported it is answered, so what a spoke knows to be delivered is in the record.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use isthmus_shared::protocol::{TaskId, TaskReport, TaskState};
+use isthmus_shared::resources::{Migration, MigrationPhase, MigrationStatus};
+use jiff::Timestamp;
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Resource as _, ResourceExt as _};
+use tokio::time::Instant;
+
+use crate::itinerary::{self, Verdict};
+use crate::metrics::Metrics;
+use crate::presence::Presence;
+use crate::records::{Records, WriteError, Writer};
+use crate::surroundings;
+
+/// How often figures alone are written, for each migration.
+pub(crate) const FIGURES_EVERY: Duration = Duration::from_secs(2);
+/// How long an event may take to be taken in.
+const EVENT_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is kept of a run in memory. It may be lost at any time: the next report says it all.
+#[derive(Default)]
+struct Memory {
+    /// The highest sequence of each task's reports.
+    sequences: HashMap<TaskId, u64>,
+    /// The newest reports of figures that are not written yet.
+    unwritten: HashMap<TaskId, TaskReport>,
+    written_at: Option<Instant>,
+}
+
+type Slot = Arc<tokio::sync::Mutex<Memory>>;
+
+/// All runs of this term.
+pub(crate) struct Runs {
+    records: Arc<Records>,
+    presence: Arc<Presence>,
+    writer: Writer,
+    recorder: Recorder,
+    metrics: Metrics,
+    slots: Mutex<HashMap<String, Slot>>,
+    /// Held while it is decided whether a migration may begin: of two that move the same
+    /// namespace, the second must see that the first has begun.
+    admission: tokio::sync::Mutex<()>,
+}
+
+impl Runs {
+    pub(crate) fn new(
+        records: Arc<Records>,
+        presence: Arc<Presence>,
+        writer: Writer,
+        recorder: Recorder,
+        metrics: Metrics,
+    ) -> Self {
+        let (slots, admission) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { records, presence, writer, recorder, metrics, slots, admission }
+    }
+
+    /// Moves a migration on as far as it goes now.
+    pub(crate) async fn advance(&self, migration: &Migration) -> Result<(), WriteError> {
+        let pending = migration.status.as_ref().is_none_or(|s| s.status == MigrationPhase::Pending);
+        let _held = if pending { Some(self.admission.lock().await) } else { None };
+        self.step(migration, Vec::new()).await
+    }
+
+    /// Takes in reports of one spoke about one migration's tasks.
+    pub(crate) async fn report(&self, migration: &Migration, reports: Vec<TaskReport>) -> Result<(), WriteError> {
+        self.step(migration, reports).await
+    }
+
+    /// Forgets the migrations that are not of these uids.
+    pub(crate) fn retain(&self, keep: impl Fn(&str) -> bool) {
+        if let Ok(mut slots) = self.slots.lock() {
+            slots.retain(|uid, _| keep(uid));
+        }
+    }
+
+    async fn step(&self, migration: &Migration, reports: Vec<TaskReport>) -> Result<(), WriteError> {
+        let (Some(uid), Some(namespace)) = (migration.uid(), migration.namespace()) else { return Ok(()) };
+        let slot = self.slot(uid);
+        let mut memory = slot.lock().await;
+        let urgent = self.sort_in(&mut memory, reports);
+        let due = memory.written_at.is_none_or(|at| at.elapsed() >= FIGURES_EVERY);
+        let mut notes = Vec::new();
+        let mut wrote = false;
+        let now = Timestamp::now();
+        let unwritten: Vec<TaskReport> = memory.unwritten.values().cloned().collect();
+        let written = self
+            .writer
+            .status(&self.records.migrations, &namespace, &migration.name_any(), |known| {
+                wrote = false;
+                let after = self.decide(known, &unwritten, now);
+                let before = known.status.clone().unwrap_or_default();
+                let figures_only = outline(&before) == outline(&after);
+                if before == after || (figures_only && !due && !urgent) {
+                    return None;
+                }
+                wrote = true;
+                notes = itinerary::notes(known, &after);
+                let mut changed = known.clone();
+                let mut after = after;
+                itinerary::stamp(&mut after, self.writer.term.fence(), now);
+                changed.status = Some(after);
+                Some(changed)
+            })
+            .await?;
+        if wrote {
+            memory.written_at = Some(Instant::now());
+        }
+        if wrote || due || urgent {
+            memory.unwritten.clear();
+        }
+        drop(memory);
+        if let Some(written) = written.filter(|_| wrote) {
+            self.tell(&written, notes).await;
+        }
+        Ok(())
+    }
+
+    fn slot(&self, uid: String) -> Slot {
+        match self.slots.lock() {
+            Ok(mut slots) => Arc::clone(slots.entry(uid).or_default()),
+            // Poisoned by a panic: without what was kept, which may be lost at any time.
+            Err(_) => Slot::default(),
+        }
+    }
+
+    /// Keeps the newest report of each task; tells whether one of them ends its task.
+    fn sort_in(&self, memory: &mut Memory, reports: Vec<TaskReport>) -> bool {
+        let mut urgent = false;
+        for report in reports {
+            let ends = report.state != TaskState::Running;
+            let newest = memory.sequences.get(&report.task).is_none_or(|known| report.sequence > *known);
+            // The end of a task is taken whenever it comes, and counts once; it is only figures
+            // that would go backwards.
+            if !newest && !ends {
+                self.metrics.report(Verdict::Ignored);
+                continue;
+            }
+            self.metrics.report(if ends { Verdict::Ended } else { Verdict::Figures });
+            memory.sequences.insert(report.task.clone(), report.sequence);
+            urgent |= ends;
+            memory.unwritten.insert(report.task.clone(), report);
+        }
+        urgent
+    }
+
+    /// The status of a migration after these reports and the time that has passed.
+    fn decide(&self, known: &Migration, reports: &[TaskReport], now: Timestamp) -> MigrationStatus {
+        let mut migration = known.clone();
+        for report in reports {
+            let (status, verdict) = itinerary::record(&migration, report, now);
+            if verdict != Verdict::Ignored {
+                migration.status = Some(status);
+            }
+        }
+        let view = surroundings::view(&self.records, &self.presence, &migration);
+        itinerary::advance(&migration, &view, now)
+    }
+
+    /// Publishes events. They are for people to read, so what fails here is logged and no more.
+    async fn tell(&self, migration: &Migration, notes: Vec<itinerary::Note>) {
+        let reference = migration.object_ref(&());
+        for note in notes {
+            let event = Event {
+                type_: if note.warning { EventType::Warning } else { EventType::Normal },
+                reason: note.reason,
+                note: Some(note.message),
+                action: note.subject,
+                secondary: None,
+            };
+            let published = tokio::time::timeout(EVENT_LIMIT, self.recorder.publish(&event, &reference)).await;
+            match published {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(migration = migration.name_any(), %error, "publishing an event failed; the hub needs create and patch on events");
+                }
+                Err(_) => tracing::warn!(migration = migration.name_any(), "publishing an event took too long"),
+            }
+        }
+    }
+}
+
+/// Everything of a status but its figures and words: what is written at once when it changes.
+fn outline(status: &MigrationStatus) -> impl PartialEq + use<> {
+    let steps: Vec<_> = status
+        .pipeline
+        .iter()
+        .map(|step| (step.step, step.state, step.tasks.iter().map(|task| task.state).collect::<Vec<_>>()))
+        .collect();
+    let volumes: Vec<_> = status.volumes.iter().map(|v| (v.uid.clone(), v.phase, v.send, v.receive)).collect();
+    let pending_message = (status.status == MigrationPhase::Pending).then(|| status.message.clone());
+    (status.status, pending_message, steps, volumes, status.failures_total, status.warnings_total)
+}

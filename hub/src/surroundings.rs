@@ -1,0 +1,120 @@
+//! From the records and who was heard to the values that the itinerary decides on.
+
+use isthmus_shared::resources::{Cluster, ClusterPair, Finding, LinkState, Migration, MigrationPhase};
+use kube::ResourceExt as _;
+
+use crate::itinerary::{Busy, Pair, PairView, Site};
+use crate::presence::Presence;
+use crate::records::Records;
+use crate::staging;
+
+/// The surroundings of a migration as they are now.
+pub(crate) fn view(records: &Records, presence: &Presence, migration: &Migration) -> PairView {
+    let namespace = migration.namespace().unwrap_or_default();
+    let pair = records.pairs.get(&namespace, &migration.spec.cluster_pair);
+    let status = migration.status.as_ref();
+    let named = |kept: Option<&String>, first: bool| {
+        kept.cloned().or_else(|| {
+            let spec = &pair.as_ref()?.spec;
+            Some(if first == migration.spec.reverse { spec.destination.clone() } else { spec.source.clone() })
+        })
+    };
+    let source = named(status.and_then(|s| s.source.as_ref()), true);
+    let destination = named(status.and_then(|s| s.destination.as_ref()), false);
+    PairView {
+        since: presence.since,
+        pair: pair.as_deref().map(|pair| pair_facts(records, pair)),
+        source: site(records, presence, source.as_deref()),
+        destination: site(records, presence, destination.as_deref()),
+        busy: busy(records, migration, [source.as_deref(), destination.as_deref()]),
+    }
+}
+
+fn pair_facts(records: &Records, pair: &ClusterPair) -> Pair {
+    let status = pair.status.clone().unwrap_or_default();
+    let ready = status.scheduler_status == LinkState::Ready && status.storage_status == LinkState::Ready;
+    let namespace = pair.namespace().unwrap_or_default();
+    let uid = pair.uid().unwrap_or_default();
+    let has_key = staging::pair_key(records, &uid).is_some();
+    let why: Vec<String> = [
+        (status.scheduler_status != LinkState::Ready).then_some(status.scheduler_message).flatten(),
+        (status.storage_status != LinkState::Ready).then_some(status.storage_message).flatten(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let message = if why.is_empty() { "it is being checked".to_owned() } else { why.join("; ") };
+    Pair {
+        uid,
+        in_hub_namespace: namespace == records.namespace,
+        namespace,
+        deleting: pair.metadata.deletion_timestamp.is_some(),
+        bidirectional: pair.spec.bidirectional,
+        allowed_namespaces: pair.spec.allowed_namespaces.clone(),
+        source: pair.spec.source.clone(),
+        destination: pair.spec.destination.clone(),
+        defect: defect(records, pair),
+        ready: ready && has_key,
+        message,
+    }
+}
+
+/// What is wrong with a pair that only a person can put right.
+pub(crate) fn defect(records: &Records, pair: &ClusterPair) -> Option<Finding> {
+    let missing = |object: String, reason: &str, message: String| {
+        Some(Finding { object, reason: reason.to_owned(), message, step: None })
+    };
+    for cluster in [&pair.spec.source, &pair.spec.destination] {
+        if records.cluster(cluster).is_none() {
+            let message = format!(
+                "the hub has no cluster {cluster}, which the pair names: add it with `isthmus cluster add {cluster}` and join it"
+            );
+            return missing(format!("Cluster {cluster}"), "NoSuchCluster", message);
+        }
+    }
+    let name = &pair.spec.object_store;
+    match records.store(name) {
+        None => {
+            let message = format!(
+                "the hub has no object store {name}, which the pair names: create it with `isthmus store create {name}`"
+            );
+            missing(format!("ObjectStore {name}"), "NoSuchStore", message)
+        }
+        Some(store) => staging::access(records, &store).err(),
+    }
+}
+
+fn site(records: &Records, presence: &Presence, cluster: Option<&str>) -> Site {
+    let Some(cluster) = cluster.and_then(|name| records.cluster(name)) else { return Site::default() };
+    Site { exists: true, heard_at: heard_at(presence, &cluster) }
+}
+
+fn heard_at(presence: &Presence, cluster: &Cluster) -> Option<jiff::Timestamp> {
+    cluster.metadata.uid.as_deref().and_then(|uid| presence.heard_at(uid))
+}
+
+/// What other migrations that are under way move from or to these clusters.
+fn busy(records: &Records, migration: &Migration, clusters: [Option<&str>; 2]) -> Vec<Busy> {
+    // Only a migration that has not begun asks.
+    if migration.status.as_ref().is_some_and(|status| status.status != MigrationPhase::Pending) {
+        return Vec::new();
+    }
+    let concerns = |cluster: Option<&String>| cluster.is_some_and(|name| clusters.contains(&Some(name.as_str())));
+    records
+        .migrations
+        .all()
+        .iter()
+        .filter(|other| other.metadata.uid != migration.metadata.uid)
+        .filter(|other| {
+            other.status.as_ref().is_some_and(|status| {
+                status.status == MigrationPhase::InProgress
+                    && (concerns(status.source.as_ref()) || concerns(status.destination.as_ref()))
+            })
+        })
+        .flat_map(|other| {
+            let name = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
+            let busy = |namespace: &String| Busy { namespace: namespace.clone(), migration: name.clone() };
+            other.spec.namespaces.iter().map(busy).collect::<Vec<_>>()
+        })
+        .collect()
+}
