@@ -1,2 +1,4 @@
 //! The lab programs, as one binary that the tests can start.
-fn main() {}
+fn main() -> std::process::ExitCode {
+    isthmus_lab::programs::main()
+}

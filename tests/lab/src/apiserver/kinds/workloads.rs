@@ -117,7 +117,10 @@ pub fn validate(kind: &str, workload: &Value) -> Vec<FieldError> {
     if kind == "Deployment" && text(spec, &["strategy", "type"]) == "Recreate" && at(spec, &["strategy", "rollingUpdate"]).is_object() {
         errors.push(FieldError::forbidden("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"));
     }
-    errors.extend(pods::validate_spec(&spec["template"]["spec"], "spec.template.spec"));
+    // As kube-apiserver: a StatefulSet's pods may mount claims that only its templates name.
+    if kind != "StatefulSet" {
+        errors.extend(pods::validate_spec(&spec["template"]["spec"], "spec.template.spec"));
+    }
     let policy = at(spec, &["template", "spec", "restartPolicy"]);
     if policy.as_str().is_some_and(|p| p != "Always") {
         errors.push(FieldError::unsupported("spec.template.spec.restartPolicy", policy, &["Always".to_owned()]));

@@ -1,0 +1,48 @@
+//! The lab's own API server as a cluster's, with the kubelet's logs behind `pods/log`.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+
+use super::{ClusterError, Endpoint};
+use crate::apiserver::{ApiServer, ApiServerOptions, LogProvider, LogRequest, LogStream};
+use crate::kubelet::{Kubelet, LogQuery};
+
+pub(super) struct Embedded(ApiServer);
+
+pub(super) async fn start(cluster: &str) -> Result<(Embedded, Endpoint), ClusterError> {
+    let options = ApiServerOptions { name: cluster.to_owned(), ..ApiServerOptions::default() };
+    let token = options.admin_token.clone();
+    let server = ApiServer::start(options)
+        .await
+        .map_err(|error| ClusterError::Setup { cluster: cluster.to_owned(), problem: error.to_string() })?;
+    let endpoint = Endpoint { url: server.url(), token, ca_pem: server.ca_pem().to_owned() };
+    Ok((Embedded(server), endpoint))
+}
+
+impl Embedded {
+    /// Lets the server give the output of the kubelet's pods.
+    pub fn serve_logs(&self, kubelet: Arc<Kubelet>) {
+        self.0.set_log_provider(Arc::new(Logs(kubelet)));
+    }
+
+    pub async fn stop(self) {
+        self.0.stop().await;
+    }
+}
+
+struct Logs(Arc<Kubelet>);
+
+impl LogProvider for Logs {
+    fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, String>> {
+        let query = LogQuery {
+            pod_uid: request.pod_uid,
+            container: request.container,
+            follow: request.follow,
+            tail_lines: request.tail_lines,
+            limit_bytes: request.limit_bytes,
+        };
+        async move { Ok(self.0.clone().stream_log(query).boxed()) }.boxed()
+    }
+}

@@ -1,0 +1,57 @@
+//! The lab's own command line: `isthmus-lab up | demo | bench`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Kubernetes clusters and S3 on one machine, to try and to test Isthmus.
+#[derive(Debug, Parser)]
+#[command(name = "isthmus-lab", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Keep a lab running until Ctrl-C, for kubectl and isthmus
+    Up(Up),
+}
+
+/// Arguments of `up`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Up {
+    /// Folder for kubeconfigs, s3.env, volumes and logs
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: PathBuf,
+    /// Member clusters, beside the hub's
+    #[arg(long, value_delimiter = ',', default_value = "east,west")]
+    pub clusters: Vec<String>,
+    /// Clusters and S3 only, without hub and spokes
+    #[arg(long)]
+    pub bare: bool,
+}
+
+/// Runs the command line.
+pub(crate) async fn main(args: Vec<OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // The error says only that a subscriber was installed before.
+    drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
+    let done = match arguments.command {
+        Command::Up(up) => crate::up::run(up).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("isthmus-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The lab's own tests. Those of clusters run on both flavours: on the lab's own API server always, on a
+//! real control plane where one is found (see `Flavour::real`).
+//!
+//! The flavours differ in this, and in nothing else that these tests look at:
+//! - a StatefulSet has ControllerRevisions only with kube-controller-manager;
+//! - Endpoints are owned by their Service only with the lab's own controllers;
+//! - a failed Job's pods are replaced after 250 ms, not 10 s, with the lab's own controllers.
+
+mod cluster;
+mod programs;
+mod s3;
+
+/// The lab's executable, for its supervisors and movers.
+fn use_lab_executable() {
+    isthmus_lab::programs::set_executable(env!("CARGO_BIN_EXE_isthmus-lab"));
+}
