@@ -77,7 +77,11 @@ fn spoken_name(first: Option<&OsString>) -> &'static str {
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
     let json = std::env::var("ISTHMUS_LOG_FORMAT").is_ok_and(|format| format == "json");
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // Log collectors show colour codes as they are.
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let installed = if json { builder.json().try_init() } else { builder.try_init() };
     if let Err(error) = installed {
         // Within another program of ours the subscriber is that program's.

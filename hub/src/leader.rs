@@ -208,7 +208,10 @@ impl Elector {
             seen.holder == holder && seen.renewed == spec.renew_time && seen.transitions == transitions
         });
         if !same {
-            tracing::info!(leader = holder, "standing by: another hub leads");
+            // Every renewal comes by here; only another leader is news.
+            if self.seen.as_ref().is_none_or(|seen| seen.holder != holder) {
+                tracing::info!(leader = holder, "standing by: another hub leads");
+            }
             self.seen = Some(Seen { holder, renewed: spec.renew_time.clone(), transitions, at: Instant::now() });
         }
         let duration = spec

@@ -88,7 +88,11 @@ fn print_crds() -> anyhow::Result<()> {
 /// Logs go to stderr: as lines, or as JSON where `ISTHMUS_LOG_FORMAT=json`.
 fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // Log collectors show colour codes as they are.
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let json = std::env::var("ISTHMUS_LOG_FORMAT").is_ok_and(|format| format == "json");
     let started = if json { builder.json().try_init() } else { builder.try_init() };
     // Another part of the same program may log already.

@@ -69,7 +69,11 @@ pub async fn main_with_args(args: Vec<OsString>) -> ExitCode {
 /// Logs to stderr as `RUST_LOG` and `ISTHMUS_LOG_FORMAT` say.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // Log collectors show colour codes as they are.
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let json = std::env::var("ISTHMUS_LOG_FORMAT").is_ok_and(|format| format == "json");
     // Whoever runs us in its own process may log already.
     let _ = if json { subscriber.json().try_init() } else { subscriber.try_init() };

@@ -1,5 +1,6 @@
 //! `migration describe`: everything about one run.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use isthmus_shared::protocol::{ObjectAction, ObjectResult};
@@ -12,6 +13,9 @@ use serde::Serialize;
 
 use super::sheet::Sheet;
 use super::{figures, word};
+
+/// The most objects of one kind that stay behind for one reason and are listed one by one.
+const MAX_LEFT_BEHIND_ROWS: usize = 5;
 
 /// What there is to show of a migration.
 #[derive(Serialize)]
@@ -47,7 +51,7 @@ pub fn describe_migration(view: &MigrationView, now: Timestamp) -> String {
     if let Some(why) = &view.objects_missing {
         sheet.instead("Objects", &format!("the list is missing: {why}"));
     } else {
-        let rows: Vec<_> = view.objects.iter().map(object_row).collect();
+        let rows = object_rows(&view.objects);
         sheet.rows("Objects", &["NAMESPACE", "KIND", "NAME", "STATUS", "REASON"], &rows);
     }
     totals(&mut sheet, &status);
@@ -113,6 +117,38 @@ fn volume_row(volume: &VolumeStatus) -> Vec<String> {
         volume.method.clone().unwrap_or_default(),
         volume.message.clone().unwrap_or_default(),
     ]
+}
+
+/// A row for each object, except that many which stay behind for the same reason share one: a
+/// namespace may have thousands of Events.
+fn object_rows(objects: &[ObjectResult]) -> Vec<Vec<String>> {
+    let alike = |object: &ObjectResult| {
+        (object.action == ObjectAction::LeftBehind).then(|| {
+            let ObjectResult { api_version, kind, namespace, reason, .. } = object;
+            (api_version.clone(), kind.clone(), namespace.clone(), reason.clone())
+        })
+    };
+    let mut counts = HashMap::new();
+    for group in objects.iter().filter_map(alike) {
+        *counts.entry(group).or_insert(0_usize) += 1;
+    }
+    let mut shown = HashSet::new();
+    let mut rows = Vec::new();
+    for object in objects {
+        let mut row = object_row(object);
+        if let Some(group) = alike(object)
+            && let Some(count) = counts.get(&group).copied().filter(|count| *count > MAX_LEFT_BEHIND_ROWS)
+        {
+            if !shown.insert(group) {
+                continue;
+            }
+            if let Some(name) = row.get_mut(2) {
+                *name = format!("({count} objects)");
+            }
+        }
+        rows.push(row);
+    }
+    rows
 }
 
 fn object_row(object: &ObjectResult) -> Vec<String> {
@@ -195,4 +231,32 @@ fn took(started: Option<&Time>, finished: Option<&Time>, now: Timestamp) -> Stri
         let time = figures::between(started, end);
         if time < Duration::from_secs(1) { "<1s".to_owned() } else { figures::length(time) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(kind: &str, name: &str, action: ObjectAction, reason: Option<&str>) -> ObjectResult {
+        ObjectResult {
+            api_version: "v1".to_owned(),
+            kind: kind.to_owned(),
+            namespace: Some("cms".to_owned()),
+            name: name.to_owned(),
+            action,
+            reason: reason.map(str::to_owned),
+            message: None,
+        }
+    }
+
+    #[test]
+    fn many_objects_that_stay_behind_for_one_reason_share_a_row() {
+        let events =
+            (0..300).map(|i| object("Event", &format!("e{i}"), ObjectAction::LeftBehind, Some("Event")));
+        let pods = (0..2).map(|i| object("Pod", &format!("p{i}"), ObjectAction::LeftBehind, Some("Pod")));
+        let maps = (0..9).map(|i| object("ConfigMap", &format!("m{i}"), ObjectAction::Created, None));
+        let rows = object_rows(&events.chain(pods).chain(maps).collect::<Vec<_>>());
+        assert_eq!(rows.len(), 1 + 2 + 9);
+        assert_eq!(rows[0], ["cms", "Event", "(300 objects)", "Left behind", "Event"]);
+    }
 }
