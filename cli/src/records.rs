@@ -177,6 +177,25 @@ impl RecordError {
     }
 }
 
+/// How far a deletion is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// The object is gone.
+    Done,
+    /// It goes once the hub has removed what belongs to it.
+    Begun,
+}
+
+impl Deletion {
+    /// The same for a person: `is deleted`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Done => "is deleted",
+            Self::Begun => "is being deleted, and goes once the hub has removed what belongs to it",
+        }
+    }
+}
+
 /// The records of one kind in one namespace.
 pub struct Records<K> {
     api: Api<K>,
@@ -285,14 +304,17 @@ impl<K: Record> Records<K> {
     }
 
     /// Deletes this very object, not another that has got its name meanwhile.
-    pub async fn delete(&self, object: &K) -> Result<(), RecordError> {
+    pub async fn delete(&self, object: &K) -> Result<Deletion, RecordError> {
         let name = object.name_any();
         let preconditions = Preconditions { uid: object.uid(), resource_version: None };
         let params = DeleteParams::default().preconditions(preconditions);
         match self.api.delete(&name, &params).await {
-            Ok(_) => Ok(()),
+            Ok(answer) => {
+                let held = answer.left().is_some_and(|left| left.meta().deletion_timestamp.is_some());
+                Ok(if held { Deletion::Begun } else { Deletion::Done })
+            }
             Err(error) => match self.failed("deleting", &name, error) {
-                error if error.is_missing() => Ok(()),
+                error if error.is_missing() => Ok(Deletion::Done),
                 error => Err(error),
             },
         }

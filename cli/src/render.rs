@@ -20,6 +20,7 @@ pub use sheet::{clean, table};
 pub use store::describe_store;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
 
 /// The condition of a type.
 fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
@@ -29,6 +30,17 @@ fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditi
 /// A unit variant as it is written in records.
 pub fn word(variant: impl std::fmt::Debug) -> String {
     format!("{variant:?}")
+}
+
+/// The lines that every description begins with.
+fn identity_lines(sheet: &mut Sheet, record: &impl ResourceExt) {
+    sheet.line("Name", &record.name_any());
+    sheet.line("Namespace", &record.namespace().unwrap_or_default());
+    sheet.line("Created", &figures::moment(record.creation_timestamp().as_ref()));
+    let deleted = figures::moment(record.meta().deletion_timestamp.as_ref());
+    if !deleted.is_empty() {
+        sheet.line("Deleting", &format!("since {deleted}, until the hub has removed what belongs to it"));
+    }
 }
 
 /// The lines of conditions: `Ready: False (HeartbeatLost): the spoke …`.

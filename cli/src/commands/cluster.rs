@@ -82,9 +82,9 @@ async fn remove(connection: &Connection, args: ClusterRemove) -> Result<Ending, 
     let name = &args.name;
     let uses = |pair: &ClusterPairSpec| pair.source == *name || pair.destination == *name;
     refuse_while_used(&session, &clusters.named(name), "removed", uses).await?;
-    clusters.delete(&cluster).await?;
+    let words = clusters.delete(&cluster).await?.words();
     output::print(&format!(
-        "{} is removed. Its spoke is refused from now on: take it out of the cluster with \
+        "{} {words}. Its spoke is refused from now on: take it out of the cluster with \
          `helm uninstall isthmus-spoke --namespace isthmus-spoke`.",
         clusters.named(&args.name)
     ))?;

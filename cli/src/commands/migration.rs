@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::hub_api::{HubApi, HubError};
 use crate::log_lines::LogLines;
 use crate::output;
-use crate::records::{RecordError, Records};
+use crate::records::{Deletion, RecordError, Records};
 use crate::render::{self, MigrationView};
 use crate::watching::{Waited, Watched};
 
@@ -68,15 +68,20 @@ async fn logs(connection: &Connection, name: &str, follow: bool) -> Result<Endin
     // A migration that is not there is said in the same words as everywhere.
     Records::<Migration>::of(&session, &session.namespace).get(name).await?;
     let hub = HubApi::find(&session).await?;
-    let mut lines = LogLines::default();
+    let (mut lines, mut empty) = (LogLines::default(), true);
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-    let reading =
-        hub.logs(&session.namespace, name, follow, |piece| output::print_bytes(lines.push(piece).as_bytes()));
+    let reading = hub.logs(&session.namespace, name, follow, |piece| {
+        empty = empty && piece.is_empty();
+        output::print_bytes(lines.push(piece).as_bytes())
+    });
     tokio::select! {
         read = reading => read?,
         _ = &mut interrupted => return Ok(Ending::Interrupted),
     }
     output::print_bytes(lines.rest().as_bytes())?;
+    if empty {
+        output::note("There is no log yet.");
+    }
     Ok(Ending::Succeeded)
 }
 
@@ -86,12 +91,12 @@ async fn delete(connection: &Connection, args: MigrationDelete) -> Result<Ending
     let migration = records.get(&args.name).await?;
     let object = records.named(&args.name);
     let running = !migration.status.as_ref().is_some_and(|status| status.status.is_terminal());
-    records.delete(&migration).await?;
-    if running {
+    let deletion = records.delete(&migration).await?;
+    if running && deletion == Deletion::Begun {
         output::note(&format!("{object} has not ended; it is cancelled, and both clusters are cleaned up."));
     }
-    if !args.wait {
-        output::print(&format!("{object} is being deleted."))?;
+    if !args.wait || deletion == Deletion::Done {
+        output::print(&format!("{object} {}.", deletion.words()))?;
         return Ok(Ending::Succeeded);
     }
     let uid = migration.uid();

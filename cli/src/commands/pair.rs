@@ -95,7 +95,7 @@ async fn delete(connection: &Connection, name: &str) -> Result<Ending, Error> {
     let session = Session::open(connection).await?;
     let pairs = Records::<ClusterPair>::of(&session, &session.namespace);
     let pair = pairs.get(name).await?;
-    pairs.delete(&pair).await?;
-    output::print(&format!("{} is deleted.", pairs.named(&pair.name_any())))?;
+    let deletion = pairs.delete(&pair).await?;
+    output::print(&format!("{} {}.", pairs.named(&pair.name_any()), deletion.words()))?;
     Ok(Ending::Succeeded)
 }

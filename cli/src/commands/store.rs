@@ -144,9 +144,9 @@ async fn delete(connection: &Connection, name: &str) -> Result<Ending, Error> {
     let stores = Records::<ObjectStore>::of(&session, &session.namespace);
     let store = stores.get(name).await?;
     refuse_while_used(&session, &stores.named(name), "deleted", |pair| pair.object_store == name).await?;
-    stores.delete(&store).await?;
+    let words = stores.delete(&store).await?.words();
     output::print(&format!(
-        "{} is deleted. The bucket {} is as it was.",
+        "{} {words}. The bucket {} is as it was.",
         stores.named(name),
         store.spec.bucket
     ))?;

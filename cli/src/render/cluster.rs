@@ -3,7 +3,6 @@
 use isthmus_shared::resources::Cluster;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 
 use super::sheet::Sheet;
 use super::{figures, word};
@@ -12,9 +11,7 @@ use super::{figures, word};
 pub fn describe_cluster(cluster: &Cluster, now: Timestamp) -> String {
     let status = cluster.status.clone().unwrap_or_default();
     let mut sheet = Sheet::default();
-    sheet.line("Name", &cluster.name_any());
-    sheet.line("Namespace", &cluster.namespace().unwrap_or_default());
-    sheet.line("Created", &figures::moment(cluster.creation_timestamp().as_ref()));
+    super::identity_lines(&mut sheet, cluster);
     sheet.line("API endpoint", cluster.spec.api_endpoint.as_deref().unwrap_or_default());
     super::condition_lines(&mut sheet, &status.conditions);
     sheet.line(

@@ -8,7 +8,6 @@ use isthmus_shared::resources::{Finding, Migration, MigrationStatus, StepStatus,
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 use serde::Serialize;
 
 use super::sheet::Sheet;
@@ -72,9 +71,7 @@ fn head(sheet: &mut Sheet, migration: &Migration, status: &MigrationStatus, now:
     let labels = |map: &std::collections::BTreeMap<String, String>| {
         map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
     };
-    sheet.line("Name", &migration.name_any());
-    sheet.line("Namespace", &migration.namespace().unwrap_or_default());
-    sheet.line("Created", &figures::moment(migration.creation_timestamp().as_ref()));
+    super::identity_lines(sheet, migration);
     sheet.line("Pair", &spec.cluster_pair);
     sheet.line("Source", status.source.as_deref().unwrap_or_default());
     sheet.line("Destination", status.destination.as_deref().unwrap_or_default());

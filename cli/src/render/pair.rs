@@ -1,19 +1,16 @@
 //! `pair describe`.
 
 use isthmus_shared::resources::{ClusterPair, LinkState};
-use kube::ResourceExt;
 
 use super::sheet::Sheet;
-use super::{figures, word};
+use super::word;
 
 /// All that is known of a pair.
 pub fn describe_pair(pair: &ClusterPair) -> String {
     let spec = &pair.spec;
     let status = pair.status.clone().unwrap_or_default();
     let mut sheet = Sheet::default();
-    sheet.line("Name", &pair.name_any());
-    sheet.line("Namespace", &pair.namespace().unwrap_or_default());
-    sheet.line("Created", &figures::moment(pair.creation_timestamp().as_ref()));
+    super::identity_lines(&mut sheet, pair);
     sheet.line("Source", &spec.source);
     sheet.line("Destination", &spec.destination);
     sheet.line("Object store", &spec.object_store);

@@ -1,18 +1,14 @@
 //! `store describe`. The keys are not shown, only where they are.
 
 use isthmus_shared::resources::ObjectStore;
-use kube::ResourceExt;
 
-use super::figures;
 use super::sheet::Sheet;
 
 /// All that is known of a store.
 pub fn describe_store(store: &ObjectStore) -> String {
     let spec = &store.spec;
     let mut sheet = Sheet::default();
-    sheet.line("Name", &store.name_any());
-    sheet.line("Namespace", &store.namespace().unwrap_or_default());
-    sheet.line("Created", &figures::moment(store.creation_timestamp().as_ref()));
+    super::identity_lines(&mut sheet, store);
     sheet.line("Endpoint", &spec.endpoint);
     sheet.line("Region", &spec.region);
     sheet.line("Bucket", &spec.bucket);

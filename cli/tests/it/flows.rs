@@ -203,6 +203,19 @@ fn a_deleted_migration_is_gone_when_the_waiting_ends() {
 }
 
 #[test]
+fn what_the_hub_still_holds_is_said_to_be_on_its_way() {
+    let api = FakeApi::start(no_hub);
+    with_pair(&api);
+    let mut pair = api.get(&record("clusterpairs", "prod")).unwrap();
+    pair["metadata"]["finalizers"] = json!(["isthmus.dev/hub"]);
+    api.put(&record("clusterpairs", "prod"), pair);
+    let text = printed(&mut api.isthmus(&["pair", "delete", "prod"]));
+    assert!(text.contains("is being deleted, and goes once the hub"), "{text}");
+    let text = printed(&mut api.isthmus(&["pair", "describe", "prod"]));
+    assert!(text.contains("Deleting:           since 2026-01-01T00:00:00Z"), "{text}");
+}
+
+#[test]
 fn applications_are_started_however_often_others_write_meanwhile() {
     let api = FakeApi::start(hub);
     with_cluster(&api, "west");
