@@ -27,7 +27,9 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 use isthmus_shared::protocol::identity::SigningKey;
-use isthmus_shared::protocol::{ENROLL_PATH, HEARTBEAT_PATH, REPORTS_PATH, TASKS_PATH, logs_path, objects_path};
+use isthmus_shared::protocol::{
+    ENROLL_PATH, HEARTBEAT_PATH, REPORTS_PATH, TASKS_PATH, logs_path, objects_path,
+};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -113,9 +115,8 @@ pub(crate) fn router(front: Arc<Front>) -> Router {
 
 async fn count(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
     let route = match request.uri().path() {
-        path @ (ENROLL_PATH | HEARTBEAT_PATH | TASKS_PATH | REPORTS_PATH | "/livez" | "/readyz" | "/metrics") => {
-            path.to_owned()
-        }
+        path @ (ENROLL_PATH | HEARTBEAT_PATH | TASKS_PATH | REPORTS_PATH | "/livez" | "/readyz"
+        | "/metrics") => path.to_owned(),
         path if path.ends_with("/objects") => objects_path("{namespace}", "{name}"),
         path if path.ends_with("/logs") => logs_path("{namespace}", "{name}"),
         _ => "other".to_owned(),

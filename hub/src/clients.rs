@@ -23,7 +23,9 @@ pub(crate) enum ClientError {
     Kubeconfig(#[source] kube::config::KubeconfigError),
     #[error("no cluster is configured ({0}); give --kubeconfig, set KUBECONFIG, or run the hub in a cluster")]
     Infer(#[source] kube::config::InferConfigError),
-    #[error("making a client of the API server failed: {0}; check the kubeconfig's server, certificates and proxy")]
+    #[error(
+        "making a client of the API server failed: {0}; check the kubeconfig's server, certificates and proxy"
+    )]
     Client(#[source] kube::Error),
 }
 

@@ -75,7 +75,12 @@ pub(crate) fn start(desk: &Arc<Desk>, tasks: &mut JoinSet<()>) {
     let start = start.controller("cluster", records.clusters.watched(), |_| true, cluster::reconcile);
     let start = start.controller("objectstore", records.stores.watched(), |_| true, object_store::reconcile);
     let start = start.controller("clusterpair", records.pairs.watched(), |_| true, cluster_pair::reconcile);
-    let start = start.controller("migration", records.migrations.watched(), migration::concerns, migration::reconcile);
+    let start = start.controller(
+        "migration",
+        records.migrations.watched(),
+        migration::concerns,
+        migration::reconcile,
+    );
     let desk = Arc::clone(desk);
     start.tasks.spawn(async move { sweep(&desk).await });
 }
@@ -96,9 +101,10 @@ impl Start<'_> {
         let desk = Arc::clone(self.desk);
         let queue = queue(desk.records(), watched.clone(), concerns);
         self.tasks.spawn(async move {
-            let act = move |object: Arc<K>, desk: Arc<Desk>| -> BoxFuture<'static, Result<Action, WriteError>> {
-                Box::pin(async move { run(name, desk, object, reconcile).await })
-            };
+            let act =
+                move |object: Arc<K>, desk: Arc<Desk>| -> BoxFuture<'static, Result<Action, WriteError>> {
+                    Box::pin(async move { run(name, desk, object, reconcile).await })
+                };
             let config = Config::default().concurrency(CONCURRENCY);
             let done = applier(act, |_, _, _| Action::requeue(RETRY), desk, watched, queue, config);
             // What became of each is told where it is known what it was.

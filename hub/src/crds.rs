@@ -41,7 +41,8 @@ pub enum CrdError {
 
 /// All definitions as YAML documents, the same on every call.
 pub fn yaml() -> Result<String, CrdError> {
-    let mut text = String::from("# The custom resource definitions of Isthmus, as `isthmus-hub crds` prints them.\n");
+    let mut text =
+        String::from("# The custom resource definitions of Isthmus, as `isthmus-hub crds` prints them.\n");
     for crd in resources::crds() {
         text.push_str("---\n");
         text.push_str(&serde_saphyr::to_string(&crd).map_err(CrdError::Print)?);

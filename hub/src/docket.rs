@@ -34,7 +34,8 @@ pub(crate) fn task_list(records: &Records, presence: &Presence, cluster: &Cluste
         records.migrations.all().into_iter().filter(|migration| is_under_way(migration)).collect();
     // The oldest first, so that it is always the same ones that find room.
     migrations.sort_by(|a, b| {
-        (&a.metadata.creation_timestamp, &a.metadata.uid).cmp(&(&b.metadata.creation_timestamp, &b.metadata.uid))
+        (&a.metadata.creation_timestamp, &a.metadata.uid)
+            .cmp(&(&b.metadata.creation_timestamp, &b.metadata.uid))
     });
     for migration in migrations {
         if tasks.len() >= MAX_TASKS {
@@ -93,12 +94,18 @@ fn of_migration(records: &Records, presence: &Presence, migration: &Migration, c
         return Vec::new();
     }
     let Some(staging) = staging_of(records, migration) else {
-        tracing::debug!(migration = migration.name_any(), "no tasks are handed out: its store cannot be reached");
+        tracing::debug!(
+            migration = migration.name_any(),
+            "no tasks are handed out: its store cannot be reached"
+        );
         return Vec::new();
     };
     assigned
         .into_iter()
-        .map(|assignment| Task { id: assignment.id, work: assignment.job.into_work(migration, staging.clone()) })
+        .map(|assignment| Task {
+            id: assignment.id,
+            work: assignment.job.into_work(migration, staging.clone()),
+        })
         .collect()
 }
 

@@ -37,7 +37,7 @@ mod volumes;
 #[cfg(test)]
 mod tests;
 
-pub use admission::PENDING_LIMIT_SECONDS;
+pub use admission::{PENDING_LIMIT_SECONDS, SETTLE_SECONDS};
 pub use advance::advance;
 pub use findings::{MAX_MESSAGE, MAX_OBJECT, MAX_REASON};
 pub use notes::{Note, notes};

@@ -35,6 +35,7 @@ mod staging;
 mod surroundings;
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -87,12 +88,12 @@ fn print_crds() -> anyhow::Result<()> {
 
 /// Logs go to stderr: as lines, or as JSON where `ISTHMUS_LOG_FORMAT=json`.
 fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        // Log collectors show colour codes as they are.
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    // kube names each object twice in a span around what we log of it.
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn"));
+    let colours = std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     let json = std::env::var("ISTHMUS_LOG_FORMAT").is_ok_and(|format| format == "json");
     let started = if json { builder.json().try_init() } else { builder.try_init() };
     // Another part of the same program may log already.

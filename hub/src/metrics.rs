@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use isthmus_shared::resources::MigrationPhase;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -149,7 +149,9 @@ impl Metrics {
         ] {
             let is = |status: Option<MigrationPhase>| status.unwrap_or_default() == phase;
             let count = all.iter().filter(|m| is(m.status.as_ref().map(|s| s.status))).count();
-            self.migrations.get_or_create(&Phase { phase: name }).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.migrations
+                .get_or_create(&Phase { phase: name })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;

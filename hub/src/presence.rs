@@ -90,12 +90,20 @@ impl Presence {
                 .collect();
             let outcome = |probe: &Probe| (probe.revision.clone(), probe.error.clone());
             let changed = probes.len() != spoke.probes.len()
-                || probes.iter().any(|(store, probe)| spoke.probes.get(store).map(outcome) != Some(outcome(probe)));
+                || probes
+                    .iter()
+                    .any(|(store, probe)| spoke.probes.get(store).map(outcome) != Some(outcome(probe)));
             spoke.probes = probes;
             let want_facts = spoke.facts_digest.as_deref() != Some(heartbeat.facts_digest.as_str());
             Heard { want_facts, news: new || was_late || changed }
         })
         .unwrap_or(Heard { want_facts: true, news: false })
+    }
+
+    /// A spoke has enrolled: that is a sign of life, and its facts are not known yet.
+    pub(crate) fn enrolled(&self, cluster_uid: &str, now: Timestamp) {
+        let spoke = Spoke { heard_at: now, facts_digest: None, probes: HashMap::new() };
+        self.with(|inner| inner.spokes.insert(cluster_uid.to_owned(), spoke));
     }
 
     /// The facts of that digest are in the record now.

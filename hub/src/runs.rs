@@ -71,7 +71,11 @@ impl Runs {
     }
 
     /// Takes in reports of one spoke about one migration's tasks.
-    pub(crate) async fn report(&self, migration: &Migration, reports: Vec<TaskReport>) -> Result<(), WriteError> {
+    pub(crate) async fn report(
+        &self,
+        migration: &Migration,
+        reports: Vec<TaskReport>,
+    ) -> Result<(), WriteError> {
         self.step(migration, reports).await
     }
 
@@ -176,13 +180,16 @@ impl Runs {
                 action: note.subject,
                 secondary: None,
             };
-            let published = tokio::time::timeout(EVENT_LIMIT, self.recorder.publish(&event, &reference)).await;
+            let published =
+                tokio::time::timeout(EVENT_LIMIT, self.recorder.publish(&event, &reference)).await;
             match published {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::warn!(migration = migration.name_any(), %error, "publishing an event failed; the hub needs create and patch on events");
                 }
-                Err(_) => tracing::warn!(migration = migration.name_any(), "publishing an event took too long"),
+                Err(_) => {
+                    tracing::warn!(migration = migration.name_any(), "publishing an event took too long")
+                }
             }
         }
     }
@@ -195,7 +202,8 @@ fn outline(status: &MigrationStatus) -> impl PartialEq + use<> {
         .iter()
         .map(|step| (step.step, step.state, step.tasks.iter().map(|task| task.state).collect::<Vec<_>>()))
         .collect();
-    let volumes: Vec<_> = status.volumes.iter().map(|v| (v.uid.clone(), v.phase, v.send, v.receive)).collect();
+    let volumes: Vec<_> =
+        status.volumes.iter().map(|v| (v.uid.clone(), v.phase, v.send, v.receive)).collect();
     let pending_message = (status.status == MigrationPhase::Pending).then(|| status.message.clone());
     (status.status, pending_message, steps, volumes, status.failures_total, status.warnings_total)
 }

@@ -46,9 +46,13 @@ const MAX_PAUSE: Duration = Duration::from_secs(15);
 pub(crate) enum ServeError {
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("listening on {address} failed: {source}; is another program using it? give another address with --listen")]
+    #[error(
+        "listening on {address} failed: {source}; is another program using it? give another address with --listen"
+    )]
     Listen { address: SocketAddr, source: std::io::Error },
-    #[error("{0:?} is not a URL that spokes can reach the hub at: give https://HOST[:PORT] with --advertise-url")]
+    #[error(
+        "{0:?} is not a URL that spokes can reach the hub at: give https://HOST[:PORT] with --advertise-url"
+    )]
     AdvertiseUrl(String),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -62,7 +66,8 @@ pub(crate) enum ServeError {
 pub(crate) async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let stop = stop_on_signals()?;
     let address = options.listen;
-    let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
     let bound = listener.local_addr().map_err(|source| ServeError::Listen { address, source })?;
     let url = options.advertise_url.clone().unwrap_or_else(|| format!("https://{bound}"));
     let host = host_of(&url)?;
@@ -110,7 +115,10 @@ async fn prepare(
     let names = certificate::names(namespace, host, bound.ip());
     let identity = match (&options.tls_cert, &options.tls_key) {
         (Some(chain), Some(key)) => certificate::from_files(chain, key)?,
-        _ => persist("getting the hub's certificate", || certificate::load(&secrets, &names, Timestamp::now())).await,
+        _ => {
+            persist("getting the hub's certificate", || certificate::load(&secrets, &names, Timestamp::now()))
+                .await
+        }
     };
     let signing = persist("getting the key that signs join tokens", || signing::load(&secrets)).await;
     Ok(Prepared { identity, signing: Arc::new(signing) })
@@ -237,7 +245,8 @@ impl Hub {
         let client = self.clients.calls.clone();
         let presence = Arc::new(Presence::new(term.since()));
         let writer = Writer { client: client.clone(), term: Arc::clone(term) };
-        let recorder = Recorder::new(client, Reporter { controller: "isthmus-hub".to_owned(), instance: None });
+        let recorder =
+            Recorder::new(client, Reporter { controller: "isthmus-hub".to_owned(), instance: None });
         let runs = Arc::new(Runs::new(
             Arc::clone(records),
             Arc::clone(&presence),
@@ -293,7 +302,9 @@ impl Hub {
                 let load = || certificate::load(&secrets, &names, Timestamp::now());
                 let identity = persist("looking after the hub's certificate", load).await;
                 if identity.ca_hash != ca_hash {
-                    tracing::error!("the hub's CA was replaced: restart the hub, then join every cluster again");
+                    tracing::error!(
+                        "the hub's CA was replaced: restart the hub, then join every cluster again"
+                    );
                 }
                 resolver.replace(&identity);
             }

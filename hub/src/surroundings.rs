@@ -99,7 +99,8 @@ fn busy(records: &Records, migration: &Migration, clusters: [Option<&str>; 2]) -
     if migration.status.as_ref().is_some_and(|status| status.status != MigrationPhase::Pending) {
         return Vec::new();
     }
-    let concerns = |cluster: Option<&String>| cluster.is_some_and(|name| clusters.contains(&Some(name.as_str())));
+    let concerns =
+        |cluster: Option<&String>| cluster.is_some_and(|name| clusters.contains(&Some(name.as_str())));
     records
         .migrations
         .all()

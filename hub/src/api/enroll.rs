@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use isthmus_shared::protocol::identity::{JoinClaims, Refusal, check_join_token};
 use isthmus_shared::protocol::{EnrollReply, EnrollRequest};
 use isthmus_shared::resources::Cluster;
+use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::problem::{Body, bearer};
@@ -41,11 +42,15 @@ pub(super) async fn enroll(
             None
         }
     };
-    let enrolled = office.writer.status_of_now(&office.records.clusters, &namespace, &claims.sub, change).await?;
+    let enrolled =
+        office.writer.status_of_now(&office.records.clusters, &namespace, &claims.sub, change).await?;
     if let Some(refused) = refused {
         return Err(refused.into());
     }
     let Some(cluster) = enrolled else { return Err(Refusal::UnknownCluster { cluster: claims.sub }.into()) };
+    if let Some(uid) = cluster.uid() {
+        office.presence.enrolled(&uid, Timestamp::now());
+    }
     tracing::info!(cluster = cluster.name_any(), version = request.spoke_version, "a spoke has enrolled");
     Ok(Json(EnrollReply { cluster: cluster.name_any() }))
 }

@@ -71,7 +71,8 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let connection = Connection { acceptor: acceptor.clone(), router: router.clone(), metrics: metrics.clone() };
+        let connection =
+            Connection { acceptor: acceptor.clone(), router: router.clone(), metrics: metrics.clone() };
         tokio::spawn(connection.serve(stream, peer, graceful.watcher(), permit));
     }
     drop(listener);
@@ -97,7 +98,13 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, peer: SocketAddr, watcher: Watcher, permit: OwnedSemaphorePermit) {
+    async fn serve(
+        self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        watcher: Watcher,
+        permit: OwnedSemaphorePermit,
+    ) {
         let stream = match tokio::time::timeout(HANDSHAKE_LIMIT, self.acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {

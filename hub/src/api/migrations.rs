@@ -86,7 +86,8 @@ pub(super) async fn logs(
     let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
     let (office, migration) = permitted(&front, &headers, &namespace, &name).await?;
     let permit = Arc::clone(&front.logs).try_acquire_owned().map_err(|_| {
-        let message = "the hub sends as many logs as it does at a time already: end one that is followed, or try again";
+        let message =
+            "the hub sends as many logs as it does at a time already: end one that is followed, or try again";
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
     })?;
     let (sender, receiver) = mpsc::channel(LOG_BUFFER);
@@ -251,8 +252,15 @@ impl Cursor {
 async fn next_lines(opened: &Opened, cursors: &mut [Cursor]) -> Result<String, JournalError> {
     for cursor in cursors.iter_mut().filter(|cursor| cursor.lines.is_empty()) {
         let Opened { store, key, pair, migration, .. } = opened;
-        let read =
-            journal::read_from(store.as_ref(), key, pair, migration, &cursor.cluster, cursor.chunk, LOG_LINES);
+        let read = journal::read_from(
+            store.as_ref(),
+            key,
+            pair,
+            migration,
+            &cursor.cluster,
+            cursor.chunk,
+            LOG_LINES,
+        );
         let (lines, next) = read.await?;
         cursor.lines.extend(lines);
         cursor.chunk = next;
@@ -264,11 +272,17 @@ async fn next_lines(opened: &Opened, cursors: &mut [Cursor]) -> Result<String, J
 /// says next may be earlier than what the others have left.
 fn merge(cursors: &mut [Cursor]) -> String {
     let mut text = String::new();
-    let mut speaking: Vec<&mut Cursor> = cursors.iter_mut().filter(|cursor| !cursor.lines.is_empty()).collect();
+    let mut speaking: Vec<&mut Cursor> =
+        cursors.iter_mut().filter(|cursor| !cursor.lines.is_empty()).collect();
     while speaking.iter().all(|cursor| !cursor.lines.is_empty()) {
         let earliest = speaking.iter_mut().min_by_key(|cursor| cursor.lines.front().map(|line| line.at));
         let Some(line) = earliest.and_then(|cursor| cursor.lines.pop_front()) else { break };
-        text.push_str(&format!("{} {} {}\n", line.at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"), line.cluster, line.text));
+        text.push_str(&format!(
+            "{} {} {}\n",
+            line.at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"),
+            line.cluster,
+            line.text
+        ));
     }
     text
 }

@@ -73,7 +73,9 @@ impl From<EnrollError> for Problem {
         match error {
             EnrollError::Token(refusal) => refusal.into(),
             EnrollError::Request(_) => Self::bad_request(error.to_string()),
-            EnrollError::JoinedAs { .. } => Self::new(StatusCode::FORBIDDEN, "AlreadyJoined", error.to_string()),
+            EnrollError::JoinedAs { .. } => {
+                Self::new(StatusCode::FORBIDDEN, "AlreadyJoined", error.to_string())
+            }
         }
     }
 }
@@ -134,20 +136,30 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
                 StatusCode::PAYLOAD_TOO_LARGE => "TooLarge",
                 _ => "BadRequest",
             };
-            let message = format!("the body could not be read ({}); at most {} bytes are taken", rejection.body_text(), super::MAX_BODY);
+            let message = format!(
+                "the body could not be read ({}); at most {} bytes are taken",
+                rejection.body_text(),
+                super::MAX_BODY
+            );
             Problem::new(rejection.status(), reason, message)
         })?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
-            Problem::bad_request(format!("the body is not what this path takes ({error}); update the spoke to the hub's version"))
+            Problem::bad_request(format!(
+                "the body is not what this path takes ({error}); update the spoke to the hub's version"
+            ))
         })
     }
 }
 
 pub(super) async fn no_such_path(uri: Uri) -> Problem {
-    Problem::not_found(format!("the hub has no {}; check the path and the versions of hub, spoke and command", uri.path()))
+    Problem::not_found(format!(
+        "the hub has no {}; check the path and the versions of hub, spoke and command",
+        uri.path()
+    ))
 }
 
 pub(super) async fn wrong_method(uri: Uri) -> Problem {
-    let message = format!("{} takes another method; check the versions of hub, spoke and command", uri.path());
+    let message =
+        format!("{} takes another method; check the versions of hub, spoke and command", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
 }

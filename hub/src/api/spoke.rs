@@ -65,7 +65,10 @@ pub(super) async fn heartbeat(
             changed
         })
     };
-    office.writer.status(&office.records.clusters, &office.records.namespace, &cluster.name_any(), change).await?;
+    office
+        .writer
+        .status(&office.records.clusters, &office.records.namespace, &cluster.name_any(), change)
+        .await?;
     if facts.is_some() {
         office.presence.facts_kept(&uid, &heartbeat.facts_digest);
     }
@@ -73,7 +76,10 @@ pub(super) async fn heartbeat(
         office.records.touch();
     }
     let want_facts = heard.want_facts && facts.is_none();
-    Ok(Json(HeartbeatReply { want_facts, stores: docket::stores_to_probe(&office.records, &cluster.name_any()) }))
+    Ok(Json(HeartbeatReply {
+        want_facts,
+        stores: docket::stores_to_probe(&office.records, &cluster.name_any()),
+    }))
 }
 
 /// `POST /v1/spoke/tasks`
@@ -122,7 +128,10 @@ pub(super) async fn reports(
     let office = front.leading()?;
     let cluster = authenticate(&office, &headers)?;
     if reports.len() > MAX_REPORTS {
-        return Err(Problem::bad_request(format!("{} reports in one message; at most {MAX_REPORTS} are taken", reports.len())));
+        return Err(Problem::bad_request(format!(
+            "{} reports in one message; at most {MAX_REPORTS} are taken",
+            reports.len()
+        )));
     }
     let mut by_record: BTreeMap<String, Vec<TaskReport>> = BTreeMap::new();
     for report in reports {
@@ -170,7 +179,9 @@ async fn activated(office: &Office, cluster: &Cluster, reports: &[TaskReport]) -
             });
             let Some(wanted) = wanted else { continue };
             let entry = after.activations.iter_mut().find(|a| a.namespace == wanted.namespace);
-            let done = entry.as_ref().is_some_and(|a| a.request == wanted.request && a.phase != ActivationPhase::InProgress);
+            let done = entry
+                .as_ref()
+                .is_some_and(|a| a.request == wanted.request && a.phase != ActivationPhase::InProgress);
             if done {
                 continue;
             }

@@ -149,7 +149,9 @@ pub async fn load(
                 return authority.identity(&written);
             }
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {}
-            Err(error) => return Err(CertificateError::Secret(format!("writing the Secret {SECRET} failed: {error}"))),
+            Err(error) => {
+                return Err(CertificateError::Secret(format!("writing the Secret {SECRET} failed: {error}")));
+            }
         }
     }
     Err(CertificateError::Contended)
@@ -157,7 +159,8 @@ pub async fn load(
 
 /// The identity in two files, of which the chain's last certificate counts as the CA.
 pub fn from_files(chain_file: &Path, key_file: &Path) -> Result<Identity, CertificateError> {
-    let wrong = |file: &Path, detail: String| CertificateError::File { file: file.display().to_string(), detail };
+    let wrong =
+        |file: &Path, detail: String| CertificateError::File { file: file.display().to_string(), detail };
     let chain = CertificateDer::pem_file_iter(chain_file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| wrong(chain_file, error.to_string()))?;
@@ -169,8 +172,13 @@ pub fn from_files(chain_file: &Path, key_file: &Path) -> Result<Identity, Certif
     Ok(Identity { ca_hash: ca_hash(&ca), ca_pem: pem(&ca), certified })
 }
 
-fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Arc<CertifiedKey>, String> {
-    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map(Arc::new).map_err(|e| e.to_string())
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<CertifiedKey>, String> {
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+        .map(Arc::new)
+        .map_err(|e| e.to_string())
 }
 
 fn pem(certificate: &CertificateDer<'_>) -> String {
@@ -234,7 +242,12 @@ impl Authority {
     }
 
     /// Puts a new certificate for `names` into the Secret.
-    fn issue(&self, secret: &mut Secret, names: &BTreeSet<String>, now: Timestamp) -> Result<(), CertificateError> {
+    fn issue(
+        &self,
+        secret: &mut Secret,
+        names: &BTreeSet<String>,
+        now: Timestamp,
+    ) -> Result<(), CertificateError> {
         let damaged = |error: rcgen::Error| CertificateError::Damaged(error.to_string());
         let ca_key = KeyPair::from_pem(&self.key_pem).map_err(damaged)?;
         let issuer = Issuer::from_ca_cert_pem(&self.pem, ca_key).map_err(damaged)?;
@@ -259,13 +272,16 @@ impl Authority {
 
     fn identity(&self, secret: &Secret) -> Result<Identity, CertificateError> {
         let damaged = |detail: String| CertificateError::Damaged(detail);
-        let ca = CertificateDer::from_pem_slice(self.pem.as_bytes()).map_err(|error| damaged(error.to_string()))?;
-        let chain_text = text(secret, "tls.crt").ok_or_else(|| damaged("it has no key tls.crt".to_owned()))?;
+        let ca = CertificateDer::from_pem_slice(self.pem.as_bytes())
+            .map_err(|error| damaged(error.to_string()))?;
+        let chain_text =
+            text(secret, "tls.crt").ok_or_else(|| damaged("it has no key tls.crt".to_owned()))?;
         let key_text = text(secret, "tls.key").ok_or_else(|| damaged("it has no key tls.key".to_owned()))?;
         let chain = CertificateDer::pem_slice_iter(chain_text.as_bytes())
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| damaged(error.to_string()))?;
-        let key = PrivateKeyDer::from_pem_slice(key_text.as_bytes()).map_err(|error| damaged(error.to_string()))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(key_text.as_bytes()).map_err(|error| damaged(error.to_string()))?;
         let certified = certified(chain, key).map_err(damaged)?;
         Ok(Identity { ca_hash: ca_hash(&ca), ca_pem: self.pem.clone(), certified })
     }

@@ -103,7 +103,8 @@ mod tests {
 
     fn cluster(id: &str) -> Cluster {
         let mut cluster = Cluster::new("east", ClusterSpec::default());
-        let join = JoinStatus { request: None, token_id: id.into(), expires: Time(Timestamp::MAX), used: false };
+        let join =
+            JoinStatus { request: None, token_id: id.into(), expires: Time(Timestamp::MAX), used: false };
         cluster.status = Some(ClusterStatus { join: Some(join), ..ClusterStatus::default() });
         cluster
     }
@@ -130,7 +131,8 @@ mod tests {
     fn a_new_token_replaces_the_key_when_it_is_used() {
         let mut east = cluster("1");
         east.status = enroll(&east, &claims("1"), &request(7)).unwrap();
-        let join = JoinStatus { token_id: "2".into(), used: false, ..east.status.clone().unwrap().join.unwrap() };
+        let join =
+            JoinStatus { token_id: "2".into(), used: false, ..east.status.clone().unwrap().join.unwrap() };
         east.status.as_mut().unwrap().join = Some(join);
         let status = enroll(&east, &claims("2"), &request(8)).unwrap().unwrap();
         assert_eq!(status.public_key, Some(request(8).public_key));

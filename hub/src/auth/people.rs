@@ -24,11 +24,17 @@ const MAX_TOKEN: usize = 16 * 1024;
 /// Somebody is not let in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Stranger {
-    #[error("the bearer token is not one that this cluster's API server knows ({0}): log in again, or use the kubeconfig of the hub's cluster")]
+    #[error(
+        "the bearer token is not one that this cluster's API server knows ({0}): log in again, or use the kubeconfig of the hub's cluster"
+    )]
     Unknown(String),
-    #[error("{user} may not {verb} migrations in namespace {namespace}: ask for a role that allows it on migrations.{GROUP}")]
+    #[error(
+        "{user} may not {verb} migrations in namespace {namespace}: ask for a role that allows it on migrations.{GROUP}"
+    )]
     Forbidden { user: String, verb: &'static str, namespace: String },
-    #[error("asking the API server about the token failed: {0}; the hub needs create on tokenreviews and subjectaccessreviews (ClusterRole system:auth-delegator)")]
+    #[error(
+        "asking the API server about the token failed: {0}; the hub needs create on tokenreviews and subjectaccessreviews (ClusterRole system:auth-delegator)"
+    )]
     Unanswered(String),
 }
 
@@ -112,7 +118,8 @@ impl People {
         };
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let answered = api.create(&PostParams::default(), &review).await;
-        let status = answered.map_err(|error| Stranger::Unanswered(error.to_string()))?.status.unwrap_or_default();
+        let status =
+            answered.map_err(|error| Stranger::Unanswered(error.to_string()))?.status.unwrap_or_default();
         if status.authenticated == Some(true) {
             return Ok(status.user.unwrap_or_default());
         }

@@ -19,7 +19,9 @@ const MAX_ID: usize = 64;
 pub(crate) enum Denied {
     #[error(transparent)]
     Token(#[from] Refusal),
-    #[error("the spoke of cluster {cluster} sends more requests than the hub can tell apart ({MAX_REMEMBERED} in 90 s): look why it repeats itself; it may go on in a minute")]
+    #[error(
+        "the spoke of cluster {cluster} sends more requests than the hub can tell apart ({MAX_REMEMBERED} in 90 s): look why it repeats itself; it may go on in a minute"
+    )]
     TooMany { cluster: String },
 }
 
@@ -49,9 +51,16 @@ impl Gate {
     }
 
     /// Checks a token with the key of the record of the cluster that it claims to be of.
-    pub(crate) fn admit(&self, token: &str, record: Option<&Cluster>, now: u64) -> Result<SpokeClaims, Denied> {
+    pub(crate) fn admit(
+        &self,
+        token: &str,
+        record: Option<&Cluster>,
+        now: u64,
+    ) -> Result<SpokeClaims, Denied> {
         let claimed = read_spoke_token(token)?;
-        let Some(record) = record else { return Err(Refusal::UnknownCluster { cluster: claimed.sub }.into()) };
+        let Some(record) = record else {
+            return Err(Refusal::UnknownCluster { cluster: claimed.sub }.into());
+        };
         let key = record.status.as_ref().and_then(|status| status.public_key.as_deref());
         let Some(key) = key else { return Err(Refusal::UnknownKey { cluster: claimed.sub }.into()) };
         let claims = check_spoke_token(token, key, now)?;
@@ -60,7 +69,8 @@ impl Gate {
             return Err(Refusal::Malformed { kind: "spoke token", detail }.into());
         }
         if claims.iat < self.not_before {
-            let advice = "it was made before this hub began to lead; the spoke tries again by itself".to_owned();
+            let advice =
+                "it was made before this hub began to lead; the spoke tries again by itself".to_owned();
             return Err(Refusal::Expired { kind: "spoke token", cluster: claims.sub, advice }.into());
         }
         self.once(&claims, now)?;
@@ -109,7 +119,8 @@ mod tests {
 
     fn joined(key: &SigningKey) -> Cluster {
         let mut cluster = Cluster::new("east", ClusterSpec::default());
-        cluster.status = Some(ClusterStatus { public_key: Some(key.public_base64()), ..ClusterStatus::default() });
+        cluster.status =
+            Some(ClusterStatus { public_key: Some(key.public_base64()), ..ClusterStatus::default() });
         cluster
     }
 
@@ -137,7 +148,8 @@ mod tests {
     fn each_wrong_token_gets_its_own_reason() {
         let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
         let (gate, east) = (Gate::new(NOW), joined(&key));
-        let admit = |token: &str, record: Option<&Cluster>, now| gate.admit(token, record, now).map_err(reason);
+        let admit =
+            |token: &str, record: Option<&Cluster>, now| gate.admit(token, record, now).map_err(reason);
         let token = key.spoke_token("east", NOW).unwrap();
         assert_eq!(admit("nonsense", Some(&east), NOW).unwrap_err(), "TokenMalformed");
         assert_eq!(admit(&token, None, NOW).unwrap_err(), "UnknownCluster");

@@ -20,7 +20,10 @@ use crate::conditions::{Said, set_ready};
 use crate::records::WriteError;
 
 /// Brings a cluster's record in line with what is true.
-pub(super) fn reconcile(desk: Arc<Desk>, cluster: Arc<Cluster>) -> BoxFuture<'static, Result<(), WriteError>> {
+pub(super) fn reconcile(
+    desk: Arc<Desk>,
+    cluster: Arc<Cluster>,
+) -> BoxFuture<'static, Result<(), WriteError>> {
     Box::pin(async move {
         let records = desk.records();
         let Some(cluster) = records.cluster(&cluster.name_any()) else { return Ok(()) };
@@ -47,8 +50,11 @@ pub(super) fn reconcile(desk: Arc<Desk>, cluster: Arc<Cluster>) -> BoxFuture<'st
                 changed
             })
         };
-        let written =
-            desk.office.writer.status(&records.clusters, &records.namespace, &cluster.name_any(), change).await?;
+        let written = desk
+            .office
+            .writer
+            .status(&records.clusters, &records.namespace, &cluster.name_any(), change)
+            .await?;
         if let Some(cluster) = written
             && is_spent(&cluster, now)
         {
@@ -106,7 +112,12 @@ async fn issue(desk: &Desk, cluster: &Cluster, now: Timestamp) -> Result<JoinSta
     tracing::info!(cluster = cluster.name_any(), "a join token was issued");
     let lifetime = i64::try_from(JOIN_TOKEN_SECONDS).unwrap_or(i64::MAX);
     let expires = now + SignedDuration::from_secs(lifetime);
-    Ok(JoinStatus { request: cluster.spec.join_request.clone(), token_id: id, expires: Time(expires), used: false })
+    Ok(JoinStatus {
+        request: cluster.spec.join_request.clone(),
+        token_id: id,
+        expires: Time(expires),
+        used: false,
+    })
 }
 
 /// Deletes the Secret of a token that is good for nothing any more.
@@ -125,18 +136,21 @@ async fn withdraw(desk: &Desk, cluster: &Cluster) -> Result<(), WriteError> {
 
 /// What the condition Ready is to say; nothing while it is not known, which is for a while after
 /// this hub began to lead.
-fn ready(
-    status: &ClusterStatus,
-    heard: Option<Timestamp>,
-    since: Timestamp,
-    now: Timestamp,
-) -> Option<Said> {
+fn ready(status: &ClusterStatus, heard: Option<Timestamp>, since: Timestamp, now: Timestamp) -> Option<Said> {
     if status.public_key.is_none() {
         let expired = status.join.as_ref().is_some_and(|join| !join.used && now > join.expires.0);
         return Some(if expired {
-            Said::new(Some(false), "JoinTokenExpired", "its join token has expired unused: issue a new one with `isthmus cluster token` and start the spoke with it")
+            Said::new(
+                Some(false),
+                "JoinTokenExpired",
+                "its join token has expired unused: issue a new one with `isthmus cluster token` and start the spoke with it",
+            )
         } else {
-            Said::new(Some(false), "NotJoined", "its spoke has not joined: start it with the token of `isthmus cluster token`")
+            Said::new(
+                Some(false),
+                "NotJoined",
+                "its spoke has not joined: start it with the token of `isthmus cluster token`",
+            )
         });
     }
     let limit = SignedDuration::from_secs(HEARTBEAT_EXPIRY_SECONDS.cast_signed());
@@ -145,8 +159,12 @@ fn ready(
     }
     if now.duration_since(heard.map_or(since, |at| at.max(since))) <= limit {
         let known = status.conditions.iter().any(|condition| condition.type_ == crate::conditions::READY);
-        let joined = status.conditions.iter().any(|condition| condition.reason == "NotJoined" || condition.reason == "JoinTokenExpired");
-        return (!known || joined).then(|| Said::new(None, "Joined", "its spoke has joined and is about to be heard"));
+        let joined = status
+            .conditions
+            .iter()
+            .any(|condition| condition.reason == "NotJoined" || condition.reason == "JoinTokenExpired");
+        return (!known || joined)
+            .then(|| Said::new(None, "Joined", "its spoke has joined and is about to be heard"));
     }
     let message = format!(
         "its spoke has not been heard for {HEARTBEAT_EXPIRY_SECONDS} s: look whether it runs and reaches the hub (its log says so)"
@@ -161,7 +179,10 @@ fn activations(cluster: &Cluster, status: &ClusterStatus) -> Vec<ActivationStatu
         if kept.iter().any(|known| known.namespace == wanted.namespace) {
             continue;
         }
-        let known = status.activations.iter().find(|a| a.namespace == wanted.namespace && a.request == wanted.request);
+        let known = status
+            .activations
+            .iter()
+            .find(|a| a.namespace == wanted.namespace && a.request == wanted.request);
         kept.push(known.cloned().unwrap_or_else(|| ActivationStatus {
             namespace: wanted.namespace.clone(),
             request: wanted.request.clone(),
@@ -227,7 +248,8 @@ mod tests {
             state: TargetState::Active,
             request: request.into(),
         };
-        let mut cluster = Cluster::new("east", ClusterSpec { activations: vec![wanted("1")], ..ClusterSpec::default() });
+        let mut cluster =
+            Cluster::new("east", ClusterSpec { activations: vec![wanted("1")], ..ClusterSpec::default() });
         let mut status = joined();
         status.activations = activations(&cluster, &status);
         assert_eq!(status.activations[0].phase, ActivationPhase::InProgress);

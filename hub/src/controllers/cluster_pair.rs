@@ -29,7 +29,10 @@ const EMPTY_LIMIT: SignedDuration = SignedDuration::from_mins(5);
 const EMPTY_ATTEMPT: Duration = Duration::from_mins(2);
 
 /// Brings a pair's record in line with what is true.
-pub(super) fn reconcile(desk: Arc<Desk>, pair: Arc<ClusterPair>) -> BoxFuture<'static, Result<(), WriteError>> {
+pub(super) fn reconcile(
+    desk: Arc<Desk>,
+    pair: Arc<ClusterPair>,
+) -> BoxFuture<'static, Result<(), WriteError>> {
     Box::pin(async move {
         let namespace = pair.namespace().unwrap_or_default();
         let Some(pair) = desk.records().pairs.get(&namespace, &pair.name_any()) else { return Ok(()) };
@@ -82,9 +85,8 @@ async fn ensure_key(desk: &Desk, pair: &ClusterPair) -> Result<bool, WriteError>
     let data = Data::from([(PAIR_KEY.to_owned(), ByteString(raw))]);
     desk.office.writer.term.check()?;
     let created = get_or_create(&desk.secrets(), &name, &data).await;
-    created.map_err(|error| {
-        WriteError::api("making", object)(kube::Error::Service(error.to_string().into()))
-    })?;
+    created
+        .map_err(|error| WriteError::api("making", object)(kube::Error::Service(error.to_string().into())))?;
     Ok(true)
 }
 
@@ -126,7 +128,11 @@ fn spokes(desk: &Desk, pair: &ClusterPair, now: Timestamp) -> Vec<(String, Known
         .into_iter()
         .map(|(name, cluster)| {
             let known = cluster.map_or_else(
-                || Known::Broken(format!("the hub has no record of it: add it with `isthmus cluster add {name}`")),
+                || {
+                    Known::Broken(format!(
+                        "the hub has no record of it: add it with `isthmus cluster add {name}`"
+                    ))
+                },
                 |cluster| spoke(desk, &cluster, now),
             );
             (format!("cluster {name}"), known)
@@ -138,7 +144,9 @@ fn spoke(desk: &Desk, cluster: &Cluster, now: Timestamp) -> Known {
     let status = cluster.status.clone().unwrap_or_default();
     let name = cluster.name_any();
     if status.public_key.is_none() {
-        return Known::NotYet(format!("its spoke has not joined: start it with the token of `isthmus cluster token {name}`"));
+        return Known::NotYet(format!(
+            "its spoke has not joined: start it with the token of `isthmus cluster token {name}`"
+        ));
     }
     let limit = SignedDuration::from_secs(HEARTBEAT_EXPIRY_SECONDS.cast_signed());
     let heard = cluster.uid().and_then(|uid| desk.office.presence.heard_at(&uid));
@@ -161,14 +169,19 @@ fn storage(desk: &Desk, pair: &ClusterPair, has_key: bool, now: Timestamp) -> Ve
         return vec![(hub, Known::Broken(message.to_owned()))];
     }
     // The clusters' records are the scheduler's half.
-    if let Some(finding) = defect(desk.records(), pair).filter(|finding| !finding.object.starts_with("Cluster ")) {
+    if let Some(finding) =
+        defect(desk.records(), pair).filter(|finding| !finding.object.starts_with("Cluster "))
+    {
         return vec![(hub, Known::Broken(format!("{}: {}", finding.object, finding.message)))];
     }
     let Some(store) = desk.records().store(&pair.spec.object_store) else { return Vec::new() };
-    let (Some(uid), Ok(access)) = (store.uid(), staging::access(desk.records(), &store)) else { return Vec::new() };
+    let (Some(uid), Ok(access)) = (store.uid(), staging::access(desk.records(), &store)) else {
+        return Vec::new();
+    };
     let revision = staging::revision(&access);
     let presence = &desk.office.presence;
-    let mut known = vec![(hub, probed(presence.own_probe(&uid), &revision, presence.since, now, is_worked(pair)))];
+    let mut known =
+        vec![(hub, probed(presence.own_probe(&uid), &revision, presence.since, now, is_worked(pair)))];
     for (name, cluster) in clusters(desk, pair) {
         let last = cluster.and_then(|cluster| presence.probe_by(&cluster.uid()?, &uid));
         let found = probed(last, &revision, presence.since, now, is_worked(pair));
@@ -194,7 +207,13 @@ fn probed(last: Option<Probe>, revision: &str, since: Timestamp, now: Timestamp,
         },
         // The settings have just changed: the next probe is on its way.
         Some(_) => Known::Unsure,
-        None if now.duration_since(since) <= limit => if worked { Known::Unsure } else { waits() },
+        None if now.duration_since(since) <= limit => {
+            if worked {
+                Known::Unsure
+            } else {
+                waits()
+            }
+        }
         None if worked => Known::Silent(format!("no probe of the object store for {PROBE_EXPIRY_SECONDS} s")),
         None => waits(),
     }
@@ -211,7 +230,9 @@ async fn end(desk: &Desk, pair: &ClusterPair) -> Result<(), WriteError> {
         .migrations
         .all()
         .iter()
-        .filter(|m| m.status.as_ref().is_some_and(|s| s.pair_uid.as_deref() == Some(&*uid) && !s.status.is_terminal()))
+        .filter(|m| {
+            m.status.as_ref().is_some_and(|s| s.pair_uid.as_deref() == Some(&*uid) && !s.status.is_terminal())
+        })
         .map(|m| format!("{}/{}", m.namespace().unwrap_or_default(), m.name_any()))
         .collect();
     if !waiting.is_empty() {
@@ -229,10 +250,18 @@ async fn end(desk: &Desk, pair: &ClusterPair) -> Result<(), WriteError> {
     }
     if let Err(why) = empty(desk, pair, &uid).await {
         if !given_up(desk, pair) {
-            tracing::warn!(pair = pair.name_any(), why, "removing what a deleted pair has in staging failed; trying again");
+            tracing::warn!(
+                pair = pair.name_any(),
+                why,
+                "removing what a deleted pair has in staging failed; trying again"
+            );
             return Ok(());
         }
-        tracing::warn!(pair = pair.name_any(), why, "what a deleted pair has in staging is left there: remove the keys below {uid}/ from the bucket");
+        tracing::warn!(
+            pair = pair.name_any(),
+            why,
+            "what a deleted pair has in staging is left there: remove the keys below {uid}/ from the bucket"
+        );
     }
     let name = pair_secret_name(&uid);
     desk.office.writer.term.check()?;
@@ -287,7 +316,10 @@ mod tests {
     #[test]
     fn a_probe_of_former_settings_says_nothing() {
         assert_eq!(probed(probe(0, Some("denied")), "2", at(-900), at(1), true), Known::Unsure);
-        assert_eq!(probed(probe(0, Some("denied")), "1", at(-900), at(1), true), Known::Broken("denied".into()));
+        assert_eq!(
+            probed(probe(0, Some("denied")), "1", at(-900), at(1), true),
+            Known::Broken("denied".into())
+        );
     }
 
     #[test]

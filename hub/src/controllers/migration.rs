@@ -27,11 +27,16 @@ pub(super) fn concerns(migration: &Migration) -> bool {
 }
 
 /// Moves a migration on.
-pub(super) fn reconcile(desk: Arc<Desk>, migration: Arc<Migration>) -> BoxFuture<'static, Result<(), WriteError>> {
+pub(super) fn reconcile(
+    desk: Arc<Desk>,
+    migration: Arc<Migration>,
+) -> BoxFuture<'static, Result<(), WriteError>> {
     Box::pin(async move {
         let namespace = migration.namespace().unwrap_or_default();
         let records = desk.records();
-        let Some(migration) = records.migrations.get(&namespace, &migration.name_any()) else { return Ok(()) };
+        let Some(migration) = records.migrations.get(&namespace, &migration.name_any()) else {
+            return Ok(());
+        };
         let deleted = migration.metadata.deletion_timestamp.is_some();
         let finalized = migration.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
         if !deleted && !finalized {
@@ -43,7 +48,9 @@ pub(super) fn reconcile(desk: Arc<Desk>, migration: Arc<Migration>) -> BoxFuture
             return Ok(());
         }
         desk.office.runs.advance(&migration).await?;
-        let Some(migration) = records.migrations.get(&namespace, &migration.name_any()) else { return Ok(()) };
+        let Some(migration) = records.migrations.get(&namespace, &migration.name_any()) else {
+            return Ok(());
+        };
         let ended = migration.status.as_ref().is_some_and(|status| status.status.is_terminal());
         if deleted && ended {
             end(&desk, &migration).await?;
@@ -59,7 +66,11 @@ async fn end(desk: &Desk, migration: &Migration) -> Result<(), WriteError> {
         let waited = Timestamp::now().duration_since(deleted.max(desk.office.presence.since));
         let name = migration.name_any();
         if waited <= REMOVE_LIMIT {
-            tracing::warn!(migration = name, why, "removing what a deleted migration has in staging failed; trying again");
+            tracing::warn!(
+                migration = name,
+                why,
+                "removing what a deleted migration has in staging failed; trying again"
+            );
             return Ok(());
         }
         tell_left(desk, migration, &why).await;

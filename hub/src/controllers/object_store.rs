@@ -21,7 +21,10 @@ use crate::staging;
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Probes a store when it is time, and writes what came of it.
-pub(super) fn reconcile(desk: Arc<Desk>, store: Arc<ObjectStore>) -> BoxFuture<'static, Result<(), WriteError>> {
+pub(super) fn reconcile(
+    desk: Arc<Desk>,
+    store: Arc<ObjectStore>,
+) -> BoxFuture<'static, Result<(), WriteError>> {
     Box::pin(async move {
         let records = desk.records();
         let Some(store) = records.store(&store.name_any()) else { return Ok(()) };

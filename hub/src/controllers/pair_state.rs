@@ -38,7 +38,8 @@ pub(super) fn state(
     if let Some(message) = broken {
         // A silence alone does not say that the rest is broken.
         let only_silence = !participants.iter().any(|(_, known)| matches!(known, Known::Broken(_)));
-        let state = if worked && (some_work || only_silence) { LinkState::Degraded } else { LinkState::Error };
+        let state =
+            if worked && (some_work || only_silence) { LinkState::Degraded } else { LinkState::Error };
         return (state, Some(message));
     }
     let waits = told(|known| match known {
@@ -69,13 +70,19 @@ mod tests {
 
     #[test]
     fn a_pair_is_ready_when_all_who_take_part_work() {
-        assert_eq!(state((LinkState::Error, Some("x")), &who([Known::Works, Known::Works])), (LinkState::Ready, None));
+        assert_eq!(
+            state((LinkState::Error, Some("x")), &who([Known::Works, Known::Works])),
+            (LinkState::Ready, None)
+        );
     }
 
     #[test]
     fn what_worked_is_degraded_while_one_side_fails_and_in_error_when_both_do() {
         let (now, message) = state((LinkState::Ready, None), &who([broken(), Known::Works]));
-        assert_eq!((now, message.as_deref()), (LinkState::Degraded, Some("spoke of cluster east: NoSuchBucket")));
+        assert_eq!(
+            (now, message.as_deref()),
+            (LinkState::Degraded, Some("spoke of cluster east: NoSuchBucket"))
+        );
         let (now, message) = state((now, message.as_deref()), &who([broken(), broken()]));
         assert_eq!(now, LinkState::Error);
         assert!(message.unwrap().contains("; spoke of cluster west"));

@@ -15,6 +15,9 @@ use super::view::{Pair, PairView};
 /// How long a migration waits for its pair to become Ready before it fails, seconds.
 pub const PENDING_LIMIT_SECONDS: i64 = 600;
 
+/// How long a migration that cannot run waits before it fails, seconds.
+pub const SETTLE_SECONDS: i64 = 3;
+
 /// What is to be done with a migration that has not begun.
 #[derive(Debug, PartialEq)]
 enum Admission {
@@ -36,10 +39,14 @@ pub(super) fn admit(migration: &Migration, status: &mut MigrationStatus, view: &
     }
     match decide(migration, view) {
         Admission::Begin => begin(migration, status, view, now),
+        // The records are watched one kind beside the other: what was made a moment before the
+        // migration may come a moment after it.
+        Admission::Refuse(reason) if now < first_seen(status, view, now) + SETTLE_SECONDS.seconds() => {
+            status.message = Some(format!("{}: {}", reason.object, reason.message));
+        }
         Admission::Refuse(reason) => refuse(status, reason, now),
         Admission::Wait { message, limited } => {
-            let waiting_since = pending_since(status).map_or(now, |at| at.max(view.since));
-            if limited && now > waiting_since + PENDING_LIMIT_SECONDS.seconds() {
+            if limited && now > first_seen(status, view, now) + PENDING_LIMIT_SECONDS.seconds() {
                 let object = format!("ClusterPair {}", migration.spec.cluster_pair);
                 let message = format!(
                     "gave up after {} minutes of waiting: {message}; put that right, then create the Migration again",
@@ -72,10 +79,11 @@ fn refuse(status: &mut MigrationStatus, reason: Finding, now: Timestamp) {
     add(status, Severity::Failure, None, reason);
 }
 
-/// When the hub first found it waiting. The condition is set with the first status and keeps
+/// Since when this hub has seen it wait. The condition is set with the first status and keeps
 /// its transition time as long as the run neither succeeds nor fails.
-fn pending_since(status: &MigrationStatus) -> Option<Timestamp> {
-    status.conditions.iter().find(|c| c.type_ == "Succeeded").map(|c| c.last_transition_time.0)
+fn first_seen(status: &MigrationStatus, view: &PairView, now: Timestamp) -> Timestamp {
+    let condition = status.conditions.iter().find(|c| c.type_ == "Succeeded");
+    condition.map_or(now, |condition| condition.last_transition_time.0.max(view.since))
 }
 
 /// Source and destination cluster of a run through a pair.
@@ -98,14 +106,17 @@ fn decide(migration: &Migration, view: &PairView) -> Admission {
         let message = "the pair goes one way only and the Migration asks for the reverse: set `spec.bidirectional: true` on the pair, then create the Migration again";
         return Admission::Refuse(finding(pair_name, "NotBidirectional", message));
     }
-    if let Some(refused) = spec.namespaces.iter().find_map(|name| namespace_refusal(&spec.cluster_pair, pair, name)) {
+    if let Some(refused) =
+        spec.namespaces.iter().find_map(|name| namespace_refusal(&spec.cluster_pair, pair, name))
+    {
         return Admission::Refuse(refused);
     }
     if let Some(defect) = &pair.defect {
         return Admission::Refuse(defect.clone());
     }
     if !pair.ready {
-        let message = format!("waits for ClusterPair {} to become Ready: {}", spec.cluster_pair, pair.message);
+        let message =
+            format!("waits for ClusterPair {} to become Ready: {}", spec.cluster_pair, pair.message);
         return Admission::Wait { message, limited: true };
     }
     let wanted: BTreeSet<&str> = spec.namespaces.iter().map(String::as_str).collect();

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::admission::admit;
-use super::findings::{Severity, add, cut, finding, MAX_MESSAGE};
+use super::findings::{MAX_MESSAGE, Severity, add, cut, finding};
 use super::steps::{Progress, begin_step, evaluate};
 use super::summary::refresh;
 use super::view::PairView;
@@ -63,7 +63,8 @@ pub(super) fn current(status: &MigrationStatus) -> Option<usize> {
 fn must_end(migration: &Migration, status: &MigrationStatus, view: &PairView) -> Option<Finding> {
     let name = migration.metadata.name.as_deref().unwrap_or_default();
     if migration.metadata.deletion_timestamp.is_some() {
-        let message = "the Migration was deleted while it ran; what had arrived on the destination stays there";
+        let message =
+            "the Migration was deleted while it ran; what had arrived on the destination stays there";
         return Some(finding(format!("Migration {name}"), "Cancelled", message));
     }
     if view.pair_of(status.pair_uid.as_deref()).is_none() {
@@ -83,7 +84,13 @@ fn must_end(migration: &Migration, status: &MigrationStatus, view: &PairView) ->
     None
 }
 
-fn end_step(status: &mut MigrationStatus, index: usize, state: StepState, message: Option<String>, now: Timestamp) {
+fn end_step(
+    status: &mut MigrationStatus,
+    index: usize,
+    state: StepState,
+    message: Option<String>,
+    now: Timestamp,
+) {
     let step = &mut status.pipeline[index];
     step.state = state;
     step.finished_at = Some(Time(now));

@@ -36,15 +36,28 @@ pub fn notes(migration: &Migration, after: &MigrationStatus) -> Vec<Note> {
     steps(before, after, &mut notes);
     volumes(before, after, &mut notes);
     for (number, found) in after.failures.iter().enumerate().skip(before.failures.len()) {
-        notes.push(note(true, &found.reason, &format!("Failure{number}"), format!("{}: {}", found.object, found.message)));
+        notes.push(note(
+            true,
+            &found.reason,
+            &format!("Failure{number}"),
+            format!("{}: {}", found.object, found.message),
+        ));
     }
     for (number, found) in after.warnings.iter().enumerate().skip(before.warnings.len()) {
-        notes.push(note(true, &found.reason, &format!("Warning{number}"), format!("{}: {}", found.object, found.message)));
+        notes.push(note(
+            true,
+            &found.reason,
+            &format!("Warning{number}"),
+            format!("{}: {}", found.object, found.message),
+        ));
     }
     if !before.status.is_terminal() && after.status.is_terminal() {
         let failed = after.status == MigrationPhase::Failed;
         let message = after.message.clone().unwrap_or_else(|| "all of it arrived".to_owned());
-        notes.push(note(failed, &format!("{:?}", after.status), "Migration", message));
+        // A migration that was refused has said why already.
+        if !notes.iter().any(|told| told.warning && told.message == message) {
+            notes.push(note(failed, &format!("{:?}", after.status), "Migration", message));
+        }
     }
     notes
 }
@@ -52,7 +65,11 @@ pub fn notes(migration: &Migration, after: &MigrationStatus) -> Vec<Note> {
 fn steps(before: &MigrationStatus, after: &MigrationStatus, notes: &mut Vec<Note>) {
     for step in &after.pipeline {
         let name = format!("{:?}", step.step);
-        let was = before.pipeline.iter().find(|old| old.step == step.step).map_or(StepState::Pending, |old| old.state);
+        let was = before
+            .pipeline
+            .iter()
+            .find(|old| old.step == step.step)
+            .map_or(StepState::Pending, |old| old.state);
         if was == step.state {
             continue;
         }
@@ -60,11 +77,17 @@ fn steps(before: &MigrationStatus, after: &MigrationStatus, notes: &mut Vec<Note
         match step.state {
             StepState::InProgress => notes.push(note(false, "StepStarted", &name, format!("{name} began"))),
             StepState::Succeeded => {
-                let told = message.map_or_else(|| format!("{name} is done"), |text| format!("{name} is done: {text}"));
+                let told = message
+                    .map_or_else(|| format!("{name} is done"), |text| format!("{name} is done: {text}"));
                 notes.push(note(false, "StepSucceeded", &name, told));
             }
             StepState::Failed => {
-                notes.push(note(true, "StepFailed", &name, format!("{name} failed: {}", message.unwrap_or_default())));
+                notes.push(note(
+                    true,
+                    "StepFailed",
+                    &name,
+                    format!("{name} failed: {}", message.unwrap_or_default()),
+                ));
             }
             StepState::Pending | StepState::Skipped => {}
         }
@@ -73,16 +96,24 @@ fn steps(before: &MigrationStatus, after: &MigrationStatus, notes: &mut Vec<Note
 
 fn volumes(before: &MigrationStatus, after: &MigrationStatus, notes: &mut Vec<Note>) {
     for volume in &after.volumes {
-        let was = before.volumes.iter().find(|old| old.uid == volume.uid).map_or(VolumePhase::Pending, |old| old.phase);
+        let was = before
+            .volumes
+            .iter()
+            .find(|old| old.uid == volume.uid)
+            .map_or(VolumePhase::Pending, |old| old.phase);
         if was == volume.phase {
             continue;
         }
         let name = volume_name(volume);
         let (warning, reason, told) = match volume.phase {
-            VolumePhase::InProgress => (false, "VolumeStarted", format!("{name}: pass {} began", volume.pass)),
-            VolumePhase::Succeeded => {
-                (false, "VolumeSucceeded", format!("{name}: all there, every block verified ({} files)", volume.files_done))
+            VolumePhase::InProgress => {
+                (false, "VolumeStarted", format!("{name}: pass {} began", volume.pass))
             }
+            VolumePhase::Succeeded => (
+                false,
+                "VolumeSucceeded",
+                format!("{name}: all there, every block verified ({} files)", volume.files_done),
+            ),
             VolumePhase::Failed => {
                 (true, "VolumeFailed", format!("{name}: {}", volume.message.clone().unwrap_or_default()))
             }
@@ -93,5 +124,10 @@ fn volumes(before: &MigrationStatus, after: &MigrationStatus, notes: &mut Vec<No
 }
 
 fn note(warning: bool, reason: &str, subject: &str, message: String) -> Note {
-    Note { warning, reason: reason.to_owned(), subject: cut(subject, 128), message: cut(&message, MAX_MESSAGE) }
+    Note {
+        warning,
+        reason: reason.to_owned(),
+        subject: cut(subject, 128),
+        message: cut(&message, MAX_MESSAGE),
+    }
 }

@@ -1,9 +1,7 @@
 //! Putting a spoke's report into the status.
 
 use isthmus_shared::protocol::{Outcome, Progress, TaskId, TaskReport, TaskState};
-use isthmus_shared::resources::{
-    Finding, Migration, MigrationStatus, ResourceCounts, Side, Step, StepState,
-};
+use isthmus_shared::resources::{Finding, Migration, MigrationStatus, ResourceCounts, Side, Step, StepState};
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -71,7 +69,9 @@ fn find(status: &MigrationStatus, task: &TaskId) -> Option<(usize, Target)> {
     let volume = status.volumes.iter().position(|volume| volume.uid == uid)?;
     match verb {
         "send" if status.volumes[volume].send == StepState::InProgress => Some((index, Target::Send(volume))),
-        "receive" if status.volumes[volume].receive == StepState::InProgress => Some((index, Target::Receive(volume))),
+        "receive" if status.volumes[volume].receive == StepState::InProgress => {
+            Some((index, Target::Receive(volume)))
+        }
         _ => None,
     }
 }

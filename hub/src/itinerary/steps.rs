@@ -1,8 +1,6 @@
 //! One step: how it begins, and what its tasks, its volumes and the time say of it.
 
-use isthmus_shared::resources::{
-    Finding, Migration, MigrationStatus, Side, Step, StepState, TaskRecord,
-};
+use isthmus_shared::resources::{Finding, Migration, MigrationStatus, Side, Step, StepState, TaskRecord};
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -173,7 +171,11 @@ pub(super) fn no_news(status: &MigrationStatus, step: Step, side: Side, limit: i
 /// What a step failed for: the first thing that it found, or failing that, the step itself.
 pub(super) fn last_failure(status: &MigrationStatus, step: Step) -> Finding {
     status.failures.iter().find(|found| found.step == Some(step)).cloned().unwrap_or_else(|| {
-        finding(format!("step {step:?}"), "StepFailed", "the list of failures is full: read the run's log with `isthmus migration logs`")
+        finding(
+            format!("step {step:?}"),
+            "StepFailed",
+            "the list of failures is full: read the run's log with `isthmus migration logs`",
+        )
     })
 }
 

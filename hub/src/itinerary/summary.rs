@@ -52,9 +52,8 @@ fn set_condition(status: &mut MigrationStatus, generation: Option<i64>, now: Tim
     };
     let message = cut(status.message.as_deref().unwrap_or_default(), MAX_CONDITION);
     let previous = status.conditions.iter().find(|c| c.type_ == "Succeeded");
-    let since = previous
-        .filter(|c| c.status == value)
-        .map_or_else(|| now.into(), |c| c.last_transition_time.clone());
+    let since =
+        previous.filter(|c| c.status == value).map_or_else(|| now.into(), |c| c.last_transition_time.clone());
     status.conditions = vec![Condition {
         type_: "Succeeded".to_owned(),
         status: value.to_owned(),

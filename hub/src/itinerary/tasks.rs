@@ -59,7 +59,8 @@ pub fn tasks(migration: &Migration, view: &PairView) -> Vec<Assignment> {
     if view.pair_of(status.pair_uid.as_deref()).is_none() {
         return Vec::new();
     }
-    let Some(index) = current(status).filter(|index| status.pipeline[*index].state == StepState::InProgress) else {
+    let Some(index) = current(status).filter(|index| status.pipeline[*index].state == StepState::InProgress)
+    else {
         return Vec::new();
     };
     let step = &status.pipeline[index];
@@ -140,7 +141,9 @@ fn job(step: Step, side: Side) -> Option<Job> {
         (Step::HealthCheck, _) => Some(Job::HealthCheck),
         (Step::Cleanup, _) => Some(Job::Cleanup),
         // Steps of plans that are not made yet, and the volumes, which have tasks of their own.
-        (Step::PreHooks | Step::Quiesce | Step::PostHooks | Step::StageVolumes | Step::FinalVolumes, _) => None,
+        (Step::PreHooks | Step::Quiesce | Step::PostHooks | Step::StageVolumes | Step::FinalVolumes, _) => {
+            None
+        }
     }
 }
 

@@ -107,7 +107,8 @@ pub(super) fn evaluate(
         volume.phase = VolumePhase::Failed;
         let side = if volume.send == StepState::InProgress { Side::Source } else { Side::Destination };
         let object = volume_name(volume);
-        let doing = volume.message.clone().map_or_else(String::new, |last| format!(" (the last was: {last})"));
+        let doing =
+            volume.message.clone().map_or_else(String::new, |last| format!(" (the last was: {last})"));
         let news = no_news(status, step, side, limit);
         let reason = Finding { object, message: format!("{}{doing}", news.message), ..news };
         add(status, Severity::Failure, Some(step), reason.clone());
@@ -116,7 +117,10 @@ pub(super) fn evaluate(
     begin_next(spec, status, now);
     if status.volumes.iter().all(|volume| volume.phase == VolumePhase::Succeeded) {
         let files: u64 = status.volumes.iter().map(|volume| volume.files_done).sum();
-        return Progress::Done(Some(format!("{} volumes with {files} files, every block verified", status.volumes.len())));
+        return Progress::Done(Some(format!(
+            "{} volumes with {files} files, every block verified",
+            status.volumes.len()
+        )));
     }
     Progress::Waits
 }

@@ -102,7 +102,9 @@ impl<K: Record> Kind<K> {
 
     /// The object of that uid.
     pub(crate) fn by_uid(&self, uid: &str) -> Option<Arc<K>> {
-        self.watched.find(|object| object.meta().uid.as_deref() == Some(uid)).map(|object| self.newest(object))
+        self.watched
+            .find(|object| object.meta().uid.as_deref() == Some(uid))
+            .map(|object| self.newest(object))
     }
 
     /// All objects.
@@ -121,8 +123,9 @@ impl<K: Record> Kind<K> {
         let (Some(uid), Some(namespace)) = (object.uid(), object.namespace()) else { return object };
         // An object that the watch does not hold is gone or not yet seen: either way it will say.
         let watched = self.watched.get(&ObjectRef::new(&object.name_any()).within(&namespace));
-        if watched.is_some_and(|watched| watched.uid().as_ref() == Some(&uid) && version(&*watched) < version(&*object))
-            && let Ok(mut written) = self.written.lock()
+        if watched.is_some_and(|watched| {
+            watched.uid().as_ref() == Some(&uid) && version(&*watched) < version(&*object)
+        }) && let Ok(mut written) = self.written.lock()
         {
             let newest = written.get(&uid).is_none_or(|known| version(&**known) < version(&*object));
             if newest {
@@ -160,7 +163,9 @@ fn forget<K: Record>(written: &Mutex<HashMap<String, Arc<K>>>, event: &Event<K>,
         }
         Event::InitDone => written.retain(|uid, ours| {
             let object = watched.get(&ObjectRef::from_obj(&**ours));
-            object.is_some_and(|object| object.uid().as_ref() == Some(uid) && version(&*object) < version(&**ours))
+            object.is_some_and(|object| {
+                object.uid().as_ref() == Some(uid) && version(&*object) < version(&**ours)
+            })
         }),
         Event::Init | Event::InitApply(_) => {}
     }

@@ -18,14 +18,21 @@ const MAX_ATTEMPTS: usize = 6;
 pub(crate) enum WriteError {
     #[error(transparent)]
     LeaseLost(#[from] LeaseLost),
-    #[error("{operation} {object} failed: {source}; the hub tries again by itself, look at its permissions if it goes on")]
+    #[error(
+        "{operation} {object} failed: {source}; the hub tries again by itself, look at its permissions if it goes on"
+    )]
     Api { operation: &'static str, object: String, source: Box<kube::Error> },
-    #[error("{object} was changed by others {MAX_ATTEMPTS} times while its status was being written; the hub tries again by itself")]
+    #[error(
+        "{object} was changed by others {MAX_ATTEMPTS} times while its status was being written; the hub tries again by itself"
+    )]
     Contended { object: String },
 }
 
 impl WriteError {
-    pub(crate) fn api(operation: &'static str, object: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+    pub(crate) fn api(
+        operation: &'static str,
+        object: impl Into<String>,
+    ) -> impl FnOnce(kube::Error) -> Self {
         let object = object.into();
         move |source| Self::Api { operation, object, source: Box::new(source) }
     }
@@ -87,7 +94,8 @@ impl Writer {
         for _ in 0..MAX_ATTEMPTS {
             let Some(changed) = change(&known) else { return Ok(Some(known)) };
             self.term.check()?;
-            let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            let params =
+                PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
             match api.replace_status(&name, &params, &changed).await {
                 Ok(written) => return Ok(Some(kind.remember(written))),
                 Err(kube::Error::Api(status)) if status.is_conflict() => {
@@ -103,7 +111,12 @@ impl Writer {
         Err(WriteError::Contended { object })
     }
 
-    async fn read<K: Record>(&self, kind: &Kind<K>, namespace: &str, name: &str) -> Result<Option<Arc<K>>, WriteError> {
+    async fn read<K: Record>(
+        &self,
+        kind: &Kind<K>,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<K>>, WriteError> {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let object = describe::<K>(namespace, name);
         let read = api.get_opt(name).await.map_err(WriteError::api("reading", object))?;
@@ -141,7 +154,9 @@ impl Writer {
                 self.read(kind, &namespace, &name).await?;
                 Ok(None)
             }
-            Err(error) => Err(WriteError::api("changing the finalizers of", describe::<K>(&namespace, &name))(error)),
+            Err(error) => {
+                Err(WriteError::api("changing the finalizers of", describe::<K>(&namespace, &name))(error))
+            }
         }
     }
 }
