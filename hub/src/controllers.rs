@@ -41,6 +41,9 @@ const SWEEP: Duration = Duration::from_secs(30);
 /// The most objects of a kind that are reconciled at a time.
 const CONCURRENCY: u16 = 32;
 
+/// What a controller does with one object.
+type Reconcile<K> = fn(Arc<Desk>, Arc<K>) -> BoxFuture<'static, Result<(), WriteError>>;
+
 /// What the controllers work with.
 pub(crate) struct Desk {
     pub office: Arc<Office>,
@@ -96,7 +99,7 @@ impl Start<'_> {
         name: &'static str,
         watched: Store<K>,
         concerns: fn(&K) -> bool,
-        reconcile: fn(Arc<Desk>, Arc<K>) -> BoxFuture<'static, Result<(), WriteError>>,
+        reconcile: Reconcile<K>,
     ) -> Self {
         let desk = Arc::clone(self.desk);
         let queue = queue(desk.records(), watched.clone(), concerns);
@@ -119,7 +122,7 @@ async fn run<K: Record>(
     name: &'static str,
     desk: Arc<Desk>,
     object: Arc<K>,
-    reconcile: fn(Arc<Desk>, Arc<K>) -> BoxFuture<'static, Result<(), WriteError>>,
+    reconcile: Reconcile<K>,
 ) -> Result<Action, WriteError> {
     let what = object.name_any();
     let metrics = desk.metrics.clone();

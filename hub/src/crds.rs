@@ -72,3 +72,25 @@ pub(crate) async fn install(client: &Client, watches: &Client) -> Result<(), Crd
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_under_deploy_are_those_that_the_hub_prints() {
+        let kept = include_str!("../../deploy/crds.yaml");
+        assert!(
+            kept == yaml().unwrap(),
+            "deploy/crds.yaml has drifted: write it anew with `cargo run -p isthmus-hub -- crds > deploy/crds.yaml`"
+        );
+    }
+
+    #[test]
+    fn there_is_one_definition_a_kind() {
+        assert_eq!(
+            yaml().unwrap().matches("\nkind: CustomResourceDefinition\n").count(),
+            resources::crds().len()
+        );
+    }
+}

@@ -88,6 +88,7 @@ impl Term {
 pub struct Elector {
     api: Api<Lease>,
     identity: String,
+    replica: Option<String>,
     seen: Option<Seen>,
 }
 
@@ -100,11 +101,13 @@ struct Seen {
 }
 
 impl Elector {
-    /// A candidate with a name that no other process has.
-    pub fn new(client: Client, namespace: &str) -> Self {
-        let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "hub".to_owned());
-        let identity = format!("{host}_{}", uuid::Uuid::new_v4());
-        Self { api: Api::namespaced(client, namespace), identity, seen: None }
+    /// A candidate. `replica` is a name of which only one process runs at a time: a lease that
+    /// is held in that name is one of a process that has ended, and is taken over at once.
+    pub fn new(client: Client, namespace: &str, replica: Option<&str>) -> Self {
+        let id = uuid::Uuid::new_v4();
+        let identity = format!("{}_{id}", replica.unwrap_or("hub"));
+        let replica = replica.map(str::to_owned);
+        Self { api: Api::namespaced(client, namespace), identity, replica, seen: None }
     }
 
     /// This candidate's name in the lease.
@@ -121,7 +124,9 @@ impl Elector {
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "looking at the Lease {LEASE_NAME} failed; trying again (the hub needs get, create and update on leases in its namespace)");
                 }
-                Err(_) => tracing::warn!("the API server did not answer about the Lease {LEASE_NAME} in time; trying again"),
+                Err(_) => tracing::warn!(
+                    "the API server did not answer about the Lease {LEASE_NAME} in time; trying again"
+                ),
             }
             tokio::time::sleep(RETRY_PERIOD).await;
         }
@@ -147,11 +152,16 @@ impl Elector {
                     tracing::error!("another hub has taken over the Lease {LEASE_NAME}");
                     break;
                 }
-                Ok(Err(error)) => tracing::warn!(%error, "renewing the Lease {LEASE_NAME} failed; trying again"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "renewing the Lease {LEASE_NAME} failed; trying again");
+                }
                 Err(_) => tracing::warn!("renewing the Lease {LEASE_NAME} took too long; trying again"),
             }
             if last_renewal.elapsed() >= RENEW_DEADLINE {
-                tracing::error!("the Lease {LEASE_NAME} could not be renewed for {} s: this hub stops leading", RENEW_DEADLINE.as_secs());
+                tracing::error!(
+                    "the Lease {LEASE_NAME} could not be renewed for {} s: this hub stops leading",
+                    RENEW_DEADLINE.as_secs()
+                );
                 break;
             }
         }
@@ -200,7 +210,9 @@ impl Elector {
     /// Whether nobody holds the lease, judged by how long we have seen it unchanged.
     fn is_free(&mut self, spec: &LeaseSpec) -> bool {
         let holder = spec.holder_identity.clone().unwrap_or_default();
-        if holder.is_empty() {
+        let of_ours = self.replica.is_some()
+            && holder.rsplit_once('_').map(|(name, _)| name) == self.replica.as_deref();
+        if holder.is_empty() || of_ours {
             return true;
         }
         let transitions = spec.lease_transitions.unwrap_or(0);
@@ -212,7 +224,8 @@ impl Elector {
             if self.seen.as_ref().is_none_or(|seen| seen.holder != holder) {
                 tracing::info!(leader = holder, "standing by: another hub leads");
             }
-            self.seen = Some(Seen { holder, renewed: spec.renew_time.clone(), transitions, at: Instant::now() });
+            self.seen =
+                Some(Seen { holder, renewed: spec.renew_time.clone(), transitions, at: Instant::now() });
         }
         let duration = spec
             .lease_duration_seconds

@@ -68,7 +68,7 @@ pub async fn main_with_args(args: Vec<OsString>) -> ExitCode {
     }
     let result = match options.command {
         Command::Crds(_) => print_crds(),
-        Command::Serve(options) => serve::serve(options).await.map_err(anyhow::Error::from),
+        Command::Serve(options) => serve::serve(*options).await.map_err(anyhow::Error::from),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,7 +18,7 @@ pub(crate) enum Command {
     /// Print the custom resource definitions of all kinds.
     Crds(CrdsOptions),
     /// Run the hub.
-    Serve(ServeOptions),
+    Serve(Box<ServeOptions>),
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +58,10 @@ pub(crate) struct ServeOptions {
     /// The private key (PEM) of that certificate.
     #[arg(long, requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// A name that no other running hub has, e.g. the pod's: a hub that is started again under it
+    /// takes up its lead at once instead of waiting for the lease to run out.
+    #[arg(long, env = "ISTHMUS_REPLICA")]
+    pub replica: Option<String>,
     /// Whether to apply the custom resource definitions at the start.
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub install_crds: bool,

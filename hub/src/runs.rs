@@ -188,7 +188,7 @@ impl Runs {
                     tracing::warn!(migration = migration.name_any(), %error, "publishing an event failed; the hub needs create and patch on events");
                 }
                 Err(_) => {
-                    tracing::warn!(migration = migration.name_any(), "publishing an event took too long")
+                    tracing::warn!(migration = migration.name_any(), "publishing an event took too long");
                 }
             }
         }

@@ -214,7 +214,11 @@ impl Hub {
         metrics: &Metrics,
         office: &watch::Sender<Option<Arc<Office>>>,
     ) {
-        let mut elector = Elector::new(self.clients.calls.clone(), &self.options.namespace);
+        let mut elector = Elector::new(
+            self.clients.calls.clone(),
+            &self.options.namespace,
+            self.options.replica.as_deref(),
+        );
         while !self.stop.is_cancelled() {
             let term = tokio::select! {
                 term = elector.campaign() => Arc::new(term),

@@ -277,12 +277,8 @@ fn merge(cursors: &mut [Cursor]) -> String {
     while speaking.iter().all(|cursor| !cursor.lines.is_empty()) {
         let earliest = speaking.iter_mut().min_by_key(|cursor| cursor.lines.front().map(|line| line.at));
         let Some(line) = earliest.and_then(|cursor| cursor.lines.pop_front()) else { break };
-        text.push_str(&format!(
-            "{} {} {}\n",
-            line.at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"),
-            line.cluster,
-            line.text
-        ));
+        let at = line.at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        text.extend([at.as_str(), " ", &line.cluster, " ", &line.text, "\n"]);
     }
     text
 }

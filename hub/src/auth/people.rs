@@ -38,10 +38,13 @@ pub(crate) enum Stranger {
     Unanswered(String),
 }
 
+/// An answer, and when it was given.
+type Kept = (Instant, Result<(), Stranger>);
+
 /// Asks the API server, and remembers.
 pub(crate) struct People {
     client: Client,
-    kept: Mutex<HashMap<String, (Instant, Result<(), Stranger>)>>,
+    kept: Mutex<HashMap<String, Kept>>,
 }
 
 impl People {

@@ -302,22 +302,22 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn probe(second: i64, error: Option<&str>) -> Option<Probe> {
-        Some(Probe { revision: "1".into(), at: at(second), error: error.map(str::to_owned) })
+    fn probe(second: i64, error: Option<&str>) -> Probe {
+        Probe { revision: "1".into(), at: at(second), error: error.map(str::to_owned) }
     }
 
     #[test]
     fn a_probe_counts_for_fifty_seconds() {
-        assert_eq!(probed(probe(0, None), "1", at(-900), at(50), true), Known::Works);
-        assert!(matches!(probed(probe(0, None), "1", at(-900), at(51), true), Known::Silent(_)));
+        assert_eq!(probed(Some(probe(0, None)), "1", at(-900), at(50), true), Known::Works);
+        assert!(matches!(probed(Some(probe(0, None)), "1", at(-900), at(51), true), Known::Silent(_)));
         assert!(matches!(probed(None, "1", at(-900), at(0), false), Known::NotYet(_)));
     }
 
     #[test]
     fn a_probe_of_former_settings_says_nothing() {
-        assert_eq!(probed(probe(0, Some("denied")), "2", at(-900), at(1), true), Known::Unsure);
+        assert_eq!(probed(Some(probe(0, Some("denied"))), "2", at(-900), at(1), true), Known::Unsure);
         assert_eq!(
-            probed(probe(0, Some("denied")), "1", at(-900), at(1), true),
+            probed(Some(probe(0, Some("denied"))), "1", at(-900), at(1), true),
             Known::Broken("denied".into())
         );
     }

@@ -31,7 +31,7 @@ pub fn notes(migration: &Migration, after: &MigrationStatus) -> Vec<Note> {
             text(&after.source),
             text(&after.destination)
         );
-        notes.push(note(false, "Started", "Migration", message));
+        notes.push(note(false, "Started", "Migration", &message));
     }
     steps(before, after, &mut notes);
     volumes(before, after, &mut notes);
@@ -40,7 +40,7 @@ pub fn notes(migration: &Migration, after: &MigrationStatus) -> Vec<Note> {
             true,
             &found.reason,
             &format!("Failure{number}"),
-            format!("{}: {}", found.object, found.message),
+            &format!("{}: {}", found.object, found.message),
         ));
     }
     for (number, found) in after.warnings.iter().enumerate().skip(before.warnings.len()) {
@@ -48,7 +48,7 @@ pub fn notes(migration: &Migration, after: &MigrationStatus) -> Vec<Note> {
             true,
             &found.reason,
             &format!("Warning{number}"),
-            format!("{}: {}", found.object, found.message),
+            &format!("{}: {}", found.object, found.message),
         ));
     }
     if !before.status.is_terminal() && after.status.is_terminal() {
@@ -56,7 +56,7 @@ pub fn notes(migration: &Migration, after: &MigrationStatus) -> Vec<Note> {
         let message = after.message.clone().unwrap_or_else(|| "all of it arrived".to_owned());
         // A migration that was refused has said why already.
         if !notes.iter().any(|told| told.warning && told.message == message) {
-            notes.push(note(failed, &format!("{:?}", after.status), "Migration", message));
+            notes.push(note(failed, &format!("{:?}", after.status), "Migration", &message));
         }
     }
     notes
@@ -75,18 +75,18 @@ fn steps(before: &MigrationStatus, after: &MigrationStatus, notes: &mut Vec<Note
         }
         let message = step.message.clone();
         match step.state {
-            StepState::InProgress => notes.push(note(false, "StepStarted", &name, format!("{name} began"))),
+            StepState::InProgress => notes.push(note(false, "StepStarted", &name, &format!("{name} began"))),
             StepState::Succeeded => {
                 let told = message
                     .map_or_else(|| format!("{name} is done"), |text| format!("{name} is done: {text}"));
-                notes.push(note(false, "StepSucceeded", &name, told));
+                notes.push(note(false, "StepSucceeded", &name, &told));
             }
             StepState::Failed => {
                 notes.push(note(
                     true,
                     "StepFailed",
                     &name,
-                    format!("{name} failed: {}", message.unwrap_or_default()),
+                    &format!("{name} failed: {}", message.unwrap_or_default()),
                 ));
             }
             StepState::Pending | StepState::Skipped => {}
@@ -119,15 +119,15 @@ fn volumes(before: &MigrationStatus, after: &MigrationStatus, notes: &mut Vec<No
             }
             VolumePhase::Pending => continue,
         };
-        notes.push(note(warning, reason, &format!("Volume.{}", volume.uid), told));
+        notes.push(note(warning, reason, &format!("Volume.{}", volume.uid), &told));
     }
 }
 
-fn note(warning: bool, reason: &str, subject: &str, message: String) -> Note {
+fn note(warning: bool, reason: &str, subject: &str, message: &str) -> Note {
     Note {
         warning,
         reason: reason.to_owned(),
         subject: cut(subject, 128),
-        message: cut(&message, MAX_MESSAGE),
+        message: cut(message, MAX_MESSAGE),
     }
 }

@@ -18,7 +18,8 @@ pub struct PairView {
     pub busy: Vec<Busy>,
 }
 
-/// A `ClusterPair`, as far as a run cares.
+/// A `ClusterPair`, as far as a run cares: each of these is a fact of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug)]
 pub struct Pair {
     /// Its uid.

@@ -61,16 +61,13 @@ pub(super) fn discovered(spec: &MigrationSpec, facts: &[VolumeFacts]) -> Result<
 /// Begins volumes until as many are under way as the spec allows.
 pub(super) fn begin_next(spec: &MigrationSpec, status: &mut MigrationStatus, now: Timestamp) {
     let limit = spec.parallel_volumes.max(1) as usize;
-    let mut active = status.volumes.iter().filter(|v| v.phase == VolumePhase::InProgress).count();
-    for volume in status.volumes.iter_mut().filter(|v| v.phase == VolumePhase::Pending) {
-        if active >= limit {
-            return;
-        }
+    let active = status.volumes.iter().filter(|v| v.phase == VolumePhase::InProgress).count();
+    let room = limit.saturating_sub(active);
+    for volume in status.volumes.iter_mut().filter(|v| v.phase == VolumePhase::Pending).take(room) {
         volume.phase = VolumePhase::InProgress;
         volume.send = StepState::InProgress;
         volume.receive = StepState::InProgress;
         volume.heard_at = Some(Time(now));
-        active += 1;
     }
 }
 

@@ -8,7 +8,7 @@ use super::world::{UID, World, applied, exported, facts, finding, moved, world};
 use crate::itinerary::{advance, side_of};
 
 /// Something that happens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Happening {
     /// The n-th task that is open ends or goes on.
     Report { task: usize, state: TaskState, warnings: u64 },
