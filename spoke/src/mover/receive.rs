@@ -49,7 +49,7 @@ use super::{
     metadata::Refused,
     report::{Notes, Progress, ReceiveReport},
     send::{join, open_root},
-    work::{Pool, Queue, Stop, lock, spawn},
+    work::{Pool, Queue, Stop, StopOnDrop, lock, spawn},
 };
 
 /// What to receive.
@@ -260,6 +260,7 @@ pub async fn receive(
         return Ok(mark.report);
     }
     let stop = Stop::new(&cancel);
+    let _guard = StopOnDrop(stop.clone());
     let shared = Arc::new(Shared {
         jobs: Queue::new(QUEUED_JOBS),
         ranges: Pool::new(RANGE_BUFFERS, RANGE_BYTES),
@@ -299,9 +300,10 @@ pub async fn receive(
         Ok(())
     })?);
     let report = report.await;
-    let result = report.map_err(|_| stop.reason(MoverError::Cancelled));
-    stop.fail(MoverError::Cancelled);
-    shared.jobs.close();
+    if report.is_ok() {
+        stop.fail(MoverError::Cancelled);
+    }
+    // Without a report the planner has failed, and stops the run itself.
     join(threads).await?;
-    result
+    report.map_err(|_| stop.reason())
 }

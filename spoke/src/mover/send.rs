@@ -54,7 +54,7 @@ use super::{
     limits::{Limits, PENDING_BYTES, QUEUED_JOBS},
     manifest::{Place, SegmentReader},
     report::{Progress, SendReport},
-    work::{Queue, Stop, lock, spawn},
+    work::{Queue, Stop, StopOnDrop, lock, spawn},
 };
 
 pub use walk::LOST_AND_FOUND;
@@ -236,6 +236,7 @@ pub async fn send(
         return Ok(found.report);
     }
     let stop = Stop::new(&cancel);
+    let _guard = StopOnDrop(stop.clone());
     let runtime = Handle::current();
     let workers = options.limits.workers.max(1);
     let shared = Arc::new(Shared {
@@ -306,20 +307,23 @@ pub async fn send(
     };
     let published = publisher.run(queue).await;
     let result = match published {
-        Err(error) => {
-            stop.fail(MoverError::Cancelled);
-            Err(stop.reason(error))
-        }
         Ok(report) => {
             progress.start_at(report.totals.files, report.totals.bytes);
+            stop.fail(MoverError::Cancelled);
             Ok(report)
         }
+        Err(error) => {
+            // The end of another part's work is its failure, which that part notes itself.
+            if !matches!(error, MoverError::Cancelled) {
+                stop.fail(error);
+            }
+            Err(())
+        }
     };
-    stop.fail(MoverError::Cancelled);
     shared.jobs.close();
     join(threads).await?;
     beating.await.ok();
-    result
+    result.map_err(|()| stop.reason())
 }
 
 /// Waits for threads that were told to stop.

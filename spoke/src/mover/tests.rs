@@ -6,7 +6,7 @@ mod flows;
 mod generated;
 mod privileges;
 // The lab, which these trees belong to, depends on this crate: so its files are compiled in.
-#[allow(dead_code, missing_docs, unreachable_pub)]
+#[allow(dead_code, unused_imports, unreachable_pub)]
 #[path = "../../../tests/lab/src/trees/mod.rs"]
 mod trees;
 

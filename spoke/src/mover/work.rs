@@ -55,8 +55,18 @@ impl Stop {
     }
 
     /// Why the run is over.
-    pub fn reason(&self, otherwise: MoverError) -> MoverError {
-        lock(&self.first).take().unwrap_or(otherwise)
+    pub fn reason(&self) -> MoverError {
+        lock(&self.first).take().unwrap_or(MoverError::Cancelled)
+    }
+}
+
+/// Stops the run when the caller lets go of it.
+#[derive(Debug)]
+pub struct StopOnDrop(pub Stop);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.fail(MoverError::Cancelled);
     }
 }
 

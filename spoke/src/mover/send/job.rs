@@ -99,6 +99,8 @@ pub enum Pending {
     Close(Arc<StreamedFile>),
     /// A note about a path.
     Note(NoteKind, Vec<u8>),
+    /// The walk came to its end. A queue that ends without it is that of a walk that failed.
+    End,
 }
 
 /// A pending record with the memory it was given.

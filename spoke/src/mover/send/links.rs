@@ -26,6 +26,10 @@ impl HardLinks {
             return Ok(None);
         }
         if let Some(known) = self.first.get_mut(&inode) {
+            if known.path == path {
+                // A large file that a resumed walk gives again.
+                return Ok(None);
+            }
             known.names_left = known.names_left.saturating_sub(1);
             if known.names_left > 0 {
                 return Ok(Some(known.path.clone()));
@@ -57,6 +61,9 @@ mod tests {
         assert_eq!(links.earlier(7, 3, b"b").unwrap().unwrap(), b"a");
         assert_eq!(links.earlier(7, 3, b"c").unwrap().unwrap(), b"a");
         assert_eq!(links.bytes, 0);
+        assert_eq!(links.earlier(9, 2, b"e").unwrap(), None);
+        assert_eq!(links.earlier(9, 2, b"e").unwrap(), None, "the same name again");
+        assert_eq!(links.earlier(9, 2, b"f").unwrap().unwrap(), b"e");
         assert_eq!(links.earlier(8, 1, b"d").unwrap(), None);
         assert_eq!(links.bytes, 0);
     }

@@ -3,6 +3,9 @@
 //! One pack is being filled; a full one is put by a task of its own while the next is filled.
 //! The pool of buffers bounds how many are under way. A pack counts as landed once the store
 //! has confirmed it; only then may a segment name it.
+//!
+//! A pack is its frames and nothing else, so there is no byte in it that no tag covers. Its id is
+//! in its key.
 
 use std::{
     collections::HashSet,
@@ -24,9 +27,6 @@ use crate::mover::{
     report::Progress,
     work::{Buffer, Pool, Stop, lock},
 };
-
-/// What a pack starts with, before its id: it tells a person, and a cleanup, what it is.
-const MAGIC: &[u8; 8] = b"ISTP\x01\0\0\0";
 
 struct Filling {
     id: PackId,
@@ -141,10 +141,8 @@ impl Packer {
     }
 
     fn begin(&self) -> Result<Filling, MoverError> {
-        let mut buffer = self.pool.take(&self.stop)?;
+        let buffer = self.pool.take(&self.stop)?;
         let id = PackId(random_id()?);
-        buffer.bytes.extend_from_slice(MAGIC);
-        buffer.bytes.extend_from_slice(&id.0);
         lock(&self.landing.under_way).insert(id);
         Ok(Filling { id, key: self.volume_key.pack_key(&id.0)?, buffer, frames: 0 })
     }

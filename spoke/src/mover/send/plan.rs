@@ -42,7 +42,7 @@ pub struct Planner {
 }
 
 impl Planner {
-    /// Walks to the end. Dropping `out` afterwards tells the publisher that this was all.
+    /// Walks to the end, and tells the publisher that this was all.
     pub fn run(mut self) -> Result<(), MoverError> {
         if self.resume.is_none() {
             self.root_entry()?;
@@ -58,7 +58,7 @@ impl Planner {
             }
         }
         self.shared.jobs.close();
-        Ok(())
+        self.queue(Pending::End, BASE_WEIGHT)
     }
 
     fn root_entry(&mut self) -> Result<(), MoverError> {

@@ -56,15 +56,16 @@ impl Publisher {
                     }
                 }
             };
-            let Some(queued) = queued else { break };
+            let queued = queued.ok_or(MoverError::Cancelled)?;
+            if matches!(queued.pending, Pending::End) {
+                break;
+            }
             self.publish(queued.pending).await?;
             drop(queued.memory);
             if self.builder.len() >= self.segment_bytes || self.builder.content() >= SEGMENT_CONTENT_BYTES {
                 self.close_segment(false).await?;
             }
         }
-        // The queue also ends when the walk failed.
-        self.shared.stop.check()?;
         self.close_segment(true).await?;
         Ok(self.report)
     }
@@ -94,6 +95,7 @@ impl Publisher {
                 self.note(kind, &path);
                 Ok(())
             }
+            Pending::End => Ok(()),
         }
     }
 

@@ -1,0 +1,151 @@
+//! The benchmark's own processes: `mover-bench send|receive|s3`, hidden.
+
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use isthmus_shared::{
+    protocol::MetadataPolicy,
+    staging::{PairKey, PairUid, StoreAccess, VolumeKey, VolumeUid, s3},
+};
+use isthmus_spoke::mover::{Limits, Progress, ReceiveOptions, SendOptions, receive, send};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::measure::{Usage, own_usage};
+use crate::s3::{KeyAccess, REGION, S3, S3Options};
+
+const BUCKET: &str = "bench";
+/// A receiver starts with its sender; a sender that is not there by then has failed.
+const PEER_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// What a mover's process is to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// Sending or receiving.
+    pub send: bool,
+    /// The folder.
+    pub root: PathBuf,
+    /// The store.
+    pub access: StoreAccess,
+    /// The volume's key.
+    pub key: VolumeKey,
+    /// Whether to wait until all is on disk.
+    pub durable: bool,
+}
+
+/// What it says when it is done.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ChildReport {
+    /// From its start to its end.
+    pub wall_s: f64,
+    /// What it used.
+    pub usage: Usage,
+    /// Bytes that it put into the store.
+    pub staged_bytes: u64,
+}
+
+/// How to reach the S3 process.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ServerAddress {
+    /// The store.
+    pub access: StoreAccess,
+    /// A key for the run's one volume.
+    pub volume_key: VolumeKey,
+}
+
+/// Runs one of the processes; `args` are those behind `mover-bench`.
+pub async fn child(args: Vec<OsString>) -> ExitCode {
+    let role = args.first().and_then(|role| role.to_str()).unwrap_or_default();
+    let done = match role {
+        "send" | "receive" => mover().await,
+        "s3" => server().await,
+        _ => Err(anyhow::anyhow!("mover-bench is started by isthmus-lab bench only")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("isthmus-lab mover-bench {role}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn mover() -> anyhow::Result<()> {
+    let reading = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
+    let json = reading.await?.context("reading the job")?;
+    let job: Job = serde_json::from_str(&json).context("reading the job")?;
+    let store = s3::open(&job.access)?;
+    let (pair, volume) = (PairUid::new("bench")?, VolumeUid::new("tree")?);
+    let limits = Limits { peer_timeout: PEER_TIMEOUT, durable: job.durable, ..Limits::default() };
+    let (progress, cancel) = (Progress::new(), CancellationToken::new());
+    let started = Instant::now();
+    let staged_bytes = if job.send {
+        let options = SendOptions {
+            root: job.root,
+            store,
+            key: job.key,
+            volume,
+            pair,
+            pass: 1,
+            previous: None,
+            sender: "bench".to_owned(),
+            limits,
+        };
+        send(options, progress, cancel).await?.bytes_uploaded
+    } else {
+        let options = ReceiveOptions {
+            root: job.root,
+            store,
+            key: job.key,
+            volume,
+            pair,
+            pass: 1,
+            previous: None,
+            metadata_policy: MetadataPolicy::Strict,
+            limits,
+        };
+        receive(options, progress, cancel).await?;
+        0
+    };
+    let report = ChildReport { wall_s: started.elapsed().as_secs_f64(), usage: own_usage()?, staged_bytes };
+    println!("{}", serde_json::to_string(&report)?);
+    Ok(())
+}
+
+async fn server() -> anyhow::Result<()> {
+    let Some(line) = next_line().await? else {
+        bail!("no folder was given");
+    };
+    let dir: PathBuf = serde_json::from_str(&line).context("reading the folder")?;
+    let s3 = S3::start(S3Options { dir, tls: false }).await?;
+    s3.create_bucket(BUCKET);
+    let keys = s3.keys().add(KeyAccess::ReadWrite);
+    let access = StoreAccess {
+        endpoint: s3.endpoint().to_owned(),
+        region: REGION.to_owned(),
+        bucket: BUCKET.to_owned(),
+        prefix: None,
+        path_style: true,
+        ca_pem: None,
+        access_key_id: keys.access_key,
+        secret_access_key: keys.secret_key,
+        session_token: None,
+    };
+    let volume_key = PairKey::generate()?.volume_key(&VolumeUid::new("tree")?)?;
+    println!("{}", serde_json::to_string(&ServerAddress { access, volume_key })?);
+    // The parent closes our input when it is done, or when it died.
+    while next_line().await?.is_some() {}
+    println!("{}", serde_json::to_string(&own_usage()?)?);
+    Ok(())
+}
+
+/// The next line of our input; none at its end.
+async fn next_line() -> anyhow::Result<Option<String>> {
+    let reading = tokio::task::spawn_blocking(|| std::io::stdin().lines().next().transpose());
+    Ok(reading.await?.context("reading the input")?)
+}
