@@ -29,7 +29,7 @@ use crate::programs::ProcessError;
 pub use flavour::{Flavour, FlavourError};
 
 /// An API server answers a request in this time, or the request fails.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The namespaces that every cluster begins with.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public"];

@@ -16,6 +16,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure what moving a volume costs, on three trees
+    Bench(crate::bench::BenchArgs),
+    /// Migrate an application between two clusters, show it, and compare both sides
+    Demo,
     /// Keep a lab running until Ctrl-C, for kubectl and isthmus
     Up(Up),
 }
@@ -45,6 +49,11 @@ pub(crate) async fn main(args: Vec<OsString>) -> ExitCode {
     // The error says only that a subscriber was installed before.
     drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
     let done = match arguments.command {
+        Command::Bench(args) => match crate::bench::run(args).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Command::Demo => crate::demo::run().await,
         Command::Up(up) => crate::up::run(up).await,
     };
     match done {

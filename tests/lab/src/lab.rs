@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::try_join_all;
@@ -282,6 +282,22 @@ impl Lab {
             .output()
             .await
             .map_err(|source| LabError::Command { args: command(), source })
+    }
+
+    /// Runs `isthmus` as [`Lab::isthmus`] does, on this process's own terminal, with the lab's S3 keys in
+    /// its environment.
+    pub async fn isthmus_live(&self, args: &[&str]) -> Result<ExitStatus, LabError> {
+        let executable = executable::path().map_err(ProcessError::from)?;
+        tokio::process::Command::new(executable)
+            .arg("isthmus")
+            .args(args)
+            .env("KUBECONFIG", self.kubeconfig(HUB_CLUSTER)?)
+            .env("AWS_ACCESS_KEY_ID", &self.keys.access_key)
+            .env("AWS_SECRET_ACCESS_KEY", &self.keys.secret_key)
+            .kill_on_drop(true)
+            .status()
+            .await
+            .map_err(|source| LabError::Command { args: args.iter().map(OsString::from).collect(), source })
     }
 
     /// Ends the clusters' programs in order. Dropping the lab kills them all the same.

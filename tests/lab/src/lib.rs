@@ -17,9 +17,11 @@
 //! - [`programs`]: the multi-call executable, and handles on what it runs.
 
 pub mod apiserver;
+pub mod bench;
 pub mod cluster;
 mod command;
 mod controllers;
+mod demo;
 pub mod kubelet;
 pub mod lab;
 pub mod programs;

@@ -44,6 +44,7 @@ pub fn main() -> ExitCode {
     let code = match first.as_str() {
         "hub" => runtime.block_on(isthmus_hub::main_with_args(as_program("isthmus-hub"))),
         "spoke" => runtime.block_on(isthmus_spoke::main_with_args(as_program("isthmus-spoke"))),
+        "mover-bench" => runtime.block_on(crate::bench::child(rest.into_iter().skip(1).collect())),
         "isthmus" => runtime.block_on(isthmus::main_with_args(as_program("isthmus"))),
         _ => {
             let mut args = vec![name];

@@ -12,7 +12,7 @@ use crate::programs::ProcessError;
 use crate::programs::process::{Process, Run};
 
 /// A control plane takes 3 s on an idle machine; tests start several on a busy one.
-const READY_DEADLINE: Duration = Duration::from_secs(120);
+const READY_DEADLINE: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(150);
 /// Ports are chosen before the programs bind them, and another process may be quicker.
 const ATTEMPTS: usize = 3;

@@ -61,7 +61,7 @@ async fn discover(client: Client, shared: Arc<Shared>) {
             Ok(discovery) => {
                 let mut offered = Vec::new();
                 for (resource, capabilities) in
-                    discovery.groups().flat_map(|group| group.recommended_resources())
+                    discovery.groups().flat_map(kube::discovery::ApiGroup::recommended_resources)
                 {
                     let watched = [verbs::LIST, verbs::WATCH, verbs::DELETE, verbs::PATCH]
                         .iter()
@@ -116,7 +116,7 @@ async fn watch(client: Client, kind: Kind, shared: Arc<Shared>) {
                 }
             }
             Err(error) => {
-                tracing::debug!(kind = kind.resource.kind, %error, "the garbage collector watches anew")
+                tracing::debug!(kind = kind.resource.kind, %error, "the garbage collector watches anew");
             }
         }
         shared.changed.notify_one();

@@ -61,14 +61,14 @@ impl Controller for Jobs {
             let pause =
                 LAST_PAUSE.min(FIRST_PAUSE * 2_u32.saturating_pow((counts.failed.max(1) - 1).min(10)));
             let due = counts.last_failure.and_then(|failed| failed.checked_add(pause).ok());
-            match due.map(|due| until(due, now)).filter(|wait| counts.failed > 0 && !wait.is_zero()) {
-                Some(wait) => again = Some(again.map_or(wait, |again| again.min(wait))),
-                None => {
-                    let live = pods::list_controlled(&self.0.client, job).await?;
-                    counts = Counts::of(job, live.iter());
-                    if outcome::verdict(job, spec, &counts, now).is_none() {
-                        self.create(job, spec, &namespace, &live, &mut counts).await?;
-                    }
+            let wait = due.map(|due| until(due, now)).filter(|wait| counts.failed > 0 && !wait.is_zero());
+            if let Some(wait) = wait {
+                again = Some(again.map_or(wait, |again| again.min(wait)));
+            } else {
+                let live = pods::list_controlled(&self.0.client, job).await?;
+                counts = Counts::of(job, live.iter());
+                if outcome::verdict(job, spec, &counts, now).is_none() {
+                    self.create(job, spec, &namespace, &live, &mut counts).await?;
                 }
             }
         }

@@ -82,7 +82,7 @@ impl Controller for Namespaces {
     const TOPICS: &'static [Topic] = &[Topic::Namespaces];
 
     fn objects(&self, cache: &Cache) -> Vec<Arc<Namespace>> {
-        cache.namespaces.state_filter(|namespace| deleting(namespace))
+        cache.namespaces.state_filter(deleting)
     }
 
     async fn reconcile(&self, namespace: &Namespace) -> Result<Again, Error> {
@@ -92,7 +92,9 @@ impl Controller for Namespaces {
             .await
             .map_err(Self::failed("discovering the kinds of", name.clone()))?;
         let mut left = 0;
-        for (resource, capabilities) in discovery.groups().flat_map(|group| group.recommended_resources()) {
+        for (resource, capabilities) in
+            discovery.groups().flat_map(kube::discovery::ApiGroup::recommended_resources)
+        {
             let deletable = capabilities.supports_operation(verbs::LIST)
                 && capabilities.supports_operation(verbs::DELETE);
             if capabilities.scope == Scope::Namespaced && deletable {

@@ -132,7 +132,7 @@ impl StatefulSets {
         if let Some(pod_spec) = &mut pod.spec {
             pod_spec.volumes = Some(volumes);
             pod_spec.hostname = Some(name.clone());
-            pod_spec.subdomain = spec.service_name.clone();
+            pod_spec.subdomain.clone_from(&spec.service_name);
         }
         pod.metadata.name = Some(name);
         pods::create(&self.0.client, &pod).await

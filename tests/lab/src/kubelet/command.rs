@@ -68,15 +68,12 @@ pub(super) fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
             continue;
         }
         let name = rest.strip_prefix("$(").and_then(|name| name.split_once(')'));
-        match name.and_then(|(name, after)| Some((env.get(name)?, after))) {
-            Some((value, after)) => {
-                out.push_str(value);
-                rest = after;
-            }
-            None => {
-                out.push('$');
-                rest = &rest[1..];
-            }
+        if let Some((value, after)) = name.and_then(|(name, after)| Some((env.get(name)?, after))) {
+            out.push_str(value);
+            rest = after;
+        } else {
+            out.push('$');
+            rest = &rest[1..];
         }
     }
     out + rest

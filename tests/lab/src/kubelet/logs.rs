@@ -97,19 +97,25 @@ fn cut(text: &str, query: &LogQuery) -> Bytes {
 }
 
 /// Streams a log: what there is, and with `follow` what comes until `ended`.
-pub(super) fn stream(
+pub(super) fn stream<E>(
     file: PathBuf,
-    query: LogQuery,
-    ended: impl Fn() -> bool + Send + 'static,
-) -> impl Stream<Item = Bytes> + Send + 'static {
-    let first = cut(&whole(&file), &query);
+    query: &LogQuery,
+    ended: E,
+) -> impl Stream<Item = Bytes> + Send + 'static + use<E>
+where
+    E: Fn() -> bool + Send + 'static,
+{
+    let first = cut(&whole(&file), query);
     let at = file.metadata().map_or(0, |meta| meta.len());
     let follow = query.follow;
     stream::unfold((Some(first), at, file, ended), move |(first, mut at, file, ended)| async move {
         if let Some(first) = first {
             return Some((first, (None, at, file, ended)));
         }
-        while follow {
+        if !follow {
+            return None;
+        }
+        loop {
             // Asked before the file is read: what was written before the end is not missed.
             let last = ended();
             let chunk = from(&file, &mut at);
@@ -121,7 +127,6 @@ pub(super) fn stream(
             }
             tokio::time::sleep(POLL).await;
         }
-        None
     })
 }
 

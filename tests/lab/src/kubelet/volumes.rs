@@ -101,7 +101,7 @@ impl Maker<'_> {
             return Ok(source.path.clone().into());
         }
         let folder = self.dir.join("volumes").join(name);
-        self.folder(name, &folder)?;
+        Self::folder(name, &folder)?;
         if let Some(source) = &volume.config_map {
             let items = source.items.as_deref();
             self.config_map(name, &folder, &source.name, items, source.optional).await?;
@@ -264,7 +264,7 @@ impl Maker<'_> {
         })
     }
 
-    fn folder(&self, volume: &str, path: &Path) -> Result<(), VolumeError> {
+    fn folder(volume: &str, path: &Path) -> Result<(), VolumeError> {
         fs::create_dir_all(path).map_err(|source| VolumeError::Write {
             path: path.to_owned(),
             volume: volume.to_owned(),
@@ -275,7 +275,7 @@ impl Maker<'_> {
     /// Writes a file whole: a reader sees the old or the new content.
     fn write(&self, volume: &str, path: &Path, bytes: &[u8]) -> Result<(), VolumeError> {
         if let Some(parent) = path.parent() {
-            self.folder(volume, parent)?;
+            Self::folder(volume, parent)?;
         }
         let mut fresh = path.as_os_str().to_owned();
         fresh.push(".new");

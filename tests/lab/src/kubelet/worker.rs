@@ -261,12 +261,11 @@ impl Running {
             exit = process.wait() => exit,
             grace = self.until_stopped() => {
                 process.terminate();
-                match process.wait_within(grace).await {
-                    Ok(exit) => exit,
-                    Err(_) => {
-                        process.kill();
-                        process.wait().await
-                    }
+                if let Ok(exit) = process.wait_within(grace).await {
+                    exit
+                } else {
+                    process.kill();
+                    process.wait().await
                 }
             }
         };
@@ -369,7 +368,7 @@ impl Running {
             match self.kubelet.write(&self.pod, &status).await {
                 Ok(()) => return,
                 Err(error) => {
-                    tracing::debug!(pod = self.pod.name_any(), %error, "a pod's status will be written again")
+                    tracing::debug!(pod = self.pod.name_any(), %error, "a pod's status will be written again");
                 }
             }
             tokio::time::sleep(RETRY).await;

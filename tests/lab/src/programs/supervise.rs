@@ -55,12 +55,11 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         Ok(order) => order,
         Err(error) => return refuse(&error),
     };
-    let code = match &order.program {
-        Some((program, args)) => run(&order, program, args),
-        None => {
-            wait_for_parent();
-            Ok(ExitCode::SUCCESS)
-        }
+    let code = if let Some((program, args)) = &order.program {
+        run(&order, program, args)
+    } else {
+        wait_for_parent();
+        Ok(ExitCode::SUCCESS)
     };
     if let Some(dir) = &order.remove_dir {
         remove(dir);
