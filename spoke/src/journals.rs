@@ -3,7 +3,7 @@
 //! Writing a line never waits: lines go through a bounded queue to a task that writes them to
 //! staging every few seconds. What a full queue cannot take is counted, and the count is logged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl Journals {
     }
 
     /// Closes the logs of migrations that are not among these; what waits is still written.
-    pub fn keep_only(&self, wanted: &std::collections::HashSet<&str>) {
+    pub fn keep_only(&self, wanted: &HashSet<&str>) {
         self.open
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -93,22 +93,27 @@ async fn write(
     mut lines: mpsc::Receiver<Entry>,
     dropped: Arc<AtomicU64>,
 ) {
-    let mut writer = None;
+    let mut log = Log { area, cluster, writer: None, waiting: VecDeque::new() };
     let mut tick = tokio::time::interval(FLUSH_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut waiting: Vec<String> = Vec::new();
     let mut open = true;
     while open {
         let mut flushed = None;
+        let mut flush = true;
         tokio::select! {
             entry = lines.recv() => match entry {
                 Some(Entry::Line(line)) => {
-                    if waiting.len() < MAX_WAITING {
-                        waiting.push(line);
+                    if log.waiting.len() < MAX_WAITING {
+                        log.waiting.push_back(line);
                     } else {
                         dropped.fetch_add(1, Ordering::Relaxed);
                     }
-                    continue;
+                    // A line gets its time when the writer takes it; staging that fails is tried
+                    // again with the next tick, not with each line.
+                    flush = false;
+                    if log.waiting.len() > 1 {
+                        continue;
+                    }
                 }
                 Some(Entry::Flush(done)) => flushed = Some(done),
                 None => open = false,
@@ -117,10 +122,11 @@ async fn write(
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            waiting.push(format!("{lost} lines were lost: they came faster than staging took them"));
+            log.waiting.push_back(format!("{lost} lines were lost: they came faster than staging took them"));
         }
-        if let Err(error) = put(&area, &cluster, &mut writer, &mut waiting).await {
-            tracing::warn!(migration = %area.migration, %error, "the migration's log could not be written; trying again");
+        if let Err(error) = log.put(flush).await {
+            let migration = &log.area.migration;
+            tracing::warn!(%migration, %error, "the migration's log could not be written; trying again");
         }
         if let Some(done) = flushed {
             // Whoever waited may have given up.
@@ -129,23 +135,30 @@ async fn write(
     }
 }
 
-async fn put(
-    area: &StagingArea,
-    cluster: &str,
-    writer: &mut Option<LogWriter>,
-    waiting: &mut Vec<String>,
-) -> Result<(), JournalError> {
-    if writer.is_none() && waiting.is_empty() {
-        return Ok(());
+struct Log {
+    area: StagingArea,
+    cluster: String,
+    writer: Option<LogWriter>,
+    /// Lines that the writer has not taken.
+    waiting: VecDeque<String>,
+}
+
+impl Log {
+    async fn put(&mut self, flush: bool) -> Result<(), JournalError> {
+        if self.writer.is_none() && self.waiting.is_empty() {
+            return Ok(());
+        }
+        let open = if let Some(open) = &mut self.writer {
+            open
+        } else {
+            let area = &self.area;
+            let store = Arc::clone(&area.store);
+            let opened = LogWriter::open(store, &area.key, &area.pair, &area.migration, &self.cluster).await?;
+            self.writer.insert(opened)
+        };
+        while let Some(line) = self.waiting.pop_front() {
+            open.append(&line).await?;
+        }
+        if flush { open.flush().await } else { Ok(()) }
     }
-    let open = match writer {
-        Some(open) => open,
-        None => writer.insert(
-            LogWriter::open(Arc::clone(&area.store), &area.key, &area.pair, &area.migration, cluster).await?,
-        ),
-    };
-    for line in waiting.drain(..) {
-        open.append(&line).await?;
-    }
-    open.flush().await
 }

@@ -42,6 +42,7 @@ const RULES: &[Rule] = &[
     our_own,
     being_deleted,
     of_a_kind_that_stays,
+    of_the_api_server,
     generated_account,
     generated_secret,
     generated_config,
@@ -111,6 +112,14 @@ fn of_a_kind_that_stays(object: &Object<'_>, _: &Context) -> Option<Choice> {
         }
         _ => None,
     }
+}
+
+/// The API server keeps its own addresses in every cluster's `default` namespace.
+fn of_the_api_server(object: &Object<'_>, _: &Context) -> Option<Choice> {
+    let own = text(object.value, "/metadata/namespace") == "default"
+        && object.name == "kubernetes"
+        && matches!(object.kind, "Service" | "Endpoints" | "EndpointSlice");
+    own.then(|| leave("Generated", "every API server keeps its own of this name")).flatten()
 }
 
 fn generated_account(object: &Object<'_>, _: &Context) -> Option<Choice> {
@@ -230,6 +239,14 @@ mod tests {
         }
         assert_eq!(reason(&object("v1", "ServiceAccount", "cms"), &none), "Keep");
         assert_eq!(reason(&object("v1", "ConfigMap", "settings"), &none), "Keep");
+    }
+
+    #[test]
+    fn the_api_servers_own_service_stays_in_the_default_namespace() {
+        let mut service = object("v1", "Service", "kubernetes");
+        assert_eq!(reason(&service, &Context::default()), "Keep");
+        service["metadata"]["namespace"] = json!("default");
+        assert_eq!(reason(&service, &Context::default()), "Generated");
     }
 
     #[test]

@@ -238,6 +238,19 @@ impl Windows {
     }
 }
 
+/// Whether a pass was received to its end: only then may a later one build on it.
+pub async fn is_received(
+    store: Arc<dyn ObjectStore>,
+    key: &VolumeKey,
+    pair: &PairUid,
+    volume: &VolumeUid,
+    pass: u32,
+) -> Result<bool, MoverError> {
+    let key = Arc::new(key.manifest_key()?);
+    let place = Place { store, pair: pair.clone(), volume: volume.clone(), key };
+    Ok(Mark::read(&place, pass).await?.complete)
+}
+
 /// Receives one pass. Started again for the same pass it goes on at its mark, and a pass that
 /// is complete is recognised at once.
 pub async fn receive(
