@@ -153,7 +153,8 @@ impl Log {
         } else {
             let area = &self.area;
             let store = Arc::clone(&area.store);
-            let opened = LogWriter::open(store, &area.key, &area.pair, &area.migration, &self.cluster).await?;
+            let opened =
+                LogWriter::open(store, &area.key, &area.pair, &area.migration, &self.cluster).await?;
             self.writer.insert(opened)
         };
         while let Some(line) = self.waiting.pop_front() {

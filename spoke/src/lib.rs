@@ -59,7 +59,7 @@ pub async fn main_with_args(args: Vec<OsString>) -> ExitCode {
         Command::Serve(arguments) => match serve::serve(arguments).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                tracing::error!("{error:#}");
+                tracing::error!("{}", cluster::chain(error.as_ref()));
                 ExitCode::FAILURE
             }
         },

@@ -7,6 +7,20 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError, array, name, namespace, text};
 
+/// Events that say why a Pod is not made or does not start; others warn of something else.
+const TELLING: &[&str] = &[
+    "FailedCreate",
+    "FailedScheduling",
+    "FailedMount",
+    "FailedAttachVolume",
+    "FailedMapVolume",
+    "ProvisioningFailed",
+    "FailedBinding",
+    "FailedCreatePodSandBox",
+    "FailedCreatePodContainer",
+    "NetworkNotReady",
+    "Evicted",
+];
 /// Events that are looked at.
 const MAX_EVENTS: usize = 200;
 /// A full cluster may make room.
@@ -117,7 +131,7 @@ async fn newest_warning(cluster: &Cluster, object: &Value) -> Result<Option<(Str
     };
     let warning = events
         .iter()
-        .filter(|event| text(event, "/type") == "Warning")
+        .filter(|event| text(event, "/type") == "Warning" && TELLING.contains(&text(event, "/reason")))
         .max_by_key(|event| text(event, "/lastTimestamp").to_owned());
     Ok(warning.map(|event| (text(event, "/reason").to_owned(), text(event, "/message").to_owned())))
 }
