@@ -57,7 +57,7 @@ fn created(object: &Value) -> Value {
     since(at(object, &["metadata", "creationTimestamp"]))
 }
 
-fn or_none(text: String) -> Value {
+fn or_none(text: &str) -> Value {
     if text.is_empty() { json!("<none>") } else { json!(text) }
 }
 
@@ -104,19 +104,21 @@ fn ports(service: &Value) -> Value {
             None => format!("{}/{protocol}", p["port"]),
         }
     };
-    or_none(list(service, &["spec", "ports"]).iter().map(one).collect::<Vec<_>>().join(","))
+    or_none(&list(service, &["spec", "ports"]).iter().map(one).collect::<Vec<_>>().join(","))
 }
 
 fn selector(object: &Value) -> Value {
-    let labels = at(object, &["spec", "selector", "matchLabels"]).as_object().or_else(|| at(object, &["spec", "selector"]).as_object());
+    let labels = at(object, &["spec", "selector", "matchLabels"])
+        .as_object()
+        .or_else(|| at(object, &["spec", "selector"]).as_object());
     let pairs: Vec<String> =
         labels.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or(""))).collect();
-    or_none(pairs.join(","))
+    or_none(&pairs.join(","))
 }
 
 fn images(object: &Value) -> Value {
     let containers = list(object, &["spec", "template", "spec", "containers"]);
-    or_none(containers.iter().map(|c| text(c, &["image"])).collect::<Vec<_>>().join(","))
+    or_none(&containers.iter().map(|c| text(c, &["image"])).collect::<Vec<_>>().join(","))
 }
 
 fn data_count(object: &Value) -> Value {
@@ -125,7 +127,9 @@ fn data_count(object: &Value) -> Value {
 }
 
 fn job_state(job: &Value) -> Value {
-    let condition = |kind: &str| list(job, &["status", "conditions"]).iter().any(|c| c["type"] == kind && c["status"] == "True");
+    let condition = |kind: &str| {
+        list(job, &["status", "conditions"]).iter().any(|c| c["type"] == kind && c["status"] == "True")
+    };
     json!(if condition("Complete") {
         "Complete"
     } else if condition("Failed") {
@@ -142,7 +146,13 @@ fn job_state(job: &Value) -> Value {
 fn columns(resource: &Resource) -> Vec<Column> {
     let s = "string";
     let i = "integer";
-    let name_column = Column { name: "Name".to_owned(), kind: s, description: "Name must be unique within a namespace.".to_owned(), priority: 0, cell: Cell::Of(|o| json!(name(o))) };
+    let name_column = Column {
+        name: "Name".to_owned(),
+        kind: s,
+        description: "Name must be unique within a namespace.".to_owned(),
+        priority: 0,
+        cell: Cell::Of(|o| json!(name(o))),
+    };
     let age_column = || column("Age", s, 0, created);
     let mut all = vec![name_column];
     if let Some(custom) = &resource.custom {
@@ -177,13 +187,16 @@ fn columns(resource: &Resource) -> Vec<Column> {
             }),
             column("Status", s, 0, pod_status),
             column("Restarts", s, 0, |o| {
-                let sum: i64 = list(o, &["status", "containerStatuses"]).iter().filter_map(|c| c["restartCount"].as_i64()).sum();
+                let sum: i64 = list(o, &["status", "containerStatuses"])
+                    .iter()
+                    .filter_map(|c| c["restartCount"].as_i64())
+                    .sum();
                 json!(sum.to_string())
             }),
             age_column(),
-            column("IP", s, 1, |o| or_none(text(o, &["status", "podIP"]).to_owned())),
-            column("Node", s, 1, |o| or_none(text(o, &["spec", "nodeName"]).to_owned())),
-            column("Nominated Node", s, 1, |o| or_none(text(o, &["status", "nominatedNodeName"]).to_owned())),
+            column("IP", s, 1, |o| or_none(text(o, &["status", "podIP"]))),
+            column("Node", s, 1, |o| or_none(text(o, &["spec", "nodeName"]))),
+            column("Nominated Node", s, 1, |o| or_none(text(o, &["status", "nominatedNodeName"]))),
             column("Readiness Gates", s, 1, |_| json!("<none>")),
         ],
         "Deployment" => vec![
@@ -194,7 +207,11 @@ fn columns(resource: &Resource) -> Vec<Column> {
             column("Images", s, 1, images),
             column("Selector", s, 1, selector),
         ],
-        "StatefulSet" => vec![column("Ready", s, 0, |o| ready_of(o, "readyReplicas")), age_column(), column("Images", s, 1, images)],
+        "StatefulSet" => vec![
+            column("Ready", s, 0, |o| ready_of(o, "readyReplicas")),
+            age_column(),
+            column("Images", s, 1, images),
+        ],
         "ReplicaSet" | "ReplicationController" => vec![
             column("Desired", i, 0, |o| json!(count(o, &["spec", "replicas"]))),
             column("Current", i, 0, |o| json!(count(o, &["status", "replicas"]))),
@@ -213,14 +230,22 @@ fn columns(resource: &Resource) -> Vec<Column> {
         ],
         "Job" => vec![
             column("Status", s, 0, job_state),
-            column("Completions", s, 0, |o| json!(format!("{}/{}", count(o, &["status", "succeeded"]), o["spec"]["completions"].as_i64().unwrap_or(1)))),
+            column("Completions", s, 0, |o| {
+                json!(format!(
+                    "{}/{}",
+                    count(o, &["status", "succeeded"]),
+                    o["spec"]["completions"].as_i64().unwrap_or(1)
+                ))
+            }),
             age_column(),
             column("Images", s, 1, images),
         ],
         "CronJob" => vec![
             column("Schedule", s, 0, |o| json!(text(o, &["spec", "schedule"]))),
-            column("Timezone", s, 0, |o| or_none(text(o, &["spec", "timeZone"]).to_owned())),
-            column("Suspend", s, 0, |o| json!(if o["spec"]["suspend"] == Value::Bool(true) { "True" } else { "False" })),
+            column("Timezone", s, 0, |o| or_none(text(o, &["spec", "timeZone"]))),
+            column("Suspend", s, 0, |o| {
+                json!(if o["spec"]["suspend"] == Value::Bool(true) { "True" } else { "False" })
+            }),
             column("Active", i, 0, |o| json!(list(o, &["status", "active"]).len())),
             column("Last Schedule", s, 0, |o| match at(o, &["status", "lastScheduleTime"]) {
                 Value::Null => json!("<none>"),
@@ -230,14 +255,17 @@ fn columns(resource: &Resource) -> Vec<Column> {
         ],
         "Service" => vec![
             column("Type", s, 0, |o| json!(text(o, &["spec", "type"]))),
-            column("Cluster-IP", s, 0, |o| or_none(text(o, &["spec", "clusterIP"]).to_owned())),
+            column("Cluster-IP", s, 0, |o| or_none(text(o, &["spec", "clusterIP"]))),
             column("External-IP", s, 0, |o| {
-                let ingress: Vec<&str> = list(o, &["status", "loadBalancer", "ingress"]).iter().map(|a| text(a, &["ip"])).collect();
+                let ingress: Vec<&str> = list(o, &["status", "loadBalancer", "ingress"])
+                    .iter()
+                    .map(|a| text(a, &["ip"]))
+                    .collect();
                 let kind = text(o, &["spec", "type"]);
                 match (kind, ingress.is_empty()) {
                     ("ExternalName", _) => json!(text(o, &["spec", "externalName"])),
                     ("LoadBalancer", true) => json!("<pending>"),
-                    _ => or_none(ingress.join(",")),
+                    _ => or_none(&ingress.join(",")),
                 }
             }),
             column("Port(s)", s, 0, ports),
@@ -245,14 +273,18 @@ fn columns(resource: &Resource) -> Vec<Column> {
             column("Selector", s, 1, selector),
         ],
         "PersistentVolumeClaim" => vec![
-            column("Status", s, 0, |o| json!(if terminating(o) { "Terminating" } else { text(o, &["status", "phase"]) })),
+            column("Status", s, 0, |o| {
+                json!(if terminating(o) { "Terminating" } else { text(o, &["status", "phase"]) })
+            }),
             column("Volume", s, 0, |o| json!(text(o, &["spec", "volumeName"]))),
             column("Capacity", s, 0, |o| json!(text(o, &["status", "capacity", "storage"]))),
             column("Access Modes", s, 0, |o| json!(short_modes(list(o, &["status", "accessModes"])))),
             column("StorageClass", s, 0, |o| json!(text(o, &["spec", "storageClassName"]))),
-            column("VolumeAttributesClass", s, 0, |o| match text(o, &["spec", "volumeAttributesClassName"]) {
-                "" => json!("<unset>"),
-                class => json!(class),
+            column("VolumeAttributesClass", s, 0, |o| {
+                match text(o, &["spec", "volumeAttributesClassName"]) {
+                    "" => json!("<unset>"),
+                    class => json!(class),
+                }
             }),
             age_column(),
             column("VolumeMode", s, 1, |o| json!(text(o, &["spec", "volumeMode"]))),
@@ -261,10 +293,16 @@ fn columns(resource: &Resource) -> Vec<Column> {
             column("Capacity", s, 0, |o| json!(text(o, &["spec", "capacity", "storage"]))),
             column("Access Modes", s, 0, |o| json!(short_modes(list(o, &["spec", "accessModes"])))),
             column("Reclaim Policy", s, 0, |o| json!(text(o, &["spec", "persistentVolumeReclaimPolicy"]))),
-            column("Status", s, 0, |o| json!(if terminating(o) { "Terminating" } else { text(o, &["status", "phase"]) })),
+            column("Status", s, 0, |o| {
+                json!(if terminating(o) { "Terminating" } else { text(o, &["status", "phase"]) })
+            }),
             column("Claim", s, 0, |o| {
                 let claim = at(o, &["spec", "claimRef"]);
-                json!(if claim.is_null() { String::new() } else { format!("{}/{}", text(claim, &["namespace"]), text(claim, &["name"])) })
+                json!(if claim.is_null() {
+                    String::new()
+                } else {
+                    format!("{}/{}", text(claim, &["namespace"]), text(claim, &["name"]))
+                })
             }),
             column("StorageClass", s, 0, |o| json!(text(o, &["spec", "storageClassName"]))),
             column("Reason", s, 0, |o| json!(text(o, &["status", "reason"]))),
@@ -286,7 +324,11 @@ fn columns(resource: &Resource) -> Vec<Column> {
                     Some(_) => "NotReady",
                     None => "Unknown",
                 };
-                json!(if o["spec"]["unschedulable"] == Value::Bool(true) { format!("{state},SchedulingDisabled") } else { state.to_owned() })
+                json!(if o["spec"]["unschedulable"] == Value::Bool(true) {
+                    format!("{state},SchedulingDisabled")
+                } else {
+                    state.to_owned()
+                })
             }),
             column("Roles", s, 0, |o| {
                 let roles: Vec<&str> = at(o, &["metadata", "labels"])
@@ -295,71 +337,129 @@ fn columns(resource: &Resource) -> Vec<Column> {
                     .flatten()
                     .filter_map(|(k, _)| k.strip_prefix("node-role.kubernetes.io/"))
                     .collect();
-                or_none(roles.join(","))
+                or_none(&roles.join(","))
             }),
             age_column(),
             column("Version", s, 0, |o| json!(text(o, &["status", "nodeInfo", "kubeletVersion"]))),
         ],
         "ConfigMap" => vec![column("Data", s, 0, data_count), age_column()],
-        "Secret" => vec![column("Type", s, 0, |o| json!(text(o, &["type"]))), column("Data", s, 0, data_count), age_column()],
-        "ServiceAccount" => vec![column("Secrets", s, 0, |o| json!(list(o, &["secrets"]).len())), age_column()],
+        "Secret" => vec![
+            column("Type", s, 0, |o| json!(text(o, &["type"]))),
+            column("Data", s, 0, data_count),
+            age_column(),
+        ],
+        "ServiceAccount" => {
+            vec![column("Secrets", s, 0, |o| json!(list(o, &["secrets"]).len())), age_column()]
+        }
         "Ingress" => vec![
-            column("Class", s, 0, |o| or_none(text(o, &["spec", "ingressClassName"]).to_owned())),
+            column("Class", s, 0, |o| or_none(text(o, &["spec", "ingressClassName"]))),
             column("Hosts", s, 0, |o| {
-                let hosts: Vec<&str> = list(o, &["spec", "rules"]).iter().map(|r| text(r, &["host"])).filter(|h| !h.is_empty()).collect();
+                let hosts: Vec<&str> = list(o, &["spec", "rules"])
+                    .iter()
+                    .map(|r| text(r, &["host"]))
+                    .filter(|h| !h.is_empty())
+                    .collect();
                 json!(if hosts.is_empty() { "*".to_owned() } else { hosts.join(",") })
             }),
-            column("Address", s, 0, |o| json!(list(o, &["status", "loadBalancer", "ingress"]).iter().map(|a| text(a, &["ip"])).collect::<Vec<_>>().join(","))),
-            column("Ports", s, 0, |o| json!(if list(o, &["spec", "tls"]).is_empty() { "80" } else { "80, 443" })),
+            column("Address", s, 0, |o| {
+                json!(
+                    list(o, &["status", "loadBalancer", "ingress"])
+                        .iter()
+                        .map(|a| text(a, &["ip"]))
+                        .collect::<Vec<_>>()
+                        .join(",")
+                )
+            }),
+            column("Ports", s, 0, |o| {
+                json!(if list(o, &["spec", "tls"]).is_empty() { "80" } else { "80, 443" })
+            }),
             age_column(),
         ],
         "Event" => vec![
             column("Last Seen", s, 0, |o| {
-                let seen = ["lastTimestamp", "deprecatedLastTimestamp", "eventTime"].iter().map(|f| &o[*f]).find(|t| t.is_string());
+                let seen = ["lastTimestamp", "deprecatedLastTimestamp", "eventTime"]
+                    .iter()
+                    .map(|f| &o[*f])
+                    .find(|t| t.is_string());
                 seen.map_or_else(|| created(o), since)
             }),
             column("Type", s, 0, |o| json!(text(o, &["type"]))),
             column("Reason", s, 0, |o| json!(text(o, &["reason"]))),
             column("Object", s, 0, |o| {
-                let target = if o.get("regarding").is_some() { &o["regarding"] } else { &o["involvedObject"] };
+                let target =
+                    if o.get("regarding").is_some() { &o["regarding"] } else { &o["involvedObject"] };
                 json!(format!("{}/{}", text(target, &["kind"]).to_lowercase(), text(target, &["name"])))
             }),
-            column("Message", s, 0, |o| json!(format!("{}{}", text(o, &["message"]), text(o, &["note"])).trim())),
+            column("Message", s, 0, |o| {
+                json!(format!("{}{}", text(o, &["message"]), text(o, &["note"])).trim())
+            }),
         ],
-        "CustomResourceDefinition" => vec![column("Created At", "date", 0, |o| at(o, &["metadata", "creationTimestamp"]).clone())],
-        "Role" | "ClusterRole" => vec![column("Created At", "date", 0, |o| at(o, &["metadata", "creationTimestamp"]).clone())],
+        "CustomResourceDefinition" => {
+            vec![column("Created At", "date", 0, |o| at(o, &["metadata", "creationTimestamp"]).clone())]
+        }
+        "Role" | "ClusterRole" => {
+            vec![column("Created At", "date", 0, |o| at(o, &["metadata", "creationTimestamp"]).clone())]
+        }
         "RoleBinding" | "ClusterRoleBinding" => vec![
-            column("Role", s, 0, |o| json!(format!("{}/{}", text(o, &["roleRef", "kind"]), text(o, &["roleRef", "name"])))),
+            column("Role", s, 0, |o| {
+                json!(format!("{}/{}", text(o, &["roleRef", "kind"]), text(o, &["roleRef", "name"])))
+            }),
             age_column(),
         ],
         "HorizontalPodAutoscaler" => vec![
-            column("Reference", s, 0, |o| json!(format!("{}/{}", text(o, &["spec", "scaleTargetRef", "kind"]), text(o, &["spec", "scaleTargetRef", "name"])))),
+            column("Reference", s, 0, |o| {
+                json!(format!(
+                    "{}/{}",
+                    text(o, &["spec", "scaleTargetRef", "kind"]),
+                    text(o, &["spec", "scaleTargetRef", "name"])
+                ))
+            }),
             column("MinPods", s, 0, |o| json!(count(o, &["spec", "minReplicas"]).to_string())),
             column("MaxPods", i, 0, |o| json!(count(o, &["spec", "maxReplicas"]))),
             column("Replicas", i, 0, |o| json!(count(o, &["status", "currentReplicas"]))),
             age_column(),
         ],
-        "Lease" => vec![column("Holder", s, 0, |o| json!(text(o, &["spec", "holderIdentity"]))), age_column()],
+        "Lease" => {
+            vec![column("Holder", s, 0, |o| json!(text(o, &["spec", "holderIdentity"]))), age_column()]
+        }
         "NetworkPolicy" => vec![
             column("Pod-Selector", s, 0, |o| {
                 let labels = at(o, &["spec", "podSelector", "matchLabels"]).as_object();
-                let pairs: Vec<String> = labels.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or(""))).collect();
-                or_none(pairs.join(","))
+                let pairs: Vec<String> = labels
+                    .into_iter()
+                    .flatten()
+                    .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or("")))
+                    .collect();
+                or_none(&pairs.join(","))
             }),
             age_column(),
         ],
         "Endpoints" => vec![
             column("Endpoints", s, 0, |o| {
-                let addresses: Vec<&str> = list(o, &["subsets"]).iter().flat_map(|x| list(x, &["addresses"])).map(|a| text(a, &["ip"])).collect();
-                or_none(addresses.join(","))
+                let addresses: Vec<&str> = list(o, &["subsets"])
+                    .iter()
+                    .flat_map(|x| list(x, &["addresses"]))
+                    .map(|a| text(a, &["ip"]))
+                    .collect();
+                or_none(&addresses.join(","))
             }),
             age_column(),
         ],
-        "IngressClass" => vec![column("Controller", s, 0, |o| json!(text(o, &["spec", "controller"]))), age_column()],
+        "IngressClass" => {
+            vec![column("Controller", s, 0, |o| json!(text(o, &["spec", "controller"]))), age_column()]
+        }
         "PriorityClass" => vec![column("Value", i, 0, |o| o["value"].clone()), age_column()],
         "EndpointSlice" => vec![
             column("AddressType", s, 0, |o| json!(text(o, &["addressType"]))),
-            column("Endpoints", s, 0, |o| or_none(list(o, &["endpoints"]).iter().map(|e| joined(list(e, &["addresses"]))).collect::<Vec<_>>().join(","))),
+            column("Endpoints", s, 0, |o| {
+                or_none(
+                    &list(o, &["endpoints"])
+                        .iter()
+                        .map(|e| joined(list(e, &["addresses"])))
+                        .collect::<Vec<_>>()
+                        .join(","),
+                )
+            }),
             age_column(),
         ],
         _ => vec![age_column()],
@@ -369,7 +469,13 @@ fn columns(resource: &Resource) -> Vec<Column> {
 }
 
 /// A `Table` of objects. Rows carry what `include` says: the metadata, the whole object, or nothing.
-pub fn table(resource: &Resource, objects: &[&Value], metadata: Value, include: &str, header: bool) -> Value {
+pub fn table(
+    resource: &Resource,
+    objects: &[&Value],
+    metadata: &Value,
+    include: &str,
+    header: bool,
+) -> Value {
     let columns = columns(resource);
     let rows: Vec<Value> = objects
         .iter()
@@ -414,7 +520,10 @@ fn cell(column: &Column, object: &Value) -> Value {
                 ([], _) => Value::Null,
                 ([one], "integer" | "number" | "boolean") => (*one).clone(),
                 (many, _) => {
-                    let shown: Vec<String> = many.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).collect();
+                    let shown: Vec<String> = many
+                        .iter()
+                        .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
+                        .collect();
                     json!(shown.join(","))
                 }
             }
@@ -433,7 +542,15 @@ mod tests {
 
     #[test]
     fn ages_are_shown_as_kubectl_shows_them() {
-        for (seconds, shown) in [(5, "5s"), (119, "119s"), (125, "2m5s"), (3600, "60m"), (4 * 3600, "4h"), (3 * 86400, "3d"), (900 * 86400, "2y")] {
+        for (seconds, shown) in [
+            (5, "5s"),
+            (119, "119s"),
+            (125, "2m5s"),
+            (3600, "60m"),
+            (4 * 3600, "4h"),
+            (3 * 86400, "3d"),
+            (900 * 86400, "2y"),
+        ] {
             assert_eq!(age(seconds), shown);
         }
     }

@@ -7,7 +7,9 @@ use super::registry::{Registry, Resource, join_version};
 
 /// Whether the client asks for aggregated discovery.
 pub fn wants_aggregated(accept: &str) -> bool {
-    accept.split(',').any(|part| part.contains("as=APIGroupDiscoveryList") && part.contains("v=v2") && !part.contains("v=v2beta1"))
+    accept.split(',').any(|part| {
+        part.contains("as=APIGroupDiscoveryList") && part.contains("v=v2") && !part.contains("v=v2beta1")
+    })
 }
 
 /// The media type of aggregated discovery.
@@ -60,8 +62,12 @@ fn part(sub: Sub, resource: &Resource) -> (String, String, String, Vec<&'static 
     let core = |kind: &str| (String::new(), "v1".to_owned(), kind.to_owned());
     let ((group, version, kind), verbs) = match sub {
         Sub::Status => (own(), vec!["get", "patch", "update"]),
-        Sub::Scale => (("autoscaling".to_owned(), "v1".to_owned(), "Scale".to_owned()), vec!["get", "patch", "update"]),
-        Sub::Token => (("authentication.k8s.io".to_owned(), "v1".to_owned(), "TokenRequest".to_owned()), vec!["create"]),
+        Sub::Scale => {
+            (("autoscaling".to_owned(), "v1".to_owned(), "Scale".to_owned()), vec!["get", "patch", "update"])
+        }
+        Sub::Token => {
+            (("authentication.k8s.io".to_owned(), "v1".to_owned(), "TokenRequest".to_owned()), vec!["create"])
+        }
         Sub::Binding => (core("Binding"), vec!["create"]),
         Sub::Eviction => (("policy".to_owned(), "v1".to_owned(), "Eviction".to_owned()), vec!["create"]),
         Sub::Log => (core("Pod"), vec!["get"]),
@@ -110,7 +116,9 @@ pub fn resources(registry: &Registry, group: &str, version: &str) -> Option<Valu
             resources.push(entry);
         }
     }
-    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": join_version(group, version), "resources": resources}))
+    Some(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": join_version(group, version), "resources": resources}),
+    )
 }
 
 fn storage_hash(resource: &Resource) -> String {
@@ -121,8 +129,11 @@ fn storage_hash(resource: &Resource) -> String {
 
 /// Aggregated discovery of the core group (`core`) or of all others.
 pub fn aggregated(registry: &Registry, core: bool) -> Value {
-    let groups: Vec<(String, Vec<String>)> =
-        if core { vec![(String::new(), vec!["v1".to_owned()])] } else { registry.groups().into_iter().collect() };
+    let groups: Vec<(String, Vec<String>)> = if core {
+        vec![(String::new(), vec!["v1".to_owned()])]
+    } else {
+        registry.groups().into_iter().collect()
+    };
     let items: Vec<Value> = groups
         .into_iter()
         .map(|(name, versions)| {

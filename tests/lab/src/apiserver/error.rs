@@ -39,7 +39,8 @@ impl FieldError {
 
     /// A field that must be there is not.
     pub fn required(field: impl Into<String>, detail: &str) -> Self {
-        let body = if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
+        let body =
+            if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
         Self::new("FieldValueRequired", field, body)
     }
 
@@ -105,7 +106,13 @@ pub fn qualified(resource: &str, group: &str) -> String {
 impl ApiError {
     /// A refusal without details.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self(Box::new(Refusal { code, reason, message: message.into(), details: json!({}), retry_after: None }))
+        Self(Box::new(Refusal {
+            code,
+            reason,
+            message: message.into(),
+            details: json!({}),
+            retry_after: None,
+        }))
     }
 
     fn with_details(mut self, details: Value) -> Self {
@@ -179,7 +186,8 @@ impl ApiError {
 
     /// 403 for a create in a namespace that is being deleted.
     pub fn namespace_terminating(group: &str, resource: &str, name: &str, namespace: &str) -> Self {
-        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let why =
+            format!("unable to create new content in namespace {namespace} because it is being terminated");
         let mut error = Self::forbidden(group, resource, name, &why);
         error.0.details["causes"] = json!([{
             "reason": "NamespaceTerminating",
@@ -214,7 +222,9 @@ impl ApiError {
         Self::new(
             415,
             "UnsupportedMediaType",
-            format!("the body of the request was in an unknown format ({media}) - accepted media types include: application/json, application/yaml"),
+            format!(
+                "the body of the request was in an unknown format ({media}) - accepted media types include: application/json, application/yaml"
+            ),
         )
     }
 
@@ -225,7 +235,8 @@ impl ApiError {
 
     /// 429 with the seconds after which to ask again.
     pub fn too_many_requests(message: impl Into<String>, seconds: u64) -> Self {
-        let mut error = Self::new(429, "TooManyRequests", message).with_details(json!({"retryAfterSeconds": seconds}));
+        let mut error =
+            Self::new(429, "TooManyRequests", message).with_details(json!({"retryAfterSeconds": seconds}));
         error.0.retry_after = Some(seconds);
         error
     }

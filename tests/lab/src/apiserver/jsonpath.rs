@@ -33,7 +33,9 @@ fn take<'a>(value: &'a Value, step: &Step) -> Vec<&'a Value> {
         (Step::Where(path, wanted), Value::Array(items)) => items
             .iter()
             .filter(|item| {
-                find(item, path).first().is_some_and(|v| v.as_str().map_or_else(|| v.to_string() == *wanted, |s| s == wanted))
+                find(item, path)
+                    .first()
+                    .is_some_and(|v| v.as_str().map_or_else(|| v.to_string() == *wanted, |s| s == wanted))
             })
             .collect(),
         _ => Vec::new(),
@@ -81,7 +83,6 @@ fn closing(source: &str) -> usize {
     for (index, c) in source.char_indices() {
         match (c, quote) {
             (c, Some(q)) if c == q => quote = None,
-            (_, Some(_)) => {}
             ('\'' | '"', None) => quote = Some(c),
             ('[', None) => depth += 1,
             (']', None) if depth == 0 => return index,
@@ -115,7 +116,9 @@ mod tests {
     fn paths_find_fields_indexes_and_filtered_elements() {
         let value = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "X", "status": "False"}]},
             "metadata": {"annotations": {"a.b/c": "d"}}});
-        let text = |path: &str| find(&value, path).iter().map(|v| v.as_str().unwrap_or("")).collect::<Vec<_>>().join(",");
+        let text = |path: &str| {
+            find(&value, path).iter().map(|v| v.as_str().unwrap_or("")).collect::<Vec<_>>().join(",")
+        };
         assert_eq!(text(".status.conditions[?(@.type==\"Ready\")].status"), "True");
         assert_eq!(text(".status.conditions[1].type"), "X");
         assert_eq!(text(".status.conditions[*].type"), "Ready,X");

@@ -19,10 +19,11 @@
 //!
 //! - Nothing survives the process; there is no etcd, no webhook is called, no APIService is proxied,
 //!   and admission webhooks, admission policies and API services are objects without effect.
-//! - Only JSON and YAML are spoken: no protobuf, no CBOR. `/openapi/v2` has no types.
+//! - Answers are JSON alone; JSON, YAML and, of the kinds that typed clients write, protobuf are read;
+//!   there is no CBOR. `/openapi/v2` has no types.
 //! - `exec`, `attach`, `port-forward`, `proxy` and ephemeral containers are not served.
 //! - Authentication is by bearer token alone; tokens are signed with ES256; there is no OIDC
-//!   discovery, impersonation or audit log.
+//!   discovery and no audit log; impersonation knows users and groups.
 //! - Namespaces are emptied, dependents collected, claims bound and protected by the lab's
 //!   controllers; CustomResourceDefinitions are established, and their objects removed, by the server.
 //! - Validation of built-in kinds covers what a migration meets, not every field. Defaults are
@@ -46,6 +47,7 @@ mod kinds;
 mod managed;
 mod openapi;
 mod patch;
+mod protobuf;
 mod quantity;
 mod read;
 mod registry;
@@ -124,7 +126,9 @@ impl Default for ApiServerOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum ApiServerError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address} for the API server of cluster {name}: {source}; choose another address or port 0")]
+    #[error(
+        "cannot listen on {address} for the API server of cluster {name}: {source}; choose another address or port 0"
+    )]
     Listen {
         /// The cluster.
         name: String,
@@ -134,7 +138,9 @@ pub enum ApiServerError {
         source: std::io::Error,
     },
     /// The certificates or keys cannot be made.
-    #[error("cannot make the keys of cluster {name}: {reason}; check the cluster's name and the machine's random source")]
+    #[error(
+        "cannot make the keys of cluster {name}: {reason}; check the cluster's name and the machine's random source"
+    )]
     Keys {
         /// The cluster.
         name: String,
@@ -212,14 +218,17 @@ impl Server {
 
     /// Serves what the definitions in the store define, after one of them has changed.
     fn after_write(&self, resource: &Resource) {
-        let definitions_changed =
-            resource.is("apiextensions.k8s.io", "CustomResourceDefinition") || resource.is_custom() && self.is_ending(resource);
+        let definitions_changed = resource.is("apiextensions.k8s.io", "CustomResourceDefinition")
+            || resource.is_custom() && self.is_ending(resource);
         if !definitions_changed {
             return;
         }
         let _one_at_a_time = self.rebuilding.lock();
-        let definitions =
-            self.store.list(DEFINITIONS, &Range::default(), |_| true).map(|listing| listing.objects).unwrap_or_default();
+        let definitions = self
+            .store
+            .list(DEFINITIONS, &Range::default(), |_| true)
+            .map(|listing| listing.objects)
+            .unwrap_or_default();
         let next = Arc::new(self.builtin.with_definitions(definitions.iter().map(AsRef::as_ref)));
         let before = std::mem::replace(&mut *self.served.write(), Arc::clone(&next));
         for gone in before.all().iter().filter(|r| r.is_custom() && next.of_storage(&r.storage).is_none()) {
@@ -245,7 +254,10 @@ pub struct ApiServer {
 
 impl std::fmt::Debug for ApiServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiServer").field("name", &self.name).field("address", &self.server.address).finish_non_exhaustive()
+        f.debug_struct("ApiServer")
+            .field("name", &self.name)
+            .field("address", &self.server.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -254,11 +266,13 @@ impl ApiServer {
     pub async fn start(options: ApiServerOptions) -> Result<Self, ApiServerError> {
         let name = options.name.clone();
         let keys = |reason: String| ApiServerError::Keys { name: name.clone(), reason };
-        let services = kinds::service::Cidr::parse(&options.service_cidr)
-            .ok_or_else(|| ApiServerError::ServiceRange { name: name.clone(), given: options.service_cidr.clone() })?;
+        let services = kinds::service::Cidr::parse(&options.service_cidr).ok_or_else(|| {
+            ApiServerError::ServiceRange { name: name.clone(), given: options.service_cidr.clone() }
+        })?;
         let identity = tls::identity(&options.name, options.listen).map_err(keys)?;
         let tokens = Tokens::new(&options.admin_token, &options.tokens).map_err(keys)?;
-        let listen_error = |source| ApiServerError::Listen { name: name.clone(), address: options.listen, source };
+        let listen_error =
+            |source| ApiServerError::Listen { name: name.clone(), address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let builtin = Registry::builtin(&options.groups_disabled);
@@ -320,10 +334,10 @@ impl ApiServer {
     /// Stops: ends watches, lets other requests finish for a few seconds, closes the listener.
     pub async fn stop(mut self) {
         self.server.stopping.cancel();
-        if let Some(listening) = self.listening.take() {
-            if let Err(error) = listening.await {
-                tracing::warn!(cluster = %self.name, %error, "the API server's listener ended badly");
-            }
+        if let Some(listening) = self.listening.take()
+            && let Err(error) = listening.await
+        {
+            tracing::warn!(cluster = %self.name, %error, "the API server's listener ended badly");
         }
         self.server.connections.close();
         if tokio::time::timeout(STOP_GRACE, self.server.connections.wait()).await.is_err() {

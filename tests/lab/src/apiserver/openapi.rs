@@ -9,7 +9,10 @@ use super::schema::builtin::DEFINITIONS;
 use super::store::Store;
 
 const REFERENCE: &str = "#/components/schemas/";
-/// The content type of the v2 document in its binary form, which this server does not have.
+/// The content type of the v2 document in its binary form: asked for with an `@`, answered without,
+/// because no content type may have one.
+pub const PROTOBUF_ANSWER: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// What clients accept for the v2 document in its binary form.
 pub const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 fn document_path(group: &str, version: &str) -> String {
@@ -83,7 +86,9 @@ fn collect(name: &str, into: &mut Map<String, Value>) {
 fn references(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
-            if let Some(name) = map.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix(REFERENCE)) {
+            if let Some(name) =
+                map.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix(REFERENCE))
+            {
                 found.push(name.to_owned());
             }
             map.values().for_each(|child| references(child, found));
@@ -98,10 +103,13 @@ fn custom_schema(resource: &Resource, store: &Store, schemas: &mut Map<String, V
     let definition = store.get("apiextensions.k8s.io/customresourcedefinitions", &key);
     let versions = definition.as_ref().and_then(|d| d["spec"]["versions"].as_array());
     let version = versions.into_iter().flatten().find(|v| v["name"] == resource.version.as_str());
-    let mut schema = version.map_or_else(|| json!({"type": "object"}), |v| v["schema"]["openAPIV3Schema"].clone());
+    let mut schema =
+        version.map_or_else(|| json!({"type": "object"}), |v| v["schema"]["openAPIV3Schema"].clone());
     let meta = super::schema::builtin::OBJECT_META;
     collect(meta, schemas);
-    if let Some(properties) = super::json::object(&mut schema).entry("properties").or_insert_with(|| json!({})).as_object_mut() {
+    if let Some(properties) =
+        super::json::object(&mut schema).entry("properties").or_insert_with(|| json!({})).as_object_mut()
+    {
         properties.insert("apiVersion".to_owned(), json!({"type": "string"}));
         properties.insert("kind".to_owned(), json!({"type": "string"}));
         properties.insert("metadata".to_owned(), json!({"allOf": [{"$ref": format!("{REFERENCE}{meta}")}]}));
@@ -123,7 +131,8 @@ fn paths_of(resource: &Resource, schema: &str, paths: &mut Map<String, Value>) {
             "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": {"$ref": format!("{REFERENCE}{schema}")}}}}},
         });
         if writes {
-            operation["parameters"] = json!([parameter("dryRun"), parameter("fieldManager"), parameter("fieldValidation")]);
+            operation["parameters"] =
+                json!([parameter("dryRun"), parameter("fieldManager"), parameter("fieldValidation")]);
         }
         operation
     };
@@ -148,6 +157,17 @@ fn paths_of(resource: &Resource, schema: &str, paths: &mut Map<String, Value>) {
         let one = json!({"get": operation("get", false), "put": operation("put", true), "patch": operation("patch", true)});
         paths.insert(format!("{collection}/{{name}}/{}", sub.name()), one);
     }
+}
+
+/// The v2 document in the binary form that clients ask for: as empty of types as the JSON one.
+pub fn version_two_binary() -> Vec<u8> {
+    let field = |number: u8, content: &[u8]| {
+        let mut out = vec![number << 3 | 2, u8::try_from(content.len()).unwrap_or(0)];
+        out.extend_from_slice(content);
+        out
+    };
+    let info = [field(1, b"Kubernetes"), field(2, b"unversioned")].concat();
+    [field(1, b"2.0"), field(2, &info), field(8, b""), field(9, b"")].concat()
 }
 
 /// `/openapi/v2`: valid, and empty of types; clients of this server's version use v3.

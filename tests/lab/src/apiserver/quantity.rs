@@ -38,7 +38,8 @@ impl Quantity {
 
     /// Reads a quantity; `None` if it is none.
     pub fn parse(text: &str) -> Option<Self> {
-        let split = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
+        let split =
+            text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
         let (digits, suffix) = text.split_at(split);
         let (unit, format) = if let Some((_, power)) = BINARY.iter().find(|(s, _)| *s == suffix) {
             (NANO << power, Format::Binary)
@@ -78,7 +79,10 @@ impl Quantity {
 
     /// A whole number.
     pub fn whole(count: usize) -> Self {
-        Self { nano: i128::try_from(count).unwrap_or(i128::MAX / NANO).saturating_mul(NANO), format: Format::Decimal }
+        Self {
+            nano: i128::try_from(count).unwrap_or(i128::MAX / NANO).saturating_mul(NANO),
+            format: Format::Decimal,
+        }
     }
 
     /// The sum; keeps the first one's family unless it is zero.
@@ -167,7 +171,11 @@ mod tests {
             ("-1", "-1"),
             ("100M", "100M"),
         ] {
-            assert_eq!(Quantity::parse(given).map(Quantity::canonical).as_deref(), Some(canonical), "{given}");
+            assert_eq!(
+                Quantity::parse(given).map(Quantity::canonical).as_deref(),
+                Some(canonical),
+                "{given}"
+            );
         }
         assert!(Quantity::parse("two").is_none());
         assert!(Quantity::parse("").is_none());

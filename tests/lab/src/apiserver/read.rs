@@ -39,12 +39,14 @@ impl Selection {
     /// Reads the selectors of a request.
     pub fn of(call: &Call, target: &Target, resource: &Resource) -> ApiResult<Self> {
         let custom = resource.custom.as_ref().map(|c| c.selectable.as_slice());
-        let mut fields = FieldSelector::parse(call.query.get("fieldSelector").unwrap_or(""), &resource.kind, custom)?;
+        let mut fields =
+            FieldSelector::parse(call.query.get("fieldSelector").unwrap_or(""), &resource.kind, custom)?;
         if !target.name.is_empty() {
             fields = FieldSelector::parse(&format!("metadata.name={}", target.name), &resource.kind, custom)?;
         }
         Ok(Self {
-            namespace: (resource.namespaced && !target.namespace.is_empty()).then(|| target.namespace.clone()),
+            namespace: (resource.namespaced && !target.namespace.is_empty())
+                .then(|| target.namespace.clone()),
             labels: LabelSelector::parse(call.query.get("labelSelector").unwrap_or(""))?,
             fields,
         })
@@ -71,7 +73,13 @@ pub fn show(call: &Call, resource: &Resource, stored: &Value) -> ApiResult<Value
         Form::Metadata => columns::metadata_of(&object),
         Form::Table => {
             let metadata = json!({"resourceVersion": text(stored, &["metadata", "resourceVersion"])});
-            columns::table(resource, &[&object], metadata, call.query.get("includeObject").unwrap_or("Metadata"), true)
+            columns::table(
+                resource,
+                &[&object],
+                &metadata,
+                call.query.get("includeObject").unwrap_or("Metadata"),
+                true,
+            )
         }
     })
 }
@@ -88,7 +96,9 @@ pub fn get(server: &Server, call: &Call, target: &Target, resource: &Resource) -
 
 /// Where a paged list goes on.
 fn read_continue(token: &str) -> ApiResult<(u64, (String, String))> {
-    let bad = || ApiError::bad_request("continue key is not valid: start a new list without the continue parameter");
+    let bad = || {
+        ApiError::bad_request("continue key is not valid: start a new list without the continue parameter")
+    };
     let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
     let version = value["rv"].as_u64().ok_or_else(bad)?;
@@ -101,7 +111,12 @@ fn write_continue(version: u64, key: &(String, String)) -> String {
 }
 
 /// Answers a list.
-pub fn list_objects(server: &Server, call: &Call, target: &Target, resource: &Resource) -> ApiResult<Response<Body>> {
+pub fn list_objects(
+    server: &Server,
+    call: &Call,
+    target: &Target,
+    resource: &Resource,
+) -> ApiResult<Response<Body>> {
     let selection = Selection::of(call, target, resource)?;
     let limit = call.query.number("limit")?.filter(|l| *l > 0).and_then(|l| usize::try_from(l).ok());
     let mut range = Range { namespace: selection.namespace(), limit, ..Range::default() };
@@ -113,17 +128,26 @@ pub fn list_objects(server: &Server, call: &Call, target: &Target, resource: &Re
             range.at = Some(at);
             range.after = Some(after);
         }
-        (Some(_), Some(_), _) => return Err(ApiError::bad_request("resourceVersionMatch is forbidden with continue")),
+        (Some(_), Some(_), _) => {
+            return Err(ApiError::bad_request("resourceVersionMatch is forbidden with continue"));
+        }
         (None, Some("Exact"), Some(at)) => range.at = Some(at),
         (None, Some(_), None) => {
-            return Err(ApiError::bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided"));
+            return Err(ApiError::bad_request(
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ));
         }
         (None, _, Some(at)) if at > current => {
-            return Err(ApiError::new(504, "Timeout", format!("Too large resource version: {at}, current: {current}")));
+            return Err(ApiError::new(
+                504,
+                "Timeout",
+                format!("Too large resource version: {at}, current: {current}"),
+            ));
         }
         _ => {}
     }
-    let Listing { version, objects, more } = server.store.list(&resource.storage, &range, |o| selection.matches(o))?;
+    let Listing { version, objects, more } =
+        server.store.list(&resource.storage, &range, |o| selection.matches(o))?;
     let mut metadata = json!({"resourceVersion": version.to_string()});
     if let Some((key, left)) = more {
         metadata["continue"] = json!(write_continue(version, &key));
@@ -135,7 +159,13 @@ pub fn list_objects(server: &Server, call: &Call, target: &Target, resource: &Re
     let answer = match form(&call.accept)? {
         Form::Table => {
             let rows: Vec<&Value> = shown.iter().map(AsRef::as_ref).collect();
-            columns::table(resource, &rows, metadata, call.query.get("includeObject").unwrap_or("Metadata"), true)
+            columns::table(
+                resource,
+                &rows,
+                &metadata,
+                call.query.get("includeObject").unwrap_or("Metadata"),
+                true,
+            )
         }
         Form::Metadata => {
             let items: Vec<Value> = shown.iter().map(|o| columns::metadata_of(o)).collect();
@@ -169,7 +199,7 @@ impl Watch {
             Form::Table => {
                 let header = !std::mem::replace(&mut self.header_sent, true);
                 let metadata = json!({"resourceVersion": text(&object, &["metadata", "resourceVersion"])});
-                columns::table(&self.resource, &[&object], metadata, &self.include, header)
+                columns::table(&self.resource, &[&object], &metadata, &self.include, header)
             }
         };
         framed(&json!({"type": kind, "object": shown}))
@@ -200,10 +230,16 @@ impl Watch {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let object = match self.form {
-            Form::Whole => json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata}),
-            Form::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
-            Form::Table => json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": null,
-                "rows": [{"cells": [], "object": {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}}]}),
+            Form::Whole => {
+                json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata})
+            }
+            Form::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
+            Form::Table => {
+                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": null,
+                "rows": [{"cells": [], "object": {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}}]})
+            }
         };
         framed(&json!({"type": "BOOKMARK", "object": object}))
     }
@@ -216,17 +252,27 @@ fn framed(value: &Value) -> Bytes {
 }
 
 /// Answers a watch.
-pub fn watch(server: &Arc<Server>, call: &Call, target: &Target, resource: &Arc<Resource>) -> ApiResult<Response<Body>> {
+pub fn watch(
+    server: &Arc<Server>,
+    call: &Call,
+    target: &Target,
+    resource: &Arc<Resource>,
+) -> ApiResult<Response<Body>> {
     let selection = Selection::of(call, target, resource)?;
     let version = call.query.number("resourceVersion")?;
     let initial = call.query.flag("sendInitialEvents") && call.query.get("sendInitialEvents").is_some();
     let forbids_initial = call.query.get("sendInitialEvents") == Some("false");
     let bookmarks = call.query.flag("allowWatchBookmarks") && call.query.get("allowWatchBookmarks").is_some();
     if initial && (!bookmarks || call.query.get("resourceVersionMatch") != Some("NotOlderThan")) {
-        return Err(ApiError::invalid("meta.k8s.io", "ListOptions", "", &[super::error::FieldError::forbidden(
-            "resourceVersionMatch",
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan and allowWatchBookmarks to true",
-        )]));
+        return Err(ApiError::invalid(
+            "meta.k8s.io",
+            "ListOptions",
+            "",
+            &[super::error::FieldError::forbidden(
+                "resourceVersionMatch",
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan and allowWatchBookmarks to true",
+            )],
+        ));
     }
     // Version 0 and no version at all begin with what is there.
     let since = version.filter(|v| *v > 0 && !initial);
@@ -288,15 +334,15 @@ pub fn watch(server: &Arc<Server>, call: &Call, target: &Target, resource: &Arc<
                     }
                     return;
                 }
-                event = changes.recv() => match event {
-                    Some(event) => watch.event(&event),
-                    None => {
+                event = changes.recv() => {
+                    let Some(event) = event else {
                         let error = ApiError::expired("the watch fell too far behind or its resource is served no more: list again and watch from there");
                         // The watch ends either way.
                         let _ = frames.send(framed(&json!({"type": "ERROR", "object": error.status()}))).await;
                         return;
-                    }
-                },
+                    };
+                    watch.event(&event)
+                }
                 _ = tick.tick() => watch.bookmarks.then(|| server.store.settled(&changes)).flatten().map(|v| watch.bookmark(v, false)),
             };
             if let Some(line) = line
@@ -314,7 +360,9 @@ pub fn watch(server: &Arc<Server>, call: &Call, target: &Target, resource: &Arc<
 pub fn replicas_path(resource: &Resource) -> Option<(String, String, String)> {
     match &resource.custom {
         Some(custom) => custom.scale.clone(),
-        None => Some((".spec.replicas".to_owned(), ".status.replicas".to_owned(), ".spec.selector".to_owned())),
+        None => {
+            Some((".spec.replicas".to_owned(), ".status.replicas".to_owned(), ".spec.selector".to_owned()))
+        }
     }
 }
 

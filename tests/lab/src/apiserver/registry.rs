@@ -106,7 +106,8 @@ impl Resource {
         if !self.stored {
             return vec!["create"];
         }
-        let mut verbs = vec!["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+        let mut verbs =
+            vec!["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
         if self.group.is_empty() && self.kind == "Namespace" {
             verbs.retain(|verb| *verb != "deletecollection");
         }

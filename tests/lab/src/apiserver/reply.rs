@@ -37,6 +37,11 @@ pub fn json_as(status: u16, content_type: &str, value: &Value) -> Response<Body>
     built(status, content_type, full(value.to_string()))
 }
 
+/// An answer of bytes under a media type.
+pub fn bytes(content_type: &str, content: Vec<u8>) -> Response<Body> {
+    built(200, content_type, full(content))
+}
+
 /// A plain text answer.
 pub fn plain(status: u16, text: impl Into<Bytes>) -> Response<Body> {
     built(status, "text/plain; charset=utf-8", full(text))
@@ -52,7 +57,10 @@ pub fn refusal(error: &ApiError) -> Response<Body> {
 }
 
 /// A stream of chunks.
-pub fn stream(content_type: &str, chunks: impl futures::Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
+pub fn stream(
+    content_type: &str,
+    chunks: impl futures::Stream<Item = Bytes> + Send + 'static,
+) -> Response<Body> {
     use futures::StreamExt;
     let frames = chunks.map(|chunk| Ok::<_, std::convert::Infallible>(Frame::data(chunk)));
     built(200, content_type, StreamBody::new(frames).boxed_unsync())
@@ -61,7 +69,8 @@ pub fn stream(content_type: &str, chunks: impl futures::Stream<Item = Bytes> + S
 /// Adds `Warning` headers, which kubectl shows.
 pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
     for warning in warnings {
-        let escaped: String = warning.replace('\\', "\\\\").replace('"', "\\\"").chars().filter(|c| !c.is_control()).collect();
+        let escaped: String =
+            warning.replace('\\', "\\\\").replace('"', "\\\"").chars().filter(|c| !c.is_control()).collect();
         if let Ok(value) = format!("299 - \"{escaped}\"").parse() {
             response.headers_mut().append("warning", value);
         }

@@ -54,7 +54,13 @@ impl Query {
     /// A whole number.
     pub fn number(&self, key: &str) -> ApiResult<Option<u64>> {
         self.get(key)
-            .map(|v| v.parse().map_err(|_| ApiError::bad_request(format!("invalid value {v:?} of parameter {key}: use a whole number"))))
+            .map(|v| {
+                v.parse().map_err(|_| {
+                    ApiError::bad_request(format!(
+                        "invalid value {v:?} of parameter {key}: use a whole number"
+                    ))
+                })
+            })
             .transpose()
     }
 
@@ -63,7 +69,9 @@ impl Query {
         match self.get("dryRun") {
             None => Ok(false),
             Some("All") => Ok(true),
-            Some(other) => Err(ApiError::bad_request(format!("dryRun: Unsupported value: {other:?}: supported values: \"All\""))),
+            Some(other) => Err(ApiError::bad_request(format!(
+                "dryRun: Unsupported value: {other:?}: supported values: \"All\""
+            ))),
         }
     }
 }
@@ -117,7 +125,8 @@ pub struct Target {
 impl Target {
     /// Reads a path under `/api` or `/apis`; `None` for all other paths.
     pub fn parse(path: &str) -> Option<Self> {
-        let parts: Vec<String> = path.split('/').filter(|p| !p.is_empty()).map(|p| decoded(&p.replace('+', "%2B"))).collect();
+        let parts: Vec<String> =
+            path.split('/').filter(|p| !p.is_empty()).map(|p| decoded(&p.replace('+', "%2B"))).collect();
         let mut target = Self::default();
         let mut rest: &[String] = match parts.first()?.as_str() {
             "api" if parts.len() >= 2 => {
@@ -209,7 +218,9 @@ pub fn form(accept: &str) -> ApiResult<Form> {
         for param in params {
             match param.split_once('=') {
                 Some(("as", "Table")) => wanted = Some(Form::Table),
-                Some(("as", "PartialObjectMetadata" | "PartialObjectMetadataList")) => wanted = Some(Form::Metadata),
+                Some(("as", "PartialObjectMetadata" | "PartialObjectMetadataList")) => {
+                    wanted = Some(Form::Metadata);
+                }
                 Some(("as", _)) => supported = false,
                 Some(("v", version)) => supported &= version == "v1",
                 Some(("g", group)) => supported &= group == "meta.k8s.io",
@@ -223,18 +234,19 @@ pub fn form(accept: &str) -> ApiResult<Form> {
     if acceptable {
         return Ok(Form::Whole);
     }
-    Err(ApiError::new(
-        406,
-        "NotAcceptable",
-        "only the following media types are accepted: application/json",
-    ))
+    Err(ApiError::new(406, "NotAcceptable", "only the following media types are accepted: application/json"))
 }
 
 /// Reads a body that is JSON or YAML.
 pub fn body(content_type: &str, bytes: &[u8]) -> ApiResult<Value> {
-    let bad = |e: &dyn std::fmt::Display| ApiError::bad_request(format!("the object provided is unrecognized (must be of type JSON or YAML): {e}"));
+    let bad = |e: &dyn std::fmt::Display| {
+        ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type JSON or YAML): {e}"
+        ))
+    };
     match content_type {
         "" | "application/json" | "text/plain" | "*/*" => serde_json::from_slice(bytes).map_err(|e| bad(&e)),
+        super::protobuf::MEDIA => super::protobuf::decode(bytes),
         "application/yaml" => yaml(bytes).map_err(|e| bad(&e)),
         other => Err(ApiError::unsupported_media(other)),
     }
@@ -260,19 +272,26 @@ mod tests {
 
     #[test]
     fn paths_are_read_into_their_parts() {
-        let parts = |a: &str, b: &str, c: &str, d: &str| (a.to_owned(), b.to_owned(), c.to_owned(), d.to_owned());
+        let parts =
+            |a: &str, b: &str, c: &str, d: &str| (a.to_owned(), b.to_owned(), c.to_owned(), d.to_owned());
         assert_eq!(target("/api/v1/namespaces"), parts("", "namespaces", "", ""));
         assert_eq!(target("/api/v1/namespaces/a"), parts("a", "namespaces", "a", ""));
         assert_eq!(target("/api/v1/namespaces/a/finalize"), parts("a", "namespaces", "a", "finalize"));
         assert_eq!(target("/api/v1/namespaces/a/pods/b/log"), parts("a", "pods", "b", "log"));
-        assert_eq!(target("/apis/apps/v1/namespaces/a/deployments/b/scale"), parts("a", "deployments", "b", "scale"));
+        assert_eq!(
+            target("/apis/apps/v1/namespaces/a/deployments/b/scale"),
+            parts("a", "deployments", "b", "scale")
+        );
         assert_eq!(target("/apis/apps/v1/deployments"), parts("", "deployments", "", ""));
         assert!(Target::parse("/version").is_none());
     }
 
     #[test]
     fn the_first_form_that_is_served_is_taken() {
-        assert_eq!(form("application/json;as=Table;v=v1;g=meta.k8s.io,application/json").unwrap(), Form::Table);
+        assert_eq!(
+            form("application/json;as=Table;v=v1;g=meta.k8s.io,application/json").unwrap(),
+            Form::Table
+        );
         assert_eq!(form("application/vnd.kubernetes.protobuf,application/json").unwrap(), Form::Whole);
         assert_eq!(form("").unwrap(), Form::Whole);
         assert_eq!(form("application/vnd.kubernetes.protobuf").unwrap_err().code(), 406);

@@ -11,7 +11,13 @@ use super::kinds;
 /// Puts the namespaces, the default roles, the API's own service and the priority classes.
 pub fn fill(server: &Server, port: u16, ca_pem: &str) -> ApiResult<()> {
     for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
-        put(server, "", "v1", "namespaces", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))?;
+        put(
+            server,
+            "",
+            "v1",
+            "namespaces",
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        )?;
     }
     for (kind, object) in bootstrap::objects() {
         let plural = if kind == "ClusterRole" { "clusterroles" } else { "clusterrolebindings" };
@@ -28,7 +34,8 @@ pub fn fill(server: &Server, port: u16, ca_pem: &str) -> ApiResult<()> {
     let authentication = json!({"apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"}, "data": {"client-ca-file": ca_pem}});
     put(server, "", "v1", "configmaps", authentication)?;
-    for (name, value) in [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)] {
+    for (name, value) in [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)]
+    {
         let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value});
         put(server, "scheduling.k8s.io", "v1", "priorityclasses", class)?;
     }
@@ -43,7 +50,7 @@ fn put(server: &Server, group: &str, version: &str, plural: &str, mut object: Va
     set(&mut object, &["metadata", "uid"], uuid::Uuid::new_v4().to_string());
     set(&mut object, &["metadata", "creationTimestamp"], now());
     server.store.write(false, |t| {
-        let errors = kinds::prepare_create(t, &server.ranges, resource, &mut object)?;
+        let errors = kinds::prepare_create(t, &server.ranges, resource, &mut object);
         if !errors.is_empty() {
             return Err(ApiError::invalid(group, &resource.kind, name(&object), &errors));
         }

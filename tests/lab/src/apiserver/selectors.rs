@@ -83,8 +83,10 @@ fn split(source: &str) -> Vec<&str> {
 }
 
 fn requirement(part: &str) -> Option<Requirement> {
-    let valid = |key: &str| !key.is_empty() && !key.contains(|c: char| c.is_whitespace() || "()=!,".contains(c));
-    let made = |key: &str, test: Test| valid(key.trim()).then(|| Requirement { key: key.trim().to_owned(), test });
+    let valid =
+        |key: &str| !key.is_empty() && !key.contains(|c: char| c.is_whitespace() || "()=!,".contains(c));
+    let made =
+        |key: &str, test: Test| valid(key.trim()).then(|| Requirement { key: key.trim().to_owned(), test });
     if let Some(key) = part.strip_prefix('!') {
         return made(key, Test::Absent);
     }
@@ -112,11 +114,39 @@ pub struct FieldSelector(Vec<(String, bool, String)>);
 
 /// Fields beyond `metadata.name` and `metadata.namespace` that built-in kinds can be selected by.
 const SELECTABLE: &[(&str, &[&str])] = &[
-    ("Pod", &["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
-        "status.phase", "status.podIP", "status.nominatedNodeName"]),
-    ("Event", &["involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
-        "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
-        "reportingComponent", "source", "type", "regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid"]),
+    (
+        "Pod",
+        &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ],
+    ),
+    (
+        "Event",
+        &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+        ],
+    ),
     ("Secret", &["type"]),
     ("Namespace", &["status.phase"]),
     ("Node", &["spec.unschedulable"]),
@@ -137,7 +167,9 @@ impl FieldSelector {
             } else if let Some((field, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
                 (field, false, value)
             } else {
-                return Err(ApiError::bad_request(format!("invalid selector: '{source}'; can't understand '{part}'")));
+                return Err(ApiError::bad_request(format!(
+                    "invalid selector: '{source}'; can't understand '{part}'"
+                )));
             };
             let known = matches!(field, "metadata.name" | "metadata.namespace")
                 || match custom {
@@ -148,7 +180,9 @@ impl FieldSelector {
                 let message = if custom.is_some() {
                     format!("field label not supported: {field}")
                 } else {
-                    format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+                    format!(
+                        "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                    )
                 };
                 return Err(ApiError::bad_request(message));
             }
@@ -172,7 +206,8 @@ fn value_of(object: &Value, field: &str) -> String {
     match field {
         "source" => {
             let component = text(object, &["source", "component"]);
-            return if component.is_empty() { text(object, &["reportingComponent"]) } else { component }.to_owned();
+            return if component.is_empty() { text(object, &["reportingComponent"]) } else { component }
+                .to_owned();
         }
         "status.successful" => return at(object, &["status", "succeeded"]).as_i64().unwrap_or(0).to_string(),
         "spec.unschedulable" | "spec.hostNetwork" => {
@@ -181,7 +216,8 @@ fn value_of(object: &Value, field: &str) -> String {
         }
         _ => {}
     }
-    let field = field.strip_prefix("regarding.").map_or_else(|| field.to_owned(), |f| format!("involvedObject.{f}"));
+    let field =
+        field.strip_prefix("regarding.").map_or_else(|| field.to_owned(), |f| format!("involvedObject.{f}"));
     let path: Vec<&str> = field.split('.').collect();
     match at(object, &path) {
         Value::String(s) => s.clone(),

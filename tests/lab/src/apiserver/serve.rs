@@ -33,7 +33,7 @@ const MAX_CONNECTIONS: usize = 4096;
 /// How long a client may take over its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Accepts connections until the server stops.
 pub async fn run(server: Arc<Server>, listener: TcpListener, tls: Arc<rustls::ServerConfig>) {
@@ -107,11 +107,26 @@ async fn respond(server: &Arc<Server>, request: Request<Incoming>) -> ApiResult<
     let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
     let path = parts.uri.path().to_owned();
     let query = Query::parse(parts.uri.query().unwrap_or(""));
-    let identity = identify(server, &header("authorization"))?;
+    let mut identity = identify(server, &header("authorization"))?;
+    let groups: Vec<String> = parts
+        .headers
+        .get_all("impersonate-group")
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .map(str::to_owned)
+        .collect();
+    let user = header("impersonate-user");
+    if !user.is_empty() || !groups.is_empty() {
+        identity = impersonate(server, &identity, user, groups)?;
+    }
     let target = Target::parse(&path).filter(|t| !t.resource.is_empty());
     let attributes = match &target {
         Some(target) => target.attributes(&parts.method, &query, &path),
-        None => Attributes { verb: parts.method.as_str().to_lowercase(), path: path.clone(), ..Attributes::default() },
+        None => Attributes {
+            verb: parts.method.as_str().to_lowercase(),
+            path: path.clone(),
+            ..Attributes::default()
+        },
     };
     if rbac::allows(&server.store, &identity, &attributes).is_none() {
         return Err(ApiError::new(403, "Forbidden", attributes.refusal(&identity.user)));
@@ -148,7 +163,45 @@ fn identify(server: &Server, authorization: &str) -> ApiResult<Identity> {
     }
     let token = authorization.strip_prefix("Bearer ").or_else(|| authorization.strip_prefix("bearer "));
     let token = token.ok_or_else(ApiError::unauthorized)?.trim();
-    server.tokens.identify(token, &[], &server.store).map(|(identity, _)| identity).ok_or_else(ApiError::unauthorized)
+    server
+        .tokens
+        .identify(token, &[], &server.store)
+        .map(|(identity, _)| identity)
+        .ok_or_else(ApiError::unauthorized)
+}
+
+/// Makes another user of this one, who must be allowed to.
+fn impersonate(
+    server: &Server,
+    identity: &Identity,
+    user: String,
+    mut groups: Vec<String>,
+) -> ApiResult<Identity> {
+    let mut wanted = vec![("users", user.clone())];
+    if let Some((namespace, name)) =
+        user.strip_prefix("system:serviceaccount:").and_then(|u| u.split_once(':'))
+    {
+        groups.push("system:serviceaccounts".to_owned());
+        groups.push(format!("system:serviceaccounts:{namespace}"));
+        wanted = vec![("serviceaccounts", name.to_owned())];
+    } else {
+        wanted.extend(groups.iter().map(|group| ("groups", group.clone())));
+    }
+    for (resource, name) in wanted {
+        let asked = Attributes {
+            verb: "impersonate".to_owned(),
+            resource: resource.to_owned(),
+            name,
+            ..Attributes::default()
+        };
+        if rbac::allows(&server.store, identity, &asked).is_none() {
+            return Err(ApiError::new(403, "Forbidden", asked.refusal(&identity.user)));
+        }
+    }
+    if user != "system:anonymous" {
+        groups.push(super::auth::AUTHENTICATED.to_owned());
+    }
+    Ok(Identity { user, groups, ..Identity::default() })
 }
 
 /// Paths that are no resources.
@@ -175,14 +228,18 @@ fn plain_path(server: &Server, call: &Call) -> ApiResult<Response<Body>> {
         ["apis", group, version] => discovery::resources(&registry, group, version),
         ["openapi", "v3"] => Some(openapi::index(&registry)),
         ["openapi", "v3", "api", version] => openapi::document(&registry, &server.store, "", version),
-        ["openapi", "v3", "apis", group, version] => openapi::document(&registry, &server.store, group, version),
+        ["openapi", "v3", "apis", group, version] => {
+            openapi::document(&registry, &server.store, group, version)
+        }
         ["openapi", "v2"] => {
             if call.accept.contains(openapi::PROTOBUF) && !call.accept.contains("application/json") {
-                return Err(ApiError::new(406, "NotAcceptable", "only the following media types are accepted: application/json"));
+                return Ok(reply::bytes(openapi::PROTOBUF_ANSWER, openapi::version_two_binary()));
             }
             Some(openapi::version_two())
         }
-        [] => Some(serde_json::json!({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]})),
+        [] => Some(
+            serde_json::json!({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]}),
+        ),
         _ => None,
     };
     found.map(|value| reply::json(200, &value)).ok_or_else(ApiError::no_such_resource)
@@ -190,7 +247,9 @@ fn plain_path(server: &Server, call: &Call) -> ApiResult<Response<Body>> {
 
 async fn dispatch(server: &Arc<Server>, call: &Call, target: &Target) -> ApiResult<Response<Body>> {
     let registry = server.registry();
-    let resource = registry.find(&target.group, &target.version, &target.resource).ok_or_else(ApiError::no_such_resource)?;
+    let resource = registry
+        .find(&target.group, &target.version, &target.resource)
+        .ok_or_else(ApiError::no_such_resource)?;
     let namespaced_create = call.method == Method::POST && resource.namespaced && target.namespace.is_empty();
     if namespaced_create && target.subresource.is_empty() {
         return Err(ApiError::method_not_allowed());
@@ -236,19 +295,32 @@ async fn dispatch(server: &Arc<Server>, call: &Call, target: &Target) -> ApiResu
 }
 
 /// Reviews and bindings: answered or acted upon, never stored.
-async fn unstored(server: &Arc<Server>, call: &Call, target: &Target, resource: &Arc<Resource>) -> ApiResult<Response<Body>> {
+async fn unstored(
+    server: &Arc<Server>,
+    call: &Call,
+    target: &Target,
+    resource: &Arc<Resource>,
+) -> ApiResult<Response<Body>> {
     if call.method != Method::POST {
         return Err(ApiError::method_not_allowed());
     }
     let mut request = body(&call.content_type, &call.body)?;
     if resource.is("", "Binding") {
-        let pods = server.registry().find("", "v1", "pods").cloned().ok_or_else(ApiError::no_such_resource)?;
+        let pods =
+            server.registry().find("", "v1", "pods").cloned().ok_or_else(ApiError::no_such_resource)?;
         let pod = Target { name: super::json::name(&request).to_owned(), ..target.clone() };
         return subresources::answer(server, call, &pod, &pods, Sub::Binding).await;
     }
     super::json::set(&mut request, &["apiVersion"], resource.api_version());
     super::json::set(&mut request, &["kind"], resource.kind.clone());
     super::json::default(&mut request, &["metadata"], serde_json::json!({}));
-    let answer = reviews::answer(&resource.kind, request, &call.identity, &target.namespace, &server.tokens, &server.store)?;
+    let answer = reviews::answer(
+        &resource.kind,
+        request,
+        &call.identity,
+        &target.namespace,
+        &server.tokens,
+        &server.store,
+    )?;
     Ok(reply::json(201, &answer))
 }

@@ -127,7 +127,12 @@ impl Store {
     }
 
     /// Objects of a table that a filter keeps.
-    pub fn list(&self, storage: &str, range: &Range<'_>, keep: impl Fn(&Value) -> bool) -> ApiResult<Listing> {
+    pub fn list(
+        &self,
+        storage: &str,
+        range: &Range<'_>,
+        keep: impl Fn(&Value) -> bool,
+    ) -> ApiResult<Listing> {
         let state = self.state.read();
         let empty = Table::new();
         let current = state.tables.get(storage).unwrap_or(&empty);
@@ -175,7 +180,10 @@ impl Store {
                 state.tables.get(storage).map(|table| table.values().cloned().collect()).unwrap_or_default(),
             ),
             Some(since) if since < state.forgotten => {
-                return Err(ApiError::expired(format!("too old resource version: {since} ({})", state.forgotten)));
+                return Err(ApiError::expired(format!(
+                    "too old resource version: {since} ({})",
+                    state.forgotten
+                )));
             }
             Some(since) => {
                 let start = state.history.partition_point(|event| event.version <= since);
@@ -200,7 +208,11 @@ impl Store {
     }
 
     /// Runs a transaction; what it says happens if it succeeds and is not a dry run.
-    pub fn write<T>(&self, dry_run: bool, work: impl FnOnce(&mut Transaction<'_>) -> ApiResult<T>) -> ApiResult<T> {
+    pub fn write<T>(
+        &self,
+        dry_run: bool,
+        work: impl FnOnce(&mut Transaction<'_>) -> ApiResult<T>,
+    ) -> ApiResult<T> {
         let mut state = self.state.write();
         let mut transaction = Transaction { state: &state, pending: Vec::new() };
         let result = work(&mut transaction)?;
@@ -284,7 +296,9 @@ impl Transaction<'_> {
             match namespace {
                 None => found.extend(table),
                 Some(namespace) => found.extend(
-                    table.range((namespace.to_owned(), String::new())..).take_while(|(key, _)| key.0 == namespace),
+                    table
+                        .range((namespace.to_owned(), String::new())..)
+                        .take_while(|(key, _)| key.0 == namespace),
                 ),
             }
         }
@@ -370,8 +384,13 @@ mod tests {
         put(&store, "a", 2);
         put(&store, "c", 1);
         let range = Range { at: Some(then), ..Range::default() };
-        let names: Vec<_> =
-            store.list("/things", &range, |_| true).unwrap().objects.iter().map(|o| o["data"].clone()).collect();
+        let names: Vec<_> = store
+            .list("/things", &range, |_| true)
+            .unwrap()
+            .objects
+            .iter()
+            .map(|o| o["data"].clone())
+            .collect();
         assert_eq!(names, [json!(1), json!(1)]);
     }
 

@@ -14,14 +14,24 @@ use super::read::{replicas_path, selector_text};
 use super::registry::Resource;
 use super::reply::{self, Body};
 use super::request::{Call, Target, body};
-use super::write::{DeleteOptions, Writing, delete_one, patched};
+use super::write::Writing;
+use super::write::deletion::{DeleteOptions, delete_one};
+use super::write::patching::patched;
 use super::{LogRequest, Server, jsonpath, kinds};
 
 /// Answers a request for a part.
-pub async fn answer(server: &Arc<Server>, call: &Call, target: &Target, resource: &Arc<Resource>, sub: Sub) -> ApiResult<Response<Body>> {
+pub async fn answer(
+    server: &Arc<Server>,
+    call: &Call,
+    target: &Target,
+    resource: &Arc<Resource>,
+    sub: Sub,
+) -> ApiResult<Response<Body>> {
     match (sub, call.method.as_str()) {
         (Sub::Status, "GET") => super::read::get(server, call, target, resource),
-        (Sub::Status | Sub::Finalize, "PUT") => Writing::new(server, call, target, resource, Some(sub)).replace(),
+        (Sub::Status | Sub::Finalize, "PUT") => {
+            Writing::new(server, call, target, resource, Some(sub)).replace()
+        }
         (Sub::Status, "PATCH") => Writing::new(server, call, target, resource, Some(sub)).patch(),
         (Sub::Scale, "GET") => {
             let stored = existing(server, target, resource)?;
@@ -50,7 +60,13 @@ fn existing(server: &Server, target: &Target, resource: &Resource) -> ApiResult<
 
 fn scale_of(resource: &Resource, object: &Value) -> Value {
     let (spec, status, selector) = replicas_path(resource).unwrap_or_default();
-    let one = |path: &str| if path.is_empty() { Value::Null } else { jsonpath::find(object, path).first().copied().cloned().unwrap_or(Value::Null) };
+    let one = |path: &str| {
+        if path.is_empty() {
+            Value::Null
+        } else {
+            jsonpath::find(object, path).first().copied().cloned().unwrap_or(Value::Null)
+        }
+    };
     let mut status = json!({"replicas": one(&status).as_i64().unwrap_or(0)});
     let selector = selector_text(&one(&selector));
     if !selector.is_empty() {
@@ -66,7 +82,12 @@ fn scale_of(resource: &Resource, object: &Value) -> Value {
         "spec": {"replicas": one(&spec).as_i64().unwrap_or(0)}, "status": status})
 }
 
-fn scale(server: &Server, call: &Call, target: &Target, resource: &Arc<Resource>) -> ApiResult<Response<Body>> {
+fn scale(
+    server: &Server,
+    call: &Call,
+    target: &Target,
+    resource: &Arc<Resource>,
+) -> ApiResult<Response<Body>> {
     let dry_run = call.query.dry_run()?;
     let manager = update::manager_name(call.query.get("fieldManager"), &call.user_agent);
     let (spec_path, _, _) = replicas_path(resource).unwrap_or_default();
@@ -82,7 +103,8 @@ fn scale(server: &Server, call: &Call, target: &Target, resource: &Arc<Resource>
             // A scale has no lists, so strategic merge is merge.
             match call.content_type.as_str() {
                 "application/strategic-merge-patch+json" | "application/apply-patch+yaml" => {
-                    let patch = super::request::yaml(&call.body).map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
+                    let patch = super::request::yaml(&call.body)
+                        .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
                     super::patch::merge_patch(&current, patch.to_string().as_bytes())?
                 }
                 _ => patched(call, &current, &super::schema::Schema::default(), true)?,
@@ -94,7 +116,8 @@ fn scale(server: &Server, call: &Call, target: &Target, resource: &Arc<Resource>
         }
         let replicas = number(&wanted, &["spec", "replicas"]).unwrap_or(0);
         if replicas < 0 {
-            let error = FieldError::invalid("spec.replicas", &json!(replicas), "must be greater than or equal to 0");
+            let error =
+                FieldError::invalid("spec.replicas", &json!(replicas), "must be greater than or equal to 0");
             return Err(ApiError::invalid("autoscaling", "Scale", &target.name, &[error]));
         }
         let mut new = Value::clone(&old);
@@ -108,7 +131,13 @@ fn scale(server: &Server, call: &Call, target: &Target, resource: &Arc<Resource>
             set(&mut new, &["metadata", "generation"], next);
         }
         let api_version = resource.api_version();
-        let write = update::Write { manager: &manager, subresource: "scale", api_version: &api_version, has_status: true, schema: resource.schema() };
+        let write = update::Write {
+            manager: &manager,
+            subresource: "scale",
+            api_version: &api_version,
+            has_status: true,
+            schema: resource.schema(),
+        };
         update::track(Some(&old), &mut new, &write);
         Ok(t.put(&resource.storage, key, new))
     })?;
@@ -116,15 +145,28 @@ fn scale(server: &Server, call: &Call, target: &Target, resource: &Arc<Resource>
 }
 
 fn success(status: u16) -> Response<Body> {
-    reply::json(status, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": status}))
+    reply::json(
+        status,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": status}),
+    )
 }
 
 /// Puts a pod on a node.
-fn bind(server: &Server, call: &Call, target: &Target, resource: &Arc<Resource>) -> ApiResult<Response<Body>> {
+fn bind(
+    server: &Server,
+    call: &Call,
+    target: &Target,
+    resource: &Arc<Resource>,
+) -> ApiResult<Response<Body>> {
     let binding = body(&call.content_type, &call.body)?;
     let node = text(&binding, &["target", "name"]).to_owned();
     if node.is_empty() {
-        return Err(ApiError::invalid("", "Binding", &target.name, &[FieldError::required("target.name", "")]));
+        return Err(ApiError::invalid(
+            "",
+            "Binding",
+            &target.name,
+            &[FieldError::required("target.name", "")],
+        ));
     }
     server.store.write(call.query.dry_run()?, |t| {
         let key = (target.namespace.clone(), target.name.clone());
@@ -152,7 +194,12 @@ fn bind(server: &Server, call: &Call, target: &Target, resource: &Arc<Resource>)
 }
 
 /// Deletes a pod unless a disruption budget forbids it.
-fn evict(server: &Server, call: &Call, target: &Target, resource: &Arc<Resource>) -> ApiResult<Response<Body>> {
+fn evict(
+    server: &Server,
+    call: &Call,
+    target: &Target,
+    resource: &Arc<Resource>,
+) -> ApiResult<Response<Body>> {
     let eviction = body(&call.content_type, &call.body)?;
     let options = DeleteOptions {
         grace: number(&eviction, &["deleteOptions", "gracePeriodSeconds"]),
@@ -160,7 +207,8 @@ fn evict(server: &Server, call: &Call, target: &Target, resource: &Arc<Resource>
     };
     server.store.write(call.query.dry_run()?, |t| {
         let key = (target.namespace.clone(), target.name.clone());
-        let pod = t.get(&resource.storage, &key).ok_or_else(|| ApiError::not_found("", "pods", &target.name))?;
+        let pod =
+            t.get(&resource.storage, &key).ok_or_else(|| ApiError::not_found("", "pods", &target.name))?;
         let labels = at(&pod, &["metadata", "labels"]).as_object().cloned().unwrap_or_default();
         let finished = matches!(text(&pod, &["status", "phase"]), "Succeeded" | "Failed" | "Pending");
         for budget in t.list("policy/poddisruptionbudgets", Some(&target.namespace)) {
@@ -169,7 +217,10 @@ fn evict(server: &Server, call: &Call, target: &Target, resource: &Arc<Resource>
                 continue;
             }
             if number(&budget, &["status", "disruptionsAllowed"]).unwrap_or(0) <= 0 {
-                return Err(ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 10));
+                return Err(ApiError::too_many_requests(
+                    "Cannot evict pod as it would violate the pod's disruption budget.",
+                    10,
+                ));
             }
         }
         delete_one(t, resource, &pod, &options).map(|_| ())
@@ -178,23 +229,40 @@ fn evict(server: &Server, call: &Call, target: &Target, resource: &Arc<Resource>
 }
 
 /// A container's output, from whoever runs the pods.
-async fn log(server: &Arc<Server>, call: &Call, target: &Target, resource: &Resource) -> ApiResult<Response<Body>> {
+async fn log(
+    server: &Arc<Server>,
+    call: &Call,
+    target: &Target,
+    resource: &Resource,
+) -> ApiResult<Response<Body>> {
     let pod = existing(server, target, resource)?;
-    let containers: Vec<&str> =
-        ["containers", "initContainers"].iter().flat_map(|kind| list(&pod, &["spec", kind])).map(|c| text(c, &["name"])).collect();
+    let containers: Vec<&str> = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|kind| list(&pod, &["spec", kind]))
+        .map(|c| text(c, &["name"]))
+        .collect();
     let container = match call.query.get("container") {
         Some(wanted) if containers.contains(&wanted) => wanted,
-        Some(wanted) => return Err(ApiError::bad_request(format!("container {wanted} is not valid for pod {}", target.name))),
+        Some(wanted) => {
+            return Err(ApiError::bad_request(format!(
+                "container {wanted} is not valid for pod {}",
+                target.name
+            )));
+        }
         None if list(&pod, &["spec", "containers"]).len() == 1 => containers.first().copied().unwrap_or(""),
         None => {
             return Err(ApiError::bad_request(format!(
-                "a container name must be specified for pod {}, choose one of: {containers:?}", target.name
+                "a container name must be specified for pod {}, choose one of: {containers:?}",
+                target.name
             )));
         }
     };
     let provider = server.logs.read().clone();
     let Some(provider) = provider else {
-        return Err(ApiError::internal(format!("no kubelet is attached to this server that could give the log of pod {}", name(&pod))));
+        return Err(ApiError::internal(format!(
+            "no kubelet is attached to this server that could give the log of pod {}",
+            name(&pod)
+        )));
     };
     let request = LogRequest {
         namespace: target.namespace.clone(),

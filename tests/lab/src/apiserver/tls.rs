@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -23,13 +26,17 @@ pub fn identity(name: &str, listen: SocketAddr) -> Result<Identity, String> {
     let mut ca = CertificateParams::default();
     ca.distinguished_name.push(DnType::CommonName, format!("{name}-ca"));
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-    let ca_certificate = ca.self_signed(&ca_key).map_err(|e| told("signing the authority's certificate", &e))?;
+    ca.key_usages =
+        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    let ca_certificate =
+        ca.self_signed(&ca_key).map_err(|e| told("signing the authority's certificate", &e))?;
     let issuer = Issuer::new(ca, ca_key);
 
     let key = KeyPair::generate().map_err(|e| told("making the server's key", &e))?;
-    let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned);
-    let mut leaf = CertificateParams::new(names.to_vec()).map_err(|e| told("naming the server's certificate", &e))?;
+    let names =
+        ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned);
+    let mut leaf =
+        CertificateParams::new(names.to_vec()).map_err(|e| told("naming the server's certificate", &e))?;
     leaf.distinguished_name.push(DnType::CommonName, "kube-apiserver");
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     leaf.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
@@ -37,7 +44,8 @@ pub fn identity(name: &str, listen: SocketAddr) -> Result<Identity, String> {
     if !listen.ip().is_loopback() && !listen.ip().is_unspecified() {
         leaf.subject_alt_names.push(SanType::IpAddress(listen.ip()));
     }
-    let certificate = leaf.signed_by(&key, &issuer).map_err(|e| told("signing the server's certificate", &e))?;
+    let certificate =
+        leaf.signed_by(&key, &issuer).map_err(|e| told("signing the server's certificate", &e))?;
 
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut server = ServerConfig::builder_with_provider(provider)

@@ -13,7 +13,8 @@ pub fn set_defaults(transaction: &Transaction<'_>, pod: &mut Value) {
     for range in transaction.list("/limitranges", Some(namespace(pod))) {
         for item in list(&range, &["spec", "limits"]).iter().filter(|i| text(i, &["type"]) == "Container") {
             for kind in ["initContainers", "containers"] {
-                for container in pod["spec"].get_mut(kind).and_then(Value::as_array_mut).into_iter().flatten() {
+                for container in pod["spec"].get_mut(kind).and_then(Value::as_array_mut).into_iter().flatten()
+                {
                     for (from, to) in [("default", "limits"), ("defaultRequest", "requests")] {
                         for (resource, amount) in at(item, &[from]).as_object().into_iter().flatten() {
                             let here = place(container, &["resources", to, resource]);
@@ -56,21 +57,35 @@ pub fn check(transaction: &Transaction<'_>, resource: &str, object: &Value) -> A
 }
 
 fn bounds(item: &Value, resources: &Value, what: &str, problems: &mut Vec<String>) {
-    for (bound, parts, sign) in [("min", ["requests", "requests"], "minimum"), ("max", ["limits", "requests"], "maximum")] {
+    for (bound, parts, sign) in
+        [("min", ["requests", "requests"], "minimum"), ("max", ["limits", "requests"], "maximum")]
+    {
         for (resource, amount) in at(item, &[bound]).as_object().into_iter().flatten() {
             let Some(allowed) = Quantity::from_json(amount) else { continue };
             let part = parts.iter().find(|p| !at(resources, &[p, resource]).is_null());
             let Some(part) = part else {
-                problems.push(format!("{sign} {resource} usage per {what} is {}.  No {} is specified", allowed.canonical(), if bound == "max" { "limit" } else { "request" }));
+                problems.push(format!(
+                    "{sign} {resource} usage per {what} is {}.  No {} is specified",
+                    allowed.canonical(),
+                    if bound == "max" { "limit" } else { "request" }
+                ));
                 continue;
             };
             let Some(given) = Quantity::from_json(at(resources, &[part, resource])) else { continue };
             let word = part.trim_end_matches('s');
             if bound == "min" && given < allowed {
-                problems.push(format!("minimum {resource} usage per {what} is {}, but {word} is {}", allowed.canonical(), given.canonical()));
+                problems.push(format!(
+                    "minimum {resource} usage per {what} is {}, but {word} is {}",
+                    allowed.canonical(),
+                    given.canonical()
+                ));
             }
             if bound == "max" && given > allowed {
-                problems.push(format!("maximum {resource} usage per {what} is {}, but {word} is {}", allowed.canonical(), given.canonical()));
+                problems.push(format!(
+                    "maximum {resource} usage per {what} is {}, but {word} is {}",
+                    allowed.canonical(),
+                    given.canonical()
+                ));
             }
         }
     }

@@ -6,16 +6,42 @@ use crate::apiserver::json::{at, list, text};
 
 const LABEL: &str = "pod-security.kubernetes.io/";
 const BASELINE_CAPABILITIES: [&str; 13] = [
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID",
-    "SETPCAP", "SETUID", "SYS_CHROOT",
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
 ];
 const RESTRICTED_VOLUMES: [&str; 9] = [
-    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret", "image",
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+    "image",
 ];
 const SAFE_SYSCTLS: [&str; 10] = [
-    "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range", "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes",
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
 ];
 
 /// What a namespace asks for in a mode (`enforce`, `warn`, `audit`), as `level:version`, and what of
@@ -36,7 +62,10 @@ pub fn violations(namespace: &Value, mode: &str, spec: &Value) -> Option<(String
 }
 
 fn containers(spec: &Value) -> Vec<&Value> {
-    ["initContainers", "containers", "ephemeralContainers"].iter().flat_map(|kind| list(spec, &[kind])).collect()
+    ["initContainers", "containers", "ephemeralContainers"]
+        .iter()
+        .flat_map(|kind| list(spec, &[kind]))
+        .collect()
 }
 
 /// `container "a"` or `containers "a", "b"`, with the verb that goes with it.
@@ -45,7 +74,7 @@ fn told(names: &[&str]) -> String {
     format!("{} {}", if names.len() == 1 { "container" } else { "containers" }, quoted.join(", "))
 }
 
-fn bad<'a>(spec: &'a Value, test: impl Fn(&Value) -> bool) -> Vec<&'a str> {
+fn bad(spec: &Value, test: impl Fn(&Value) -> bool) -> Vec<&str> {
     containers(spec).into_iter().filter(|c| test(c)).map(|c| text(c, &["name"])).collect()
 }
 
@@ -66,8 +95,12 @@ fn baseline(spec: &Value, restricted: bool) -> Vec<String> {
         .map(|n| n.to_string())
         .collect();
     if !ports.is_empty() {
-        let names = bad(spec, |c| list(c, &["ports"]).iter().any(|p| p["hostPort"].as_i64().is_some_and(|n| n != 0)));
-        let (verb, noun) = (if names.len() == 1 { "uses" } else { "use" }, if ports.len() == 1 { "hostPort" } else { "hostPorts" });
+        let names =
+            bad(spec, |c| list(c, &["ports"]).iter().any(|p| p["hostPort"].as_i64().is_some_and(|n| n != 0)));
+        let (verb, noun) = (
+            if names.len() == 1 { "uses" } else { "use" },
+            if ports.len() == 1 { "hostPort" } else { "hostPorts" },
+        );
         found.push(format!("hostPort ({} {verb} {noun} {})", told(&names), ports.join(", ")));
     }
     let host_paths: Vec<String> = list(spec, &["volumes"])
@@ -81,24 +114,38 @@ fn baseline(spec: &Value, restricted: bool) -> Vec<String> {
     }
     let privileged = bad(spec, |c| at(c, &["securityContext", "privileged"]) == &Value::Bool(true));
     if !privileged.is_empty() {
-        found.push(format!("privileged ({} must not set securityContext.privileged=true)", told(&privileged)));
+        found
+            .push(format!("privileged ({} must not set securityContext.privileged=true)", told(&privileged)));
     }
-    let seccomp = |holder: &Value| text(holder, &["securityContext", "seccompProfile", "type"]) == "Unconfined";
+    let seccomp =
+        |holder: &Value| text(holder, &["securityContext", "seccompProfile", "type"]) == "Unconfined";
     let unconfined = bad(spec, seccomp);
     if !unconfined.is_empty() && !restricted {
-        found.push(format!("seccompProfile ({} must not set securityContext.seccompProfile.type to \"Unconfined\")", told(&unconfined)));
+        found.push(format!(
+            "seccompProfile ({} must not set securityContext.seccompProfile.type to \"Unconfined\")",
+            told(&unconfined)
+        ));
     }
     if seccomp(spec) && !restricted {
-        found.push("seccompProfile (pod must not set securityContext.seccompProfile.type to \"Unconfined\")".to_owned());
+        found.push(
+            "seccompProfile (pod must not set securityContext.seccompProfile.type to \"Unconfined\")"
+                .to_owned(),
+        );
     }
-    let sysctls: Vec<&str> =
-        list(spec, &["securityContext", "sysctls"]).iter().map(|s| text(s, &["name"])).filter(|n| !SAFE_SYSCTLS.contains(n)).collect();
+    let sysctls: Vec<&str> = list(spec, &["securityContext", "sysctls"])
+        .iter()
+        .map(|s| text(s, &["name"]))
+        .filter(|n| !SAFE_SYSCTLS.contains(n))
+        .collect();
     if !sysctls.is_empty() {
         found.push(format!("forbidden sysctls ({})", sysctls.join(", ")));
     }
     let proc_mount = bad(spec, |c| !matches!(text(c, &["securityContext", "procMount"]), "" | "Default"));
     if !proc_mount.is_empty() {
-        found.push(format!("procMount ({} must not set securityContext.procMount to \"Unmasked\")", told(&proc_mount)));
+        found.push(format!(
+            "procMount ({} must not set securityContext.procMount to \"Unmasked\")",
+            told(&proc_mount)
+        ));
     }
     if restricted {
         self::restricted(spec, &mut found);
@@ -116,18 +163,27 @@ fn baseline(spec: &Value, restricted: bool) -> Vec<String> {
             let mut added: Vec<String> = containers(spec).into_iter().flat_map(extra).collect();
             added.sort();
             added.dedup();
-            found.push(format!("non-default capabilities ({} must not include {} in securityContext.capabilities.add)", told(&names), added.join(", ")));
+            found.push(format!(
+                "non-default capabilities ({} must not include {} in securityContext.capabilities.add)",
+                told(&names),
+                added.join(", ")
+            ));
         }
     }
     found
 }
 
 fn restricted(spec: &Value, found: &mut Vec<String>) {
-    let escalating = bad(spec, |c| at(c, &["securityContext", "allowPrivilegeEscalation"]) != &Value::Bool(false));
+    let escalating =
+        bad(spec, |c| at(c, &["securityContext", "allowPrivilegeEscalation"]) != &Value::Bool(false));
     if !escalating.is_empty() {
-        found.push(format!("allowPrivilegeEscalation != false ({} must set securityContext.allowPrivilegeEscalation=false)", told(&escalating)));
+        found.push(format!(
+            "allowPrivilegeEscalation != false ({} must set securityContext.allowPrivilegeEscalation=false)",
+            told(&escalating)
+        ));
     }
-    let drops_all = |c: &Value| list(c, &["securityContext", "capabilities", "drop"]).iter().any(|d| d == "ALL");
+    let drops_all =
+        |c: &Value| list(c, &["securityContext", "capabilities", "drop"]).iter().any(|d| d == "ALL");
     let keeping = bad(spec, |c| !drops_all(c));
     let adds = |c: &Value| -> Vec<String> {
         list(c, &["securityContext", "capabilities", "add"])
@@ -146,7 +202,11 @@ fn restricted(spec: &Value, found: &mut Vec<String>) {
         let mut added: Vec<String> = containers(spec).into_iter().flat_map(adds).collect();
         added.sort();
         added.dedup();
-        capabilities.push(format!("{} must not include {} in securityContext.capabilities.add", told(&adding), added.join(", ")));
+        capabilities.push(format!(
+            "{} must not include {} in securityContext.capabilities.add",
+            told(&adding),
+            added.join(", ")
+        ));
     }
     if !capabilities.is_empty() {
         found.push(format!("unrestricted capabilities ({})", capabilities.join("; ")));
@@ -165,7 +225,11 @@ fn restricted(spec: &Value, found: &mut Vec<String>) {
         kinds.dedup();
         let (noun, verb) = if names.len() == 1 { ("volume", "uses") } else { ("volumes", "use") };
         let restricted = if kinds.len() == 1 { "restricted volume type" } else { "restricted volume types" };
-        found.push(format!("restricted volume types ({noun} {} {verb} {restricted} {})", names.join(", "), kinds.join(", ")));
+        found.push(format!(
+            "restricted volume types ({noun} {} {verb} {restricted} {})",
+            names.join(", "),
+            kinds.join(", ")
+        ));
     }
     run_as(spec, found);
     let profile = |holder: &Value| text(holder, &["securityContext", "seccompProfile", "type"]).to_owned();
@@ -176,7 +240,11 @@ fn restricted(spec: &Value, found: &mut Vec<String>) {
         kind => !good(kind),
     });
     if !lacking.is_empty() {
-        let holder = if containers(spec).len() == lacking.len() && !pod_good { format!("pod or {}", told(&lacking)) } else { told(&lacking) };
+        let holder = if containers(spec).len() == lacking.len() && !pod_good {
+            format!("pod or {}", told(&lacking))
+        } else {
+            told(&lacking)
+        };
         found.push(format!("seccompProfile ({holder} must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")"));
     }
 }
@@ -222,7 +290,8 @@ mod tests {
     #[test]
     fn a_plain_pod_violates_restricted_with_the_known_message() {
         let namespace = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
-        let (level, found) = violations(&namespace, "enforce", &json!({"containers": [{"name": "a", "image": "b"}]})).unwrap();
+        let (level, found) =
+            violations(&namespace, "enforce", &json!({"containers": [{"name": "a", "image": "b"}]})).unwrap();
         assert_eq!(level, "restricted:latest");
         assert_eq!(
             found,

@@ -14,8 +14,15 @@ use crate::apiserver::store::Transaction;
 type Usage = BTreeMap<String, Quantity>;
 const QUOTAS: &str = "/resourcequotas";
 /// Kinds that quotas know under a short name.
-const SHORT: [&str; 7] =
-    ["pods", "services", "configmaps", "secrets", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas"];
+const SHORT: [&str; 7] = [
+    "pods",
+    "services",
+    "configmaps",
+    "secrets",
+    "persistentvolumeclaims",
+    "replicationcontrollers",
+    "resourcequotas",
+];
 
 fn add(usage: &mut Usage, key: &str, amount: Quantity) {
     let sum = usage.get(key).copied().unwrap_or(Quantity::ZERO).plus(amount);
@@ -39,10 +46,14 @@ fn usage(group: &str, plural: &str, object: &Value) -> Usage {
             add(&mut used, "pods", one);
             for container in list(object, &["spec", "containers"]) {
                 for (part, prefix) in [("requests", "requests."), ("limits", "limits.")] {
-                    for (resource, amount) in at(container, &["resources", part]).as_object().into_iter().flatten() {
+                    for (resource, amount) in
+                        at(container, &["resources", part]).as_object().into_iter().flatten()
+                    {
                         let Some(amount) = Quantity::from_json(amount) else { continue };
                         add(&mut used, &format!("{prefix}{resource}"), amount);
-                        if part == "requests" && matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage") {
+                        if part == "requests"
+                            && matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage")
+                        {
                             add(&mut used, resource, amount);
                         }
                     }
@@ -52,7 +63,8 @@ fn usage(group: &str, plural: &str, object: &Value) -> Usage {
         "persistentvolumeclaims" => {
             add(&mut used, plural, one);
             let class = text(object, &["spec", "storageClassName"]);
-            let size = Quantity::from_json(at(object, &["spec", "resources", "requests", "storage"])).unwrap_or(Quantity::ZERO);
+            let size = Quantity::from_json(at(object, &["spec", "resources", "requests", "storage"]))
+                .unwrap_or(Quantity::ZERO);
             add(&mut used, "requests.storage", size);
             if !class.is_empty() {
                 add(&mut used, &format!("{class}.storageclass.storage.k8s.io/requests.storage"), size);
@@ -62,10 +74,18 @@ fn usage(group: &str, plural: &str, object: &Value) -> Usage {
         "services" => {
             add(&mut used, plural, one);
             match text(object, &["spec", "type"]) {
-                "NodePort" => add(&mut used, "services.nodeports", Quantity::whole(list(object, &["spec", "ports"]).len())),
+                "NodePort" => add(
+                    &mut used,
+                    "services.nodeports",
+                    Quantity::whole(list(object, &["spec", "ports"]).len()),
+                ),
                 "LoadBalancer" => {
                     add(&mut used, "services.loadbalancers", one);
-                    add(&mut used, "services.nodeports", Quantity::whole(list(object, &["spec", "ports"]).len()));
+                    add(
+                        &mut used,
+                        "services.nodeports",
+                        Quantity::whole(list(object, &["spec", "ports"]).len()),
+                    );
                 }
                 _ => {}
             }
@@ -82,7 +102,10 @@ fn tables(hard: &Value) -> Vec<(String, String)> {
     for key in hard.as_object().into_iter().flatten().map(|(key, _)| key.as_str()) {
         let (group, plural) = if let Some(counted) = key.strip_prefix("count/") {
             counted.split_once('.').map_or(("", counted), |(plural, group)| (group, plural))
-        } else if key.contains("storage") && !key.contains("ephemeral") || key == "persistentvolumeclaims" || key.ends_with("/persistentvolumeclaims") {
+        } else if key.contains("storage") && !key.contains("ephemeral")
+            || key == "persistentvolumeclaims"
+            || key.ends_with("/persistentvolumeclaims")
+        {
             ("", "persistentvolumeclaims")
         } else if key.starts_with("services") {
             ("", "services")
@@ -131,12 +154,19 @@ fn used(transaction: &Transaction<'_>, quota: &Value, namespace: &str, except: &
 }
 
 fn joined(amounts: &[(String, Quantity)]) -> String {
-    let parts: Vec<String> = amounts.iter().map(|(key, amount)| format!("{key}={}", amount.canonical())).collect();
+    let parts: Vec<String> =
+        amounts.iter().map(|(key, amount)| format!("{key}={}", amount.canonical())).collect();
     parts.join(",")
 }
 
 /// Refuses an object that a quota has no room for; `old` is what it replaces.
-pub fn check(transaction: &Transaction<'_>, resource: &Resource, namespace: &str, object: &Value, old: Option<&Value>) -> ApiResult<()> {
+pub fn check(
+    transaction: &Transaction<'_>,
+    resource: &Resource,
+    namespace: &str,
+    object: &Value,
+    old: Option<&Value>,
+) -> ApiResult<()> {
     let wanted = usage(&resource.group, &resource.plural, object);
     let before = old.map(|old| usage(&resource.group, &resource.plural, old)).unwrap_or_default();
     for quota in transaction.list(QUOTAS, Some(namespace)) {
@@ -144,11 +174,16 @@ pub fn check(transaction: &Transaction<'_>, resource: &Resource, namespace: &str
             continue;
         }
         let hard = at(&quota, &["spec", "hard"]);
-        let refuse = |why: String| Err(ApiError::forbidden(&resource.group, &resource.plural, name(object), &why));
+        let refuse =
+            |why: String| Err(ApiError::forbidden(&resource.group, &resource.plural, name(object), &why));
         if resource.is("", "Pod") && old.is_none() {
             let missing = unspecified(hard, object);
             if !missing.is_empty() {
-                return refuse(format!("failed quota: {}: must specify {}", name(&quota), missing.join("; ")));
+                return refuse(format!(
+                    "failed quota: {}: must specify {}",
+                    name(&quota),
+                    missing.join("; ")
+                ));
             }
         }
         let mut relevant = Vec::new();
@@ -164,7 +199,8 @@ pub fn check(transaction: &Transaction<'_>, resource: &Resource, namespace: &str
         }
         let total = used(transaction, &quota, namespace, uid(object));
         let of = |key: &str| total.get(key).copied().unwrap_or(Quantity::ZERO);
-        let exceeded: Vec<_> = relevant.into_iter().filter(|(key, limit, amount)| of(key).plus(*amount) > *limit).collect();
+        let exceeded: Vec<_> =
+            relevant.into_iter().filter(|(key, limit, amount)| of(key).plus(*amount) > *limit).collect();
         if !exceeded.is_empty() {
             let requested: Vec<_> = exceeded.iter().map(|(k, _, a)| (k.clone(), *a)).collect();
             let now: Vec<_> = exceeded.iter().map(|(k, _, _)| (k.clone(), of(k))).collect();
@@ -217,7 +253,9 @@ pub fn refresh(transaction: &mut Transaction<'_>, namespace: &str) {
             .as_object()
             .into_iter()
             .flatten()
-            .map(|(key, _)| (key.clone(), json!(total.get(key).copied().unwrap_or(Quantity::ZERO).canonical())))
+            .map(|(key, _)| {
+                (key.clone(), json!(total.get(key).copied().unwrap_or(Quantity::ZERO).canonical()))
+            })
             .collect();
         let status = json!({"hard": hard, "used": counted});
         if quota["status"] != status {

@@ -33,7 +33,10 @@ pub fn admit(transaction: &Transaction<'_>, pod: &mut Value) -> ApiResult<()> {
             "",
             "pods",
             name(pod),
-            &format!("error looking up service account {}/{account_name}: serviceaccount {account_name:?} not found", key.0),
+            &format!(
+                "error looking up service account {}/{account_name}: serviceaccount {account_name:?} not found",
+                key.0
+            ),
         ));
     };
     let mount = [&pod["spec"]["automountServiceAccountToken"], &account["automountServiceAccountToken"]]

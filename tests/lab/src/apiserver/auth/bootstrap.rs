@@ -5,25 +5,40 @@ use serde_json::{Value, json};
 /// Kind and object of each.
 pub fn objects() -> Vec<(&'static str, Value)> {
     let role = |name: &str, rules: Value| {
-        ("ClusterRole", json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        (
+            "ClusterRole",
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
             "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
-                "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"}}, "rules": rules}))
+                "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"}}, "rules": rules}),
+        )
     };
     let binding = |name: &str, role: &str, groups: &[&str]| {
         let subjects: Vec<Value> = groups
             .iter()
             .map(|group| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}))
             .collect();
-        ("ClusterRoleBinding", json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        (
+            "ClusterRoleBinding",
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
             "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
                 "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"}},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-            "subjects": subjects}))
+            "subjects": subjects}),
+        )
     };
     let read = json!(["get", "list", "watch"]);
     let write = json!(["create", "delete", "deletecollection", "patch", "update", "get", "list", "watch"]);
-    let core = json!(["configmaps", "endpoints", "persistentvolumeclaims", "pods", "pods/log", "replicationcontrollers",
-        "replicationcontrollers/scale", "serviceaccounts", "services"]);
+    let core = json!([
+        "configmaps",
+        "endpoints",
+        "persistentvolumeclaims",
+        "pods",
+        "pods/log",
+        "replicationcontrollers",
+        "replicationcontrollers/scale",
+        "serviceaccounts",
+        "services"
+    ]);
     let grouped = |verbs: &Value| {
         json!([
             {"apiGroups": ["apps"], "resources": ["controllerrevisions", "daemonsets", "deployments", "deployments/scale",
@@ -72,6 +87,10 @@ pub fn objects() -> Vec<(&'static str, Value)> {
         binding("cluster-admin", "cluster-admin", &["system:masters"]),
         binding("system:discovery", "system:discovery", &["system:authenticated"]),
         binding("system:basic-user", "system:basic-user", &["system:authenticated"]),
-        binding("system:public-info-viewer", "system:public-info-viewer", &["system:authenticated", "system:unauthenticated"]),
+        binding(
+            "system:public-info-viewer",
+            "system:public-info-viewer",
+            &["system:authenticated", "system:unauthenticated"],
+        ),
     ]
 }

@@ -79,8 +79,11 @@ impl Attributes {
         if self.resource.is_empty() {
             return format!("forbidden: User {user:?} cannot {} path {:?}", self.verb, self.path);
         }
-        let resource =
-            if self.subresource.is_empty() { self.resource.clone() } else { format!("{}/{}", self.resource, self.subresource) };
+        let resource = if self.subresource.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}/{}", self.resource, self.subresource)
+        };
         let head = super::error::qualified(&self.resource, &self.group);
         let name = if self.name.is_empty() { String::new() } else { format!(" {:?}", self.name) };
         let scope = if self.namespace.is_empty() {

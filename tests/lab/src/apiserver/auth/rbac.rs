@@ -19,7 +19,10 @@ pub fn allows(store: &Store, identity: &Identity, asked: &Attributes) -> Option<
     if identity.groups.iter().any(|group| group == MASTERS) {
         return Some(String::new());
     }
-    rules_for(store, identity, &asked.namespace).into_iter().find(|(_, rule)| covers(rule, asked)).map(|(why, _)| why)
+    rules_for(store, identity, &asked.namespace)
+        .into_iter()
+        .find(|(_, rule)| covers(rule, asked))
+        .map(|(why, _)| why)
 }
 
 /// Every rule that holds for the user in a namespace (or cluster-wide, if it is empty), with the
@@ -43,7 +46,9 @@ pub fn rules_for(store: &Store, identity: &Identity, namespace: &str) -> Vec<(St
             text(binding, &["metadata", "name"]),
             identity.user,
         );
-        rules.extend(rules_of(store, kind, role, binding_namespace).into_iter().map(|rule| (why.clone(), rule)));
+        rules.extend(
+            rules_of(store, kind, role, binding_namespace).into_iter().map(|rule| (why.clone(), rule)),
+        );
     };
     for binding in all(CLUSTER_ROLE_BINDINGS, None) {
         take(&binding, "");
@@ -100,7 +105,9 @@ fn covers(rule: &Value, asked: &Attributes) -> bool {
     }
     if asked.resource.is_empty() {
         return list(rule, &["nonResourceURLs"]).iter().filter_map(Value::as_str).any(|path| {
-            path == "*" || path == asked.path || path.strip_suffix('*').is_some_and(|p| asked.path.starts_with(p))
+            path == "*"
+                || path == asked.path
+                || path.strip_suffix('*').is_some_and(|p| asked.path.starts_with(p))
         });
     }
     let resource_matches = if asked.subresource.is_empty() {
@@ -138,10 +145,13 @@ pub fn missing(store: &Store, identity: &Identity, namespace: &str, wanted: &[Va
                         within(have, "verbs", &verb)
                             && within(have, "apiGroups", &group)
                             && within(have, "resources", &resource)
-                            && (have_names.is_empty() || (!names.is_empty() && names.iter().all(|n| have_names.contains(n))))
+                            && (have_names.is_empty()
+                                || (!names.is_empty() && names.iter().all(|n| have_names.contains(n))))
                     });
                     if !covered {
-                        return Some(format!("{{APIGroups:[{group:?}], Resources:[{resource:?}], Verbs:[{verb:?}]}}"));
+                        return Some(format!(
+                            "{{APIGroups:[{group:?}], Resources:[{resource:?}], Verbs:[{verb:?}]}}"
+                        ));
                     }
                 }
             }

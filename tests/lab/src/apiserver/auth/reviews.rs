@@ -14,14 +14,23 @@ fn strings(value: &Value, path: &[&str]) -> Vec<String> {
 }
 
 /// Answers a review of that kind.
-pub fn answer(kind: &str, mut review: Value, asker: &Identity, namespace: &str, tokens: &Tokens, store: &Store) -> ApiResult<Value> {
+pub fn answer(
+    kind: &str,
+    mut review: Value,
+    asker: &Identity,
+    namespace: &str,
+    tokens: &Tokens,
+    store: &Store,
+) -> ApiResult<Value> {
     let status = match kind {
         "TokenReview" => token(&review, tokens, store),
         "SelfSubjectReview" => json!({"userInfo": asker.user_info()}),
         "SelfSubjectAccessReview" => access(&review, asker, store)?,
         "SelfSubjectRulesReview" => rules(&review, asker, store),
         "SubjectAccessReview" | "LocalSubjectAccessReview" => {
-            if kind.starts_with("Local") && text(&review, &["spec", "resourceAttributes", "namespace"]) != namespace {
+            if kind.starts_with("Local")
+                && text(&review, &["spec", "resourceAttributes", "namespace"]) != namespace
+            {
                 return Err(ApiError::bad_request(format!(
                     "spec.resourceAttributes.namespace must match namespace: {namespace}"
                 )));
@@ -35,7 +44,10 @@ pub fn answer(kind: &str, mut review: Value, asker: &Identity, namespace: &str, 
             };
             if identity.user.is_empty() && identity.groups.is_empty() {
                 let error = crate::apiserver::error::FieldError::invalid(
-                    "spec.user", &json!(""), "at least one of user or group must be specified");
+                    "spec.user",
+                    &json!(""),
+                    "at least one of user or group must be specified",
+                );
                 return Err(ApiError::invalid("authorization.k8s.io", kind, "", &[error]));
             }
             access(&review, &identity, store)?
@@ -82,7 +94,11 @@ fn access(review: &Value, identity: &Identity, store: &Store) -> ApiResult<Value
             path: String::new(),
         }
     } else {
-        Attributes { verb: text(path, &["verb"]).to_owned(), path: text(path, &["path"]).to_owned(), ..Attributes::default() }
+        Attributes {
+            verb: text(path, &["verb"]).to_owned(),
+            path: text(path, &["path"]).to_owned(),
+            ..Attributes::default()
+        }
     };
     Ok(match rbac::allows(store, identity, &asked) {
         Some(why) if why.is_empty() => json!({"allowed": true}),

@@ -36,7 +36,8 @@ impl Tokens {
     pub fn new(admin: &str, more: &[(String, String, Vec<String>)]) -> Result<Self, String> {
         let key = KeyPair::generate().map_err(|e| e.to_string())?;
         let signing = EncodingKey::from_ec_pem(key.serialize_pem().as_bytes()).map_err(|e| e.to_string())?;
-        let checking = DecodingKey::from_ec_pem(key.public_key_pem().as_bytes()).map_err(|e| e.to_string())?;
+        let checking =
+            DecodingKey::from_ec_pem(key.public_key_pem().as_bytes()).map_err(|e| e.to_string())?;
         let identity = |user: &str, groups: &[String]| {
             let mut groups = groups.to_vec();
             groups.push(AUTHENTICATED.to_owned());
@@ -49,7 +50,12 @@ impl Tokens {
     }
 
     /// Who a token is, if it is good for one of the audiences; with the audiences that it is good for.
-    pub fn identify(&self, token: &str, audiences: &[String], store: &Store) -> Option<(Identity, Vec<String>)> {
+    pub fn identify(
+        &self,
+        token: &str,
+        audiences: &[String],
+        store: &Store,
+    ) -> Option<(Identity, Vec<String>)> {
         let api = vec![ISSUER.to_owned()];
         let audiences = if audiences.is_empty() { api.as_slice() } else { audiences };
         if let Some(identity) = self.fixed.get(token) {
@@ -84,33 +90,54 @@ impl Tokens {
         }
         let seconds = number(body, &["spec", "expirationSeconds"]).unwrap_or(DEFAULT);
         if !(SHORTEST..=LONGEST).contains(&seconds) {
-            let detail = if seconds < SHORTEST { "may not specify a duration less than 10 minutes" } else { "may not specify a duration larger than 2^32 seconds" };
+            let detail = if seconds < SHORTEST {
+                "may not specify a duration less than 10 minutes"
+            } else {
+                "may not specify a duration larger than 2^32 seconds"
+            };
             return Err(ApiError::invalid(
                 "authentication.k8s.io",
                 "TokenRequest",
                 name,
-                &[crate::apiserver::error::FieldError::invalid("spec.expirationSeconds", &json!(seconds), detail)],
+                &[crate::apiserver::error::FieldError::invalid(
+                    "spec.expirationSeconds",
+                    &json!(seconds),
+                    detail,
+                )],
             ));
         }
-        let mut bound = json!({"namespace": namespace, "serviceaccount": {"name": name, "uid": uid(account)}});
+        let mut bound =
+            json!({"namespace": namespace, "serviceaccount": {"name": name, "uid": uid(account)}});
         let reference = &body["spec"]["boundObjectRef"];
         if reference.is_object() {
             let (kind, target) = (text(reference, &["kind"]), text(reference, &["name"]));
             let storage = match kind {
                 "Pod" => "/pods",
                 "Secret" => "/secrets",
-                other => return Err(ApiError::bad_request(format!("cannot bind token for serviceaccount {name:?} to object of kind {other:?}: use Pod or Secret"))),
+                other => {
+                    return Err(ApiError::bad_request(format!(
+                        "cannot bind token for serviceaccount {name:?} to object of kind {other:?}: use Pod or Secret"
+                    )));
+                }
             };
             let object = store
                 .get(storage, &(namespace.to_owned(), target.to_owned()))
                 .ok_or_else(|| ApiError::not_found("", &storage[1..], target))?;
             let wanted = text(reference, &["uid"]);
             if !wanted.is_empty() && wanted != uid(&object) {
-                return Err(ApiError::conflict("", &storage[1..], target, &format!(
-                    "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated")));
+                return Err(ApiError::conflict(
+                    "",
+                    &storage[1..],
+                    target,
+                    &format!(
+                        "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
+                    ),
+                ));
             }
             if kind == "Pod" && text(&object, &["spec", "serviceAccountName"]) != name {
-                return Err(ApiError::bad_request(format!("cannot bind token for serviceaccount {name:?} to pod running with different serviceaccount name.")));
+                return Err(ApiError::bad_request(format!(
+                    "cannot bind token for serviceaccount {name:?} to pod running with different serviceaccount name."
+                )));
             }
             bound[kind.to_lowercase()] = json!({"name": target, "uid": uid(&object)});
         }
@@ -125,15 +152,19 @@ impl Tokens {
             "jti": uuid::Uuid::new_v4().to_string(),
             "kubernetes.io": bound,
         });
-        let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.signing)
-            .map_err(|e| ApiError::internal(format!("signing a token for service account {namespace}/{name}: {e}")))?;
+        let token =
+            jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.signing).map_err(|e| {
+                ApiError::internal(format!("signing a token for service account {namespace}/{name}: {e}"))
+            })?;
         let mut answer = body.clone();
         answer["kind"] = json!("TokenRequest");
         answer["apiVersion"] = json!("authentication.k8s.io/v1");
-        answer["metadata"] = json!({"name": name, "namespace": namespace, "creationTimestamp": crate::apiserver::json::now()});
+        answer["metadata"] =
+            json!({"name": name, "namespace": namespace, "creationTimestamp": crate::apiserver::json::now()});
         answer["spec"]["audiences"] = json!(audiences);
         answer["spec"]["expirationSeconds"] = json!(seconds);
-        answer["status"] = json!({"token": token, "expirationTimestamp": crate::apiserver::json::after_now(seconds)});
+        answer["status"] =
+            json!({"token": token, "expirationTimestamp": crate::apiserver::json::after_now(seconds)});
         Ok(answer)
     }
 }

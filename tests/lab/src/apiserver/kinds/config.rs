@@ -30,7 +30,9 @@ pub fn validate(config: &Value) -> Vec<FieldError> {
     for field in ["data", "binaryData"] {
         for (key, value) in at(config, &[field]).as_object().into_iter().flatten() {
             let value = value.as_str().unwrap_or("");
-            let valid = !key.is_empty() && key.len() <= 253 && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+            let valid = !key.is_empty()
+                && key.len() <= 253
+                && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
             if !valid || key == "." || key == ".." {
                 errors.push(FieldError::invalid(format!("{field}[{key}]"), &json!(key), KEY));
             }
@@ -69,7 +71,9 @@ pub fn undecodable(config: &Value) -> Option<String> {
         let compact: String = value.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
         match base64::engine::general_purpose::STANDARD.decode(compact) {
             Ok(_) => None,
-            Err(base64::DecodeError::InvalidByte(offset, _)) => Some(format!("illegal base64 data at input byte {offset}")),
+            Err(base64::DecodeError::InvalidByte(offset, _)) => {
+                Some(format!("illegal base64 data at input byte {offset}"))
+            }
             Err(_) => Some(format!("illegal base64 data at input byte {}", value.len().saturating_sub(1))),
         }
     })

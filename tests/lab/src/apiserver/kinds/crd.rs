@@ -29,14 +29,18 @@ pub fn begin(definition: &mut Value) {
         .map(|v| v["name"].clone())
         .collect();
     let names = definition["spec"]["names"].clone();
-    set(definition, &["status"], json!({
-        "acceptedNames": names,
-        "conditions": [
-            {"type": "NamesAccepted", "status": "True", "lastTransitionTime": now, "reason": "NoConflicts", "message": "no conflicts found"},
-            {"type": "Established", "status": "True", "lastTransitionTime": now, "reason": "InitialNamesAccepted", "message": "the initial names have been accepted"},
-        ],
-        "storedVersions": stored,
-    }));
+    set(
+        definition,
+        &["status"],
+        json!({
+            "acceptedNames": names,
+            "conditions": [
+                {"type": "NamesAccepted", "status": "True", "lastTransitionTime": now, "reason": "NoConflicts", "message": "no conflicts found"},
+                {"type": "Established", "status": "True", "lastTransitionTime": now, "reason": "InitialNamesAccepted", "message": "the initial names have been accepted"},
+            ],
+            "storedVersions": stored,
+        }),
+    );
 }
 
 /// Keeps the record of versions that objects may be stored at.
@@ -56,19 +60,29 @@ pub fn validate(definition: &Value) -> Vec<FieldError> {
     let spec = &definition["spec"];
     let mut errors = Vec::new();
     let (group, plural) = (text(spec, &["group"]), text(spec, &["names", "plural"]));
-    for (field, value) in [("group", group), ("names.plural", plural), ("names.kind", text(spec, &["names", "kind"]))] {
+    for (field, value) in
+        [("group", group), ("names.plural", plural), ("names.kind", text(spec, &["names", "kind"]))]
+    {
         if value.is_empty() {
             errors.push(FieldError::required(format!("spec.{field}"), ""));
         }
     }
     if !group.is_empty() && !group.contains('.') {
-        errors.push(FieldError::invalid("spec.group", &json!(group), "should be a domain with at least one dot"));
+        errors.push(FieldError::invalid(
+            "spec.group",
+            &json!(group),
+            "should be a domain with at least one dot",
+        ));
     } else if let Some(problem) = names::subdomain_problem(group).filter(|_| !group.is_empty()) {
         errors.push(FieldError::invalid("spec.group", &json!(group), &problem));
     }
     let name = crate::apiserver::json::name(definition);
     if name != format!("{plural}.{group}") {
-        errors.push(FieldError::invalid("metadata.name", &json!(name), "must be spec.names.plural+\".\"+spec.group"));
+        errors.push(FieldError::invalid(
+            "metadata.name",
+            &json!(name),
+            "must be spec.names.plural+\".\"+spec.group",
+        ));
     }
     let scope = at(spec, &["scope"]);
     let scopes = ["Cluster", "Namespaced"].map(str::to_owned);
@@ -77,10 +91,15 @@ pub fn validate(definition: &Value) -> Vec<FieldError> {
     }
     let versions = list(spec, &["versions"]);
     if versions.iter().filter(|v| v["storage"] == Value::Bool(true)).count() != 1 {
-        errors.push(FieldError::invalid("spec.versions", at(spec, &["versions"]), "must have exactly one version marked as storage version"));
+        errors.push(FieldError::invalid(
+            "spec.versions",
+            at(spec, &["versions"]),
+            "must have exactly one version marked as storage version",
+        ));
     }
     let group_reserved = group.ends_with(".k8s.io") || group.ends_with(".kubernetes.io");
-    if group_reserved && at(definition, &["metadata", "annotations", "api-approved.kubernetes.io"]).is_null() {
+    if group_reserved && at(definition, &["metadata", "annotations", "api-approved.kubernetes.io"]).is_null()
+    {
         errors.push(FieldError::required(
             "metadata.annotations[api-approved.kubernetes.io]",
             "protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111",
@@ -94,12 +113,20 @@ pub fn validate(definition: &Value) -> Vec<FieldError> {
             continue;
         }
         if text(schema, &["type"]) != "object" {
-            errors.push(FieldError::invalid(format!("{field}.type"), at(schema, &["type"]), "must be object at the root"));
+            errors.push(FieldError::invalid(
+                format!("{field}.type"),
+                at(schema, &["type"]),
+                "must be object at the root",
+            ));
         }
         custom::read(schema, &field, &mut errors);
     }
-    if text(spec, &["conversion", "strategy"]) == "Webhook" && at(spec, &["conversion", "webhook"]).is_null() {
-        errors.push(FieldError::required("spec.conversion.webhook", "required when strategy is set to Webhook"));
+    if text(spec, &["conversion", "strategy"]) == "Webhook" && at(spec, &["conversion", "webhook"]).is_null()
+    {
+        errors.push(FieldError::required(
+            "spec.conversion.webhook",
+            "required when strategy is set to Webhook",
+        ));
     }
     errors
 }

@@ -19,7 +19,11 @@ pub fn default_job(job: &mut Value) {
         set(spec, &["completions"], 1);
     }
     default(spec, &["parallelism"], 1);
-    default(spec, &["backoffLimit"], if spec["backoffLimitPerIndex"].is_null() { 6 } else { i64::from(i32::MAX) });
+    default(
+        spec,
+        &["backoffLimit"],
+        if spec["backoffLimitPerIndex"].is_null() { 6 } else { i64::from(i32::MAX) },
+    );
     default(spec, &["completionMode"], "NonIndexed");
     default(spec, &["suspend"], false);
     default(spec, &["manualSelector"], false);
@@ -88,13 +92,21 @@ pub fn validate_job(job: &Value, field: &str) -> Vec<FieldError> {
     if selector.is_null() {
         errors.push(FieldError::required(format!("{field}.selector"), ""));
     } else if !workloads::selects(selector, &labels) {
-        errors.push(FieldError::invalid(format!("{field}.template.metadata.labels"), &json!(labels), "`selector` does not match template `labels`"));
+        errors.push(FieldError::invalid(
+            format!("{field}.template.metadata.labels"),
+            &json!(labels),
+            "`selector` does not match template `labels`",
+        ));
     }
     if spec["manualSelector"] != Value::Bool(true) {
         let expected = json!({"matchLabels": {UID_LABELS[0]: uid(job)}});
         let older = json!({"matchLabels": {UID_LABELS[1]: uid(job)}});
         if !uid(job).is_empty() && *selector != expected && *selector != older {
-            errors.push(FieldError::invalid(format!("{field}.selector"), selector, "`selector` not auto-generated"));
+            errors.push(FieldError::invalid(
+                format!("{field}.selector"),
+                selector,
+                "`selector` not auto-generated",
+            ));
         }
         for label in UID_LABELS {
             if labels.get(label).and_then(Value::as_str) != Some(uid(job)) {
@@ -115,11 +127,21 @@ fn validate_job_spec(spec: &Value, field: &str) -> Vec<FieldError> {
     let policy = at(spec, &["template", "spec", "restartPolicy"]);
     if !matches!(policy.as_str(), Some("OnFailure" | "Never")) {
         let supported = ["OnFailure", "Never"].map(str::to_owned);
-        errors.push(FieldError::unsupported(format!("{field}.template.spec.restartPolicy"), policy, &supported));
+        errors.push(FieldError::unsupported(
+            format!("{field}.template.spec.restartPolicy"),
+            policy,
+            &supported,
+        ));
     }
-    for number in ["parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
+    for number in
+        ["parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"]
+    {
         if spec[number].as_i64().is_some_and(|n| n < 0) {
-            errors.push(FieldError::invalid(format!("{field}.{number}"), &spec[number], "must be greater than or equal to 0"));
+            errors.push(FieldError::invalid(
+                format!("{field}.{number}"),
+                &spec[number],
+                "must be greater than or equal to 0",
+            ));
         }
     }
     errors
@@ -167,13 +189,18 @@ pub fn validate_cron_job(job: &Value) -> Vec<FieldError> {
         errors.push(FieldError::unsupported("spec.concurrencyPolicy", &spec["concurrencyPolicy"], &policies));
     }
     if crate::apiserver::json::name(job).len() > 52 {
-        errors.push(FieldError::invalid("metadata.name", &job["metadata"]["name"], "must be no more than 52 characters"));
+        errors.push(FieldError::invalid(
+            "metadata.name",
+            &job["metadata"]["name"],
+            "must be no more than 52 characters",
+        ));
     }
     errors
 }
 
 fn schedule_problem(schedule: &str) -> Option<String> {
-    const NAMED: [&str; 7] = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
+    const NAMED: [&str; 7] =
+        ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
     if NAMED.contains(&schedule) || schedule.starts_with("@every ") {
         return None;
     }

@@ -16,7 +16,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 
-use super::error::{ApiResult, FieldError};
+use super::error::FieldError;
 use super::json::{default, remove, set};
 use super::registry::Resource;
 use super::store::Transaction;
@@ -50,12 +50,17 @@ pub fn set_defaults(resource: &Resource, object: &mut Value) {
         ("", "Endpoints") => networking::default_endpoints(object),
         ("discovery.k8s.io", "EndpointSlice") => networking::default_slice(object),
         ("networking.k8s.io", "NetworkPolicy") => networking::default_policy(object),
-        ("apps" | "", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController") => {
+        (
+            "apps" | "",
+            "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController",
+        ) => {
             workloads::set_defaults(&resource.kind, object);
         }
         ("batch", "Job") => jobs::default_job(object),
         ("batch", "CronJob") => jobs::default_cron_job(object),
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => policy::default_binding(object),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
+            policy::default_binding(object);
+        }
         ("autoscaling", _) => policy::default_autoscaler(object),
         ("", "LimitRange") => policy::default_limit_range(object),
         ("apiextensions.k8s.io", _) => crd::set_defaults(object),
@@ -70,12 +75,12 @@ pub fn prepare_create(
     ranges: &Ranges,
     resource: &Resource,
     object: &mut Value,
-) -> ApiResult<Vec<FieldError>> {
+) -> Vec<FieldError> {
     if resource.has(super::builtins::Sub::Status) {
         remove(object, &["status"]);
     }
     if resource.is_custom() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let mut errors = Vec::new();
     match (resource.group.as_str(), resource.kind.as_str()) {
@@ -97,8 +102,10 @@ pub fn prepare_create(
         }
         ("", "PersistentVolumeClaim") => storage::begin_claim(transaction, object),
         ("", "PersistentVolume") => storage::begin_volume(object),
-        ("", "ReplicationController") | ("apps", "ReplicaSet") => set(object, &["status"], json!({"replicas": 0})),
-        ("apps", "Deployment") => set(object, &["status"], json!({})),
+        ("", "ReplicationController") | ("apps", "ReplicaSet") => {
+            set(object, &["status"], json!({"replicas": 0}));
+        }
+        ("apps", "Deployment") | ("batch", "CronJob") => set(object, &["status"], json!({})),
         ("apps", "StatefulSet") => set(object, &["status"], json!({"replicas": 0, "availableReplicas": 0})),
         ("apps", "DaemonSet") => {
             let none = json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0});
@@ -108,13 +115,12 @@ pub fn prepare_create(
             jobs::begin(object);
             set(object, &["status"], json!({}));
         }
-        ("batch", "CronJob") => set(object, &["status"], json!({})),
         ("networking.k8s.io", "Ingress") => set(object, &["status"], json!({"loadBalancer": {}})),
         ("apiextensions.k8s.io", _) => crd::begin(object),
         ("autoscaling", _) => set(object, &["status"], json!({"currentMetrics": null, "desiredReplicas": 0})),
         _ => {}
     }
-    Ok(errors)
+    errors
 }
 
 /// What the server itself sets on an object that replaces another.
@@ -167,9 +173,10 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
         ("", "PersistentVolumeClaim") => storage::validate_claim(object),
         ("", "PersistentVolume") => storage::validate_volume(object),
         ("storage.k8s.io", "StorageClass") => storage::validate_class(object),
-        ("apps" | "", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController") => {
-            workloads::validate(&resource.kind, object)
-        }
+        (
+            "apps" | "",
+            "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController",
+        ) => workloads::validate(&resource.kind, object),
         ("batch", "Job") => jobs::validate_job(object, "spec"),
         ("batch", "CronJob") => jobs::validate_cron_job(object),
         ("networking.k8s.io", "Ingress") => networking::validate_ingress(object),
@@ -194,7 +201,9 @@ pub fn validate_update(resource: &Resource, old: &Value, new: &Value) -> Vec<Fie
         ("storage.k8s.io", "StorageClass") => storage::validate_class_update(old, new),
         ("apps", kind) => workloads::validate_update(kind, old, new),
         ("batch", "Job") => jobs::validate_job_update(old, new),
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => unchanged(old, new, &["roleRef"], "cannot change roleRef"),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
+            unchanged(old, new, &["roleRef"], "cannot change roleRef")
+        }
         ("apiextensions.k8s.io", _) => crd::validate_update(old, new),
         _ => Vec::new(),
     }

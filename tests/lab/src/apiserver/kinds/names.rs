@@ -40,7 +40,9 @@ pub fn subdomain_problem(name: &str) -> Option<String> {
     if name.len() > 253 {
         return Some("must be no more than 253 bytes".to_owned());
     }
-    let part = |p: &str| !p.is_empty() && p.chars().all(|c| lower(c) || c == '-') && p.starts_with(lower) && p.ends_with(lower);
+    let part = |p: &str| {
+        !p.is_empty() && p.chars().all(|c| lower(c) || c == '-') && p.starts_with(lower) && p.ends_with(lower)
+    };
     (!name.split('.').all(part)).then(|| SUBDOMAIN.to_owned())
 }
 
@@ -51,7 +53,8 @@ fn name_problem(resource: &Resource, name: &str) -> Option<String> {
             if name.len() > 63 {
                 return Some("must be no more than 63 characters".to_owned());
             }
-            (!is_label(name) || !name.starts_with(|c: char| c.is_ascii_lowercase())).then(|| LABEL_1035.to_owned())
+            (!is_label(name) || !name.starts_with(|c: char| c.is_ascii_lowercase()))
+                .then(|| LABEL_1035.to_owned())
         }
         ("rbac.authorization.k8s.io", _) => match name {
             "." | ".." => Some(format!("may not be '{name}'")),
@@ -102,7 +105,11 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     for finalizer in list(metadata, &["finalizers"]).iter().filter_map(Value::as_str) {
         if !is_qualified(finalizer) {
             errors.push(FieldError::invalid("metadata.finalizers", &json!(finalizer), QUALIFIED));
-        } else if !finalizer.contains('/') && !matches!(finalizer, "orphan" | "foregroundDeletion" | "kubernetes") && !resource.is_custom() {
+        } else if !finalizer.contains('/')
+            && !matches!(finalizer, "orphan" | "foregroundDeletion" | "kubernetes")
+            && !resource.is_custom()
+            && resource.group != "apiextensions.k8s.io"
+        {
             errors.push(FieldError::invalid(
                 "metadata.finalizers[0]",
                 &json!(finalizer),

@@ -44,7 +44,11 @@ pub fn validate_ingress(ingress: &Value) -> Vec<FieldError> {
     let spec = &ingress["spec"];
     let mut errors = Vec::new();
     if list(spec, &["rules"]).is_empty() && spec["defaultBackend"].is_null() {
-        errors.push(FieldError::invalid("spec", &json!({}), "either `defaultBackend` or `rules` must be specified"));
+        errors.push(FieldError::invalid(
+            "spec",
+            &json!({}),
+            "either `defaultBackend` or `rules` must be specified",
+        ));
     }
     for (r, rule) in list(spec, &["rules"]).iter().enumerate() {
         for (p, path) in list(rule, &["http", "paths"]).iter().enumerate() {
@@ -57,13 +61,23 @@ pub fn validate_ingress(ingress: &Value) -> Vec<FieldError> {
                 errors.push(FieldError::unsupported(format!("{field}.pathType"), &path["pathType"], &kinds));
             }
             if matches!(kind, "Exact" | "Prefix") && !text(path, &["path"]).starts_with('/') {
-                errors.push(FieldError::invalid(format!("{field}.path"), &json!(text(path, &["path"])), "must be an absolute path"));
+                errors.push(FieldError::invalid(
+                    format!("{field}.path"),
+                    &json!(text(path, &["path"])),
+                    "must be an absolute path",
+                ));
             }
             let service = at(path, &["backend", "service"]);
             if service.is_null() && at(path, &["backend", "resource"]).is_null() {
-                errors.push(FieldError::required(format!("{field}.backend"), "cannot set both resource and service backends"));
+                errors.push(FieldError::required(
+                    format!("{field}.backend"),
+                    "cannot set both resource and service backends",
+                ));
             } else if service.is_object() && service["port"].is_null() {
-                errors.push(FieldError::required(format!("{field}.backend"), "port name or number is required"));
+                errors.push(FieldError::required(
+                    format!("{field}.backend"),
+                    "port name or number is required",
+                ));
             }
         }
     }

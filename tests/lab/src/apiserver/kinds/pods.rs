@@ -76,7 +76,9 @@ fn default_container(container: &mut Value) {
     }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let Some(probe) = container.get_mut(probe).filter(|p| p.is_object()) else { continue };
-        for (field, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+        for (field, value) in
+            [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+        {
             default(probe, &[field], value);
         }
         if let Some(get) = probe.get_mut("httpGet").filter(|p| p.is_object()) {
@@ -110,7 +112,8 @@ fn default_volume(volume: &mut Value) {
         }
     };
     reference(volume.pointer_mut("/downwardAPI/items"));
-    for source in volume.pointer_mut("/projected/sources").and_then(Value::as_array_mut).into_iter().flatten() {
+    for source in volume.pointer_mut("/projected/sources").and_then(Value::as_array_mut).into_iter().flatten()
+    {
         if at(source, &["serviceAccountToken"]).is_object() {
             default(source, &["serviceAccountToken", "expirationSeconds"], 3600);
         }
@@ -134,11 +137,12 @@ pub fn begin(pod: &mut Value) {
     }
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let covered = tolerations.as_array().into_iter().flatten().any(|t| {
-            (t["key"] == key || t.get("key").is_none())
-                && matches!(text(t, &["effect"]), "" | "NoExecute")
+            (t["key"] == key || t.get("key").is_none()) && matches!(text(t, &["effect"]), "" | "NoExecute")
         });
         if !covered && let Some(list) = tolerations.as_array_mut() {
-            list.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
+            list.push(
+                json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}),
+            );
         }
     }
 }
@@ -148,7 +152,10 @@ fn qos(spec: &Value) -> &'static str {
     for kind in ["initContainers", "containers"] {
         for container in list(spec, &[kind]) {
             for resource in ["cpu", "memory"] {
-                let amount = |part: &str| Quantity::from_json(at(container, &["resources", part, resource])).filter(|q| *q > Quantity::ZERO);
+                let amount = |part: &str| {
+                    Quantity::from_json(at(container, &["resources", part, resource]))
+                        .filter(|q| *q > Quantity::ZERO)
+                };
                 let (limit, request) = (amount("limits"), amount("requests"));
                 any |= limit.is_some() || request.is_some();
                 guaranteed &= limit.is_some() && (request.is_none() || request == limit);
@@ -179,10 +186,18 @@ pub fn validate_spec(spec: &Value, field: &str) -> Vec<FieldError> {
         volumes.push(name);
         let sources = volume.as_object().map_or(0, |v| v.keys().filter(|k| *k != "name").count());
         if sources > 1 {
-            errors.push(FieldError::forbidden(format!("{field}.volumes[{index}]"), "may not specify more than 1 volume type"));
+            errors.push(FieldError::forbidden(
+                format!("{field}.volumes[{index}]"),
+                "may not specify more than 1 volume type",
+            ));
         }
-        if volume.get("persistentVolumeClaim").is_some() && text(volume, &["persistentVolumeClaim", "claimName"]).is_empty() {
-            errors.push(FieldError::required(format!("{field}.volumes[{index}].persistentVolumeClaim.claimName"), ""));
+        if volume.get("persistentVolumeClaim").is_some()
+            && text(volume, &["persistentVolumeClaim", "claimName"]).is_empty()
+        {
+            errors.push(FieldError::required(
+                format!("{field}.volumes[{index}].persistentVolumeClaim.claimName"),
+                "",
+            ));
         }
     }
     if list(spec, &["containers"]).is_empty() {
@@ -191,7 +206,13 @@ pub fn validate_spec(spec: &Value, field: &str) -> Vec<FieldError> {
     let mut seen = Vec::new();
     for kind in ["containers", "initContainers"] {
         for (index, container) in list(spec, &[kind]).iter().enumerate() {
-            validate_container(container, &format!("{field}.{kind}[{index}]"), &volumes, &mut seen, &mut errors);
+            validate_container(
+                container,
+                &format!("{field}.{kind}[{index}]"),
+                &volumes,
+                &mut seen,
+                &mut errors,
+            );
         }
     }
     let policy = at(spec, &["restartPolicy"]);
@@ -202,7 +223,13 @@ pub fn validate_spec(spec: &Value, field: &str) -> Vec<FieldError> {
     errors
 }
 
-fn validate_container<'a>(container: &'a Value, field: &str, volumes: &[&str], seen: &mut Vec<&'a str>, errors: &mut Vec<FieldError>) {
+fn validate_container<'a>(
+    container: &'a Value,
+    field: &str,
+    volumes: &[&str],
+    seen: &mut Vec<&'a str>,
+    errors: &mut Vec<FieldError>,
+) {
     let name = text(container, &["name"]);
     if name.is_empty() {
         errors.push(FieldError::required(format!("{field}.name"), ""));
@@ -231,7 +258,9 @@ fn validate_container<'a>(container: &'a Value, field: &str, volumes: &[&str], s
     }
     let limits = at(container, &["resources", "limits"]);
     for (resource, request) in at(container, &["resources", "requests"]).as_object().into_iter().flatten() {
-        let (Some(asked), Some(limit)) = (Quantity::from_json(request), limits.get(resource).and_then(Quantity::from_json)) else {
+        let (Some(asked), Some(limit)) =
+            (Quantity::from_json(request), limits.get(resource).and_then(Quantity::from_json))
+        else {
             continue;
         };
         if asked > limit {
@@ -254,7 +283,9 @@ pub fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
             }
         }
         let fields = object(&mut spec);
-        for field in ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "schedulingGates"] {
+        for field in
+            ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "schedulingGates"]
+        {
             fields.remove(field);
         }
         spec
@@ -263,9 +294,13 @@ pub fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
     if blanked(old) != blanked(new) {
         errors.push(FieldError::forbidden("spec", CHANGEABLE));
     }
-    let kept = list(old, &["spec", "tolerations"]).iter().all(|t| list(new, &["spec", "tolerations"]).contains(t));
+    let kept =
+        list(old, &["spec", "tolerations"]).iter().all(|t| list(new, &["spec", "tolerations"]).contains(t));
     if !kept {
-        errors.push(FieldError::forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"));
+        errors.push(FieldError::forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        ));
     }
     errors
 }

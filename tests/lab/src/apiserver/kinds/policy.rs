@@ -36,7 +36,10 @@ pub fn validate_rbac(kind: &str, object: &Value) -> Vec<FieldError> {
             if text(subject, &["name"]).is_empty() {
                 errors.push(FieldError::required(format!("subjects[{index}].name"), ""));
             }
-            if text(subject, &["kind"]) == "ServiceAccount" && text(subject, &["namespace"]).is_empty() && kind == "ClusterRoleBinding" {
+            if text(subject, &["kind"]) == "ServiceAccount"
+                && text(subject, &["namespace"]).is_empty()
+                && kind == "ClusterRoleBinding"
+            {
                 errors.push(FieldError::required(format!("subjects[{index}].namespace"), ""));
             }
         }
@@ -44,14 +47,23 @@ pub fn validate_rbac(kind: &str, object: &Value) -> Vec<FieldError> {
     }
     for (index, rule) in list(object, &["rules"]).iter().enumerate() {
         if list(rule, &["verbs"]).is_empty() {
-            errors.push(FieldError::required(format!("rules[{index}].verbs"), "verbs must contain at least one value"));
+            errors.push(FieldError::required(
+                format!("rules[{index}].verbs"),
+                "verbs must contain at least one value",
+            ));
         }
         if list(rule, &["nonResourceURLs"]).is_empty() {
             if list(rule, &["apiGroups"]).is_empty() {
-                errors.push(FieldError::required(format!("rules[{index}].apiGroups"), "resource rules must supply at least one api group"));
+                errors.push(FieldError::required(
+                    format!("rules[{index}].apiGroups"),
+                    "resource rules must supply at least one api group",
+                ));
             }
             if list(rule, &["resources"]).is_empty() {
-                errors.push(FieldError::required(format!("rules[{index}].resources"), "resource rules must supply at least one resource"));
+                errors.push(FieldError::required(
+                    format!("rules[{index}].resources"),
+                    "resource rules must supply at least one resource",
+                ));
             }
         } else if kind == "Role" {
             errors.push(FieldError::invalid(
@@ -70,7 +82,9 @@ pub fn default_autoscaler(autoscaler: &mut Value) {
         return;
     }
     default(autoscaler, &["spec", "minReplicas"], 1);
-    if text(autoscaler, &["apiVersion"]) == "autoscaling/v2" && list(autoscaler, &["spec", "metrics"]).is_empty() {
+    if text(autoscaler, &["apiVersion"]) == "autoscaling/v2"
+        && list(autoscaler, &["spec", "metrics"]).is_empty()
+    {
         let cpu = json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]);
         set(autoscaler, &["spec", "metrics"], cpu);
     }
@@ -89,7 +103,11 @@ pub fn validate_autoscaler(autoscaler: &Value) -> Vec<FieldError> {
     if most < 1 {
         errors.push(FieldError::invalid("spec.maxReplicas", &json!(most), "must be greater than 0"));
     } else if spec["minReplicas"].as_i64().is_some_and(|least| least > most) {
-        errors.push(FieldError::invalid("spec.maxReplicas", &json!(most), "must be greater than or equal to `minReplicas`"));
+        errors.push(FieldError::invalid(
+            "spec.maxReplicas",
+            &json!(most),
+            "must be greater than or equal to `minReplicas`",
+        ));
     }
     errors
 }
@@ -108,16 +126,24 @@ pub fn convert_autoscaler(autoscaler: &mut Value, to: &str) {
             metrics.push(json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent}}}));
         }
         let others = remove(autoscaler, &["metadata", "annotations", REST]);
-        let parsed = others.as_ref().and_then(Value::as_str).and_then(|t| serde_json::from_str::<Vec<Value>>(t).ok());
+        let parsed =
+            others.as_ref().and_then(Value::as_str).and_then(|t| serde_json::from_str::<Vec<Value>>(t).ok());
         metrics.extend(parsed.unwrap_or_default());
         if !metrics.is_empty() {
             set(autoscaler, &["spec", "metrics"], metrics);
         }
         return;
     }
-    let metrics = remove(autoscaler, &["spec", "metrics"]).and_then(|m| m.as_array().cloned()).unwrap_or_default();
-    let is_cpu = |metric: &Value| text(metric, &["resource", "name"]) == "cpu" && at(metric, &["resource", "target", "averageUtilization"]).is_number();
-    let cpu = metrics.iter().find(|m| is_cpu(m)).map(|m| at(m, &["resource", "target", "averageUtilization"]).clone());
+    let metrics =
+        remove(autoscaler, &["spec", "metrics"]).and_then(|m| m.as_array().cloned()).unwrap_or_default();
+    let is_cpu = |metric: &Value| {
+        text(metric, &["resource", "name"]) == "cpu"
+            && at(metric, &["resource", "target", "averageUtilization"]).is_number()
+    };
+    let cpu = metrics
+        .iter()
+        .find(|m| is_cpu(m))
+        .map(|m| at(m, &["resource", "target", "averageUtilization"]).clone());
     let others: Vec<&Value> = metrics.iter().filter(|m| !is_cpu(m)).collect();
     if let Some(cpu) = cpu {
         set(autoscaler, &["spec", "targetCPUUtilizationPercentage"], cpu);

@@ -92,9 +92,12 @@ pub fn keep(old: &Value, new: &mut Value) {
             }
         }
     }
-    if matches!(after.as_str(), "NodePort" | "LoadBalancer") && matches!(before, "NodePort" | "LoadBalancer") {
+    if matches!(after.as_str(), "NodePort" | "LoadBalancer") && matches!(before, "NodePort" | "LoadBalancer")
+    {
         for port in new.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten() {
-            let same = list(old, &["spec", "ports"]).iter().find(|p| p["port"] == port["port"] && p["protocol"] == port["protocol"]);
+            let same = list(old, &["spec", "ports"])
+                .iter()
+                .find(|p| p["port"] == port["port"] && p["protocol"] == port["protocol"]);
             if let Some(number) = same.and_then(|p| p["nodePort"].as_i64()) {
                 default(port, &["nodePort"], number);
             }
@@ -103,11 +106,19 @@ pub fn keep(old: &Value, new: &mut Value) {
 }
 
 /// Gives a service its address and ports, or checks the ones it asks for.
-pub fn allocate(transaction: &Transaction<'_>, ranges: &Ranges, old: Option<&Value>, service: &mut Value) -> Vec<FieldError> {
+pub fn allocate(
+    transaction: &Transaction<'_>,
+    ranges: &Ranges,
+    old: Option<&Value>,
+    service: &mut Value,
+) -> Vec<FieldError> {
     let kind = text(service, &["spec", "type"]).to_owned();
     let me = crate::apiserver::json::uid(service).to_owned();
-    let others: Vec<_> =
-        transaction.list("/services", None).into_iter().filter(|s| crate::apiserver::json::uid(s) != me).collect();
+    let others: Vec<_> = transaction
+        .list("/services", None)
+        .into_iter()
+        .filter(|s| crate::apiserver::json::uid(s) != me)
+        .collect();
     let mut errors = Vec::new();
     if kind == "ExternalName" {
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
@@ -117,7 +128,11 @@ pub fn allocate(transaction: &Transaction<'_>, ranges: &Ranges, old: Option<&Val
         let taken: HashSet<&str> =
             others.iter().flat_map(|s| list(s, &["spec", "clusterIPs"])).filter_map(Value::as_str).collect();
         let given = match text(service, &["spec", "clusterIP"]) {
-            "" => list(service, &["spec", "clusterIPs"]).first().and_then(Value::as_str).unwrap_or("").to_owned(),
+            "" => list(service, &["spec", "clusterIPs"])
+                .first()
+                .and_then(Value::as_str)
+                .unwrap_or("")
+                .to_owned(),
             address => address.to_owned(),
         };
         match address(&given, &taken, ranges.services) {
@@ -137,13 +152,18 @@ pub fn allocate(transaction: &Transaction<'_>, ranges: &Ranges, old: Option<&Val
         .flat_map(|s| list(s, &["spec", "ports"]))
         .filter_map(|p| Some((p["nodePort"].as_i64()?, text(p, &["protocol"]).to_owned())))
         .collect();
-    for (index, port) in service.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
+    for (index, port) in
+        service.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten().enumerate()
+    {
         if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
             // A service that ceases to be on the nodes gives its ports back.
             if old.is_some() {
                 object(port).remove("nodePort");
             } else if port["nodePort"].as_i64().is_some_and(|n| n != 0) {
-                errors.push(FieldError::forbidden(format!("spec.ports[{index}].nodePort"), "may not be used when `type` is 'ClusterIP'"));
+                errors.push(FieldError::forbidden(
+                    format!("spec.ports[{index}].nodePort"),
+                    "may not be used when `type` is 'ClusterIP'",
+                ));
             }
             continue;
         }
@@ -160,11 +180,16 @@ pub fn allocate(transaction: &Transaction<'_>, ranges: &Ranges, old: Option<&Val
                     );
                     errors.push(FieldError::invalid(field, &json!(wanted), &why));
                 } else if !taken.insert((wanted, protocol)) {
-                    errors.push(FieldError::invalid(field, &json!(wanted), "provided port is already allocated"));
+                    errors.push(FieldError::invalid(
+                        field,
+                        &json!(wanted),
+                        "provided port is already allocated",
+                    ));
                 }
             }
             None if wants_ports => {
-                let free = ranges.node_ports.clone().map(i64::from).find(|n| !taken.iter().any(|(t, _)| t == n));
+                let free =
+                    ranges.node_ports.clone().map(i64::from).find(|n| !taken.iter().any(|(t, _)| t == n));
                 match free {
                     Some(free) => {
                         taken.insert((free, protocol));
@@ -191,7 +216,8 @@ fn address(given: &str, taken: &HashSet<&str>, range: Cidr) -> Result<String, St
             .find(|address| !taken.contains(address.as_str()))
             .ok_or_else(|| "failed to allocate a serviceIP: range is full".to_owned()),
         given => {
-            let parsed: Ipv4Addr = given.parse().map_err(|_| format!("{given:?}: must be a valid IP address"))?;
+            let parsed: Ipv4Addr =
+                given.parse().map_err(|_| format!("{given:?}: must be a valid IP address"))?;
             if !range.contains(parsed) {
                 return Err(format!(
                     "failed to allocate IP {given}: the provided IP ({given}) is not in the valid range. The range of valid IPs is {range}"
@@ -215,7 +241,8 @@ pub fn validate(service: &Value) -> Vec<FieldError> {
         errors.push(FieldError::unsupported("spec.type", &spec["type"], &kinds));
     }
     let ports = list(spec, &["ports"]);
-    let headless = text(spec, &["clusterIP"]) == "None" || list(spec, &["clusterIPs"]).first() == Some(&json!("None"));
+    let headless =
+        text(spec, &["clusterIP"]) == "None" || list(spec, &["clusterIPs"]).first() == Some(&json!("None"));
     if ports.is_empty() && !headless && kind != "ExternalName" {
         errors.push(FieldError::required("spec.ports", ""));
     }
@@ -232,7 +259,11 @@ pub fn validate(service: &Value) -> Vec<FieldError> {
         }
         if !number(port, &["port"]).is_some_and(|p| (1..=65535).contains(&p)) {
             let value = if port["port"].is_null() { json!(0) } else { port["port"].clone() };
-            errors.push(FieldError::invalid(format!("spec.ports[{index}].port"), &value, "must be between 1 and 65535, inclusive"));
+            errors.push(FieldError::invalid(
+                format!("spec.ports[{index}].port"),
+                &value,
+                "must be between 1 and 65535, inclusive",
+            ));
         }
     }
     errors
@@ -246,7 +277,11 @@ pub fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
     }
     let (was, is) = (at(old, &["spec", "clusterIP"]), at(new, &["spec", "clusterIP"]));
     if was != is && !was.is_null() {
-        return vec![FieldError::invalid("spec.clusterIPs[0]", at(new, &["spec", "clusterIPs"]), "may not change once set")];
+        return vec![FieldError::invalid(
+            "spec.clusterIPs[0]",
+            at(new, &["spec", "clusterIPs"]),
+            "may not change once set",
+        )];
     }
     Vec::new()
 }

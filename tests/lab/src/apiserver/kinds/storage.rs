@@ -38,7 +38,9 @@ pub fn default_class(class: &mut Value) {
 pub fn begin_claim(transaction: &Transaction<'_>, claim: &mut Value) {
     set(claim, &["status"], json!({"phase": "Pending"}));
     protect(claim, "kubernetes.io/pvc-protection");
-    if claim["spec"]["storageClassName"].is_string() || at(claim, &["metadata", "annotations", BETA_CLASS]).is_string() {
+    if claim["spec"]["storageClassName"].is_string()
+        || at(claim, &["metadata", "annotations", BETA_CLASS]).is_string()
+    {
         return;
     }
     let newest = transaction
@@ -112,8 +114,18 @@ pub fn validate_claim(claim: &Value) -> Vec<FieldError> {
 /// What is wrong with a volume.
 pub fn validate_volume(volume: &Value) -> Vec<FieldError> {
     const SOURCES: [&str; 12] = [
-        "hostPath", "local", "csi", "nfs", "fc", "iscsi", "cephfs", "rbd", "awsElasticBlockStore", "gcePersistentDisk",
-        "azureDisk", "azureFile",
+        "hostPath",
+        "local",
+        "csi",
+        "nfs",
+        "fc",
+        "iscsi",
+        "cephfs",
+        "rbd",
+        "awsElasticBlockStore",
+        "gcePersistentDisk",
+        "azureDisk",
+        "azureFile",
     ];
     let spec = &volume["spec"];
     let mut errors = Vec::new();
@@ -121,7 +133,17 @@ pub fn validate_volume(volume: &Value) -> Vec<FieldError> {
     if at(spec, &["capacity"]).as_object().is_none_or(serde_json::Map::is_empty) {
         errors.push(FieldError::required("spec.capacity", ""));
     }
-    let others = ["vsphereVolume", "flexVolume", "cinder", "portworxVolume", "glusterfs", "photonPersistentDisk", "quobyte", "scaleIO", "storageos"];
+    let others = [
+        "vsphereVolume",
+        "flexVolume",
+        "cinder",
+        "portworxVolume",
+        "glusterfs",
+        "photonPersistentDisk",
+        "quobyte",
+        "scaleIO",
+        "storageos",
+    ];
     match SOURCES.iter().chain(&others).filter(|s| spec.get(**s).is_some()).count() {
         0 => errors.push(FieldError::required("spec", "must specify a volume type")),
         1 => {}
@@ -135,7 +157,11 @@ pub fn validate_volume(volume: &Value) -> Vec<FieldError> {
 
 /// What is wrong with a class.
 pub fn validate_class(class: &Value) -> Vec<FieldError> {
-    if text(class, &["provisioner"]).is_empty() { vec![FieldError::required("provisioner", "")] } else { Vec::new() }
+    if text(class, &["provisioner"]).is_empty() {
+        vec![FieldError::required("provisioner", "")]
+    } else {
+        Vec::new()
+    }
 }
 
 /// What of a class may not change.
@@ -202,8 +228,15 @@ pub fn validate_volume_update(old: &Value, new: &Value) -> Vec<FieldError> {
         let mut spec = volume["spec"].clone();
         let fields = object(&mut spec);
         for field in [
-            "capacity", "accessModes", "claimRef", "persistentVolumeReclaimPolicy", "storageClassName", "mountOptions",
-            "volumeMode", "nodeAffinity", "volumeAttributesClassName",
+            "capacity",
+            "accessModes",
+            "claimRef",
+            "persistentVolumeReclaimPolicy",
+            "storageClassName",
+            "mountOptions",
+            "volumeMode",
+            "nodeAffinity",
+            "volumeAttributesClassName",
         ] {
             fields.remove(field);
         }
@@ -211,7 +244,10 @@ pub fn validate_volume_update(old: &Value, new: &Value) -> Vec<FieldError> {
     };
     let mut errors = Vec::new();
     if source(old) != source(new) {
-        errors.push(FieldError::forbidden("spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation"));
+        errors.push(FieldError::forbidden(
+            "spec.persistentvolumesource",
+            "spec.persistentvolumesource is immutable after creation",
+        ));
     }
     errors.extend(unchanged(old, new, &["spec", "volumeMode"], "field is immutable"));
     if old["spec"].get("nodeAffinity").is_some() {

@@ -45,7 +45,9 @@ pub fn set_defaults(kind: &str, workload: &mut Value) {
             default(spec, &["persistentVolumeClaimRetentionPolicy", "whenDeleted"], "Retain");
             default(spec, &["persistentVolumeClaimRetentionPolicy", "whenScaled"], "Retain");
             default(spec, &["serviceName"], "");
-            for claim in spec.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten() {
+            for claim in
+                spec.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten()
+            {
                 default(claim, &["apiVersion"], "v1");
                 default(claim, &["kind"], "PersistentVolumeClaim");
                 default(claim, &["spec", "volumeMode"], "Filesystem");
@@ -75,7 +77,9 @@ pub fn set_defaults(kind: &str, workload: &mut Value) {
 
 /// Whether a label selector's equality part and its expressions select these labels.
 pub fn selects(selector: &Value, labels: &serde_json::Map<String, Value>) -> bool {
-    let equal = at(selector, &["matchLabels"]).as_object().is_none_or(|m| m.iter().all(|(k, v)| labels.get(k) == Some(v)));
+    let equal = at(selector, &["matchLabels"])
+        .as_object()
+        .is_none_or(|m| m.iter().all(|(k, v)| labels.get(k) == Some(v)));
     equal
         && list(selector, &["matchExpressions"]).iter().all(|e| {
             let value = labels.get(text(e, &["key"]));
@@ -96,8 +100,15 @@ pub fn validate(kind: &str, workload: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let labels = pods::template_labels(&spec["template"]);
     if kind == "ReplicationController" {
-        if at(spec, &["selector"]).as_object().is_none_or(|s| s.is_empty() || s.iter().any(|(k, v)| labels.get(k) != Some(v))) {
-            errors.push(FieldError::invalid("spec.template.metadata.labels", &json!(labels), "`selector` does not match template `labels`"));
+        if at(spec, &["selector"])
+            .as_object()
+            .is_none_or(|s| s.is_empty() || s.iter().any(|(k, v)| labels.get(k) != Some(v)))
+        {
+            errors.push(FieldError::invalid(
+                "spec.template.metadata.labels",
+                &json!(labels),
+                "`selector` does not match template `labels`",
+            ));
         }
     } else {
         let selector = &spec["selector"];
@@ -105,17 +116,35 @@ pub fn validate(kind: &str, workload: &Value) -> Vec<FieldError> {
         if selector.is_null() {
             errors.push(FieldError::required("spec.selector", ""));
         } else if empty {
-            errors.push(FieldError::invalid("spec.selector", selector, "empty selector is invalid for deployment"));
+            errors.push(FieldError::invalid(
+                "spec.selector",
+                selector,
+                "empty selector is invalid for deployment",
+            ));
         }
         if empty || !selects(selector, &labels) {
-            errors.push(FieldError::invalid("spec.template.metadata.labels", &json!(labels), "`selector` does not match template `labels`"));
+            errors.push(FieldError::invalid(
+                "spec.template.metadata.labels",
+                &json!(labels),
+                "`selector` does not match template `labels`",
+            ));
         }
     }
     if spec["replicas"].as_i64().is_some_and(|r| r < 0) {
-        errors.push(FieldError::invalid("spec.replicas", &spec["replicas"], "must be greater than or equal to 0"));
+        errors.push(FieldError::invalid(
+            "spec.replicas",
+            &spec["replicas"],
+            "must be greater than or equal to 0",
+        ));
     }
-    if kind == "Deployment" && text(spec, &["strategy", "type"]) == "Recreate" && at(spec, &["strategy", "rollingUpdate"]).is_object() {
-        errors.push(FieldError::forbidden("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"));
+    if kind == "Deployment"
+        && text(spec, &["strategy", "type"]) == "Recreate"
+        && at(spec, &["strategy", "rollingUpdate"]).is_object()
+    {
+        errors.push(FieldError::forbidden(
+            "spec.strategy.rollingUpdate",
+            "may not be specified when strategy `type` is 'Recreate'",
+        ));
     }
     // As kube-apiserver: a StatefulSet's pods may mount claims that only its templates name.
     if kind != "StatefulSet" {
@@ -123,7 +152,11 @@ pub fn validate(kind: &str, workload: &Value) -> Vec<FieldError> {
     }
     let policy = at(spec, &["template", "spec", "restartPolicy"]);
     if policy.as_str().is_some_and(|p| p != "Always") {
-        errors.push(FieldError::unsupported("spec.template.spec.restartPolicy", policy, &["Always".to_owned()]));
+        errors.push(FieldError::unsupported(
+            "spec.template.spec.restartPolicy",
+            policy,
+            &["Always".to_owned()],
+        ));
     }
     errors
 }
@@ -131,7 +164,9 @@ pub fn validate(kind: &str, workload: &Value) -> Vec<FieldError> {
 /// What of a workload may not change.
 pub fn validate_update(kind: &str, old: &Value, new: &Value) -> Vec<FieldError> {
     match kind {
-        "Deployment" | "DaemonSet" | "ReplicaSet" => unchanged(old, new, &["spec", "selector"], "field is immutable"),
+        "Deployment" | "DaemonSet" | "ReplicaSet" => {
+            unchanged(old, new, &["spec", "selector"], "field is immutable")
+        }
         "StatefulSet" => {
             let fixed = |set: &Value| {
                 let mut spec = set["spec"].clone();

@@ -102,10 +102,10 @@ fn refusal(conflicts: &[(Manager, String, FieldSet)]) -> ApiError {
     let shown = |manager: &Manager, api_version: &str| {
         let mut text = format!("{:?}", manager.name);
         if !manager.subresource.is_empty() {
-            text.push_str(&format!(" with subresource {:?}", manager.subresource));
+            text = format!("{text} with subresource {:?}", manager.subresource);
         }
         if manager.operation == "Update" {
-            text.push_str(&format!(" using {api_version}"));
+            text = format!("{text} using {api_version}");
         }
         text
     };
@@ -167,7 +167,13 @@ mod tests {
         assert!(apply(Some(&first), &config(Some(1)), &request("b", false)).is_ok());
         let forced = apply(Some(&first), &config(Some(2)), &request("b", true)).unwrap();
         assert_eq!(forced["spec"]["replicas"], 2);
-        assert_eq!(read(&forced).iter().filter(|(_, e)| e.set.paths().contains(&".spec.replicas".to_owned())).count(), 1);
+        assert_eq!(
+            read(&forced)
+                .iter()
+                .filter(|(_, e)| e.set.paths().contains(&".spec.replicas".to_owned()))
+                .count(),
+            1
+        );
     }
 
     #[test]

@@ -47,7 +47,8 @@ impl FieldSet {
     pub fn minus(&self, other: &Self) -> Self {
         let mut result = Self { member: self.member && !other.member, children: BTreeMap::new() };
         for (element, child) in &self.children {
-            let rest = other.children.get(element).map_or_else(|| child.clone(), |theirs| child.minus(theirs));
+            let rest =
+                other.children.get(element).map_or_else(|| child.clone(), |theirs| child.minus(theirs));
             result.put(element.clone(), rest);
         }
         result

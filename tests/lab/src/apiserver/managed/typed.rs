@@ -28,9 +28,8 @@ fn list_type(schema: Known<'_>) -> &ListType {
 
 fn is_atomic(value: &Value, schema: Known<'_>) -> bool {
     match value {
-        Value::Object(_) => schema.is_some_and(|s| {
-            s.atomic || (s.preserve_unknown && s.properties.is_empty() && s.name.is_some())
-        }),
+        Value::Object(_) => schema
+            .is_some_and(|s| s.atomic || (s.preserve_unknown && s.properties.is_empty() && s.name.is_some())),
         Value::Array(_) => *list_type(schema) == ListType::Atomic,
         _ => true,
     }
@@ -64,14 +63,16 @@ fn element_of(child: &Value, schema: Known<'_>) -> Option<String> {
 /// Says which list elements cannot be told apart, as server-side apply must refuse them.
 pub fn duplicates(value: &Value, schema: Known<'_>, root: bool, path: &str) -> Option<String> {
     match value {
-        Value::Object(map) if !is_atomic(value, schema) => {
-            map.iter().find_map(|(key, child)| duplicates(child, field(schema, key, root), false, &format!("{path}.{key}")))
-        }
+        Value::Object(map) if !is_atomic(value, schema) => map.iter().find_map(|(key, child)| {
+            duplicates(child, field(schema, key, root), false, &format!("{path}.{key}"))
+        }),
         Value::Array(items) if !is_atomic(value, schema) => {
             let mut seen = BTreeSet::new();
             for child in items {
                 let Some(element) = element_of(child, schema) else {
-                    return Some(format!("{path}: element 0: associative list with keys has an element that omits key field(s)"));
+                    return Some(format!(
+                        "{path}: element 0: associative list with keys has an element that omits key field(s)"
+                    ));
                 };
                 let mut one = FieldSet::default();
                 one.put(element.clone(), FieldSet::leaf());
@@ -165,7 +166,8 @@ fn compare_at(old: Option<&Value>, new: Option<&Value>, schema: Known<'_>, root:
             let typed = schema.is_some_and(|s| s.name.is_some());
             for (element, (old, new, child)) in pairs(old, new, schema, root) {
                 let mut below = Difference::default();
-                let known_struct = typed && element.strip_prefix("f:").is_some_and(|key| ALWAYS_THERE.contains(&key));
+                let known_struct =
+                    typed && element.strip_prefix("f:").is_some_and(|key| ALWAYS_THERE.contains(&key));
                 compare_at(old, new, child, false, &mut below);
                 if known_struct && old.is_none() {
                     below.changed.member = false;
@@ -186,7 +188,10 @@ fn everything(value: &Value, schema: Known<'_>, root: bool) -> FieldSet {
             if let Some(child) = child {
                 let typed = schema.is_some_and(|s| s.name.is_some());
                 let mut inner = everything(child, below, false);
-                if typed && element.strip_prefix("f:").is_some_and(|key| ALWAYS_THERE.contains(&key)) && !inner.children.is_empty() {
+                if typed
+                    && element.strip_prefix("f:").is_some_and(|key| ALWAYS_THERE.contains(&key))
+                    && !inner.children.is_empty()
+                {
                     inner.member = false;
                 }
                 set.put(element, inner);
@@ -261,7 +266,8 @@ fn merge_at(live: &Value, config: &Value, schema: Known<'_>, root: bool) -> Valu
 
 /// Elements of the configuration in its order, and those that only the live list has where they were.
 fn merge_lists(live: &[Value], config: &[Value], schema: Known<'_>) -> Vec<Value> {
-    let names = |items: &[Value]| -> Vec<Option<String>> { items.iter().map(|i| element_of(i, schema)).collect() };
+    let names =
+        |items: &[Value]| -> Vec<Option<String>> { items.iter().map(|i| element_of(i, schema)).collect() };
     let live_names = names(live);
     let config_names = names(config);
     let position: BTreeMap<&String, usize> =
@@ -312,7 +318,11 @@ fn give_up_at(value: &mut Value, last: &FieldSet, managed: &FieldSet, schema: Kn
                 let managed_below = managed.children.get(element);
                 // The name and what else the server keeps there is nobody's and never goes.
                 let kept_always = FieldSet::default();
-                let managed_below = if root && key == "metadata" { managed_below.or(Some(&kept_always)) } else { managed_below };
+                let managed_below = if root && key == "metadata" {
+                    managed_below.or(Some(&kept_always))
+                } else {
+                    managed_below
+                };
                 match managed_below {
                     None => {
                         map.remove(key);
@@ -348,14 +358,13 @@ fn give_up_at(value: &mut Value, last: &FieldSet, managed: &FieldSet, schema: Kn
     }
 }
 
-
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
+    #[allow(clippy::unnecessary_wraps)]
     fn deployment() -> Known<'static> {
         Some(builtin::definition("io.k8s.api.apps.v1.Deployment"))
     }
@@ -390,8 +399,10 @@ mod tests {
         let mut value = json!({"spec": {"replicas": 2, "paused": true, "template": {"spec": {"containers": [
             {"name": "a", "image": "1", "imagePullPolicy": "Always"}, {"name": "b", "image": "1"}]}}}});
         let last = fields(&value, deployment(), true);
-        let managed = FieldSet::from_json(&json!({"f:spec": {"f:replicas": {}, "f:template": {"f:spec": {"f:containers": {
-            "k:{\"name\":\"b\"}": {".": {}, "f:name": {}, "f:image": {}}}}}}}));
+        let managed = FieldSet::from_json(
+            &json!({"f:spec": {"f:replicas": {}, "f:template": {"f:spec": {"f:containers": {
+            "k:{\"name\":\"b\"}": {".": {}, "f:name": {}, "f:image": {}}}}}}}),
+        );
         give_up(&mut value, &last, &managed, deployment());
         assert_eq!(
             value,

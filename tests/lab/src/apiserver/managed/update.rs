@@ -69,7 +69,9 @@ pub fn write(object: &mut Value, books: &Books, before: &Books) {
         .iter()
         .filter(|(_, entry)| !entry.set.is_empty())
         .map(|(manager, entry)| {
-            let same = before.get(manager).filter(|old| old.set == entry.set && old.api_version == entry.api_version);
+            let same = before
+                .get(manager)
+                .filter(|old| old.set == entry.set && old.api_version == entry.api_version);
             let time = same.map_or_else(|| now.clone(), |old| old.time.clone());
             (manager, entry, time)
         })
@@ -137,7 +139,8 @@ pub fn strip(fields: &mut FieldSet, subresource: &str, has_status: bool) {
 
 /// The name of a manager: the one given, else the client's name from its user agent.
 pub fn manager_name(given: Option<&str>, user_agent: &str) -> String {
-    let name = given.filter(|name| !name.is_empty()).unwrap_or_else(|| user_agent.split('/').next().unwrap_or(""));
+    let name =
+        given.filter(|name| !name.is_empty()).unwrap_or_else(|| user_agent.split('/').next().unwrap_or(""));
     let name: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
     if name.is_empty() { "unknown".to_owned() } else { name }
 }
@@ -160,7 +163,9 @@ pub struct Write<'a> {
 /// Enters in the books what changed from the old object to the new one.
 pub fn track(old: Option<&Value>, new: &mut Value, write_: &Write<'_>) {
     // A client that sends managedFields as [{}] clears the books.
-    let cleared = list(new, &["metadata", "managedFields"]).first().is_some_and(|e| e.as_object().is_some_and(serde_json::Map::is_empty));
+    let cleared = list(new, &["metadata", "managedFields"])
+        .first()
+        .is_some_and(|e| e.as_object().is_some_and(serde_json::Map::is_empty));
     let before = old.map(read).unwrap_or_default();
     let mut books = if cleared { Books::new() } else { before.clone() };
     crate::apiserver::json::remove(new, &["metadata", "managedFields"]);
@@ -208,7 +213,8 @@ fn cap(books: &mut Books) {
     for (_, manager) in updates.into_iter().take(surplus) {
         let Some(entry) = books.remove(&manager) else { continue };
         let ancient = Manager { name: ANCIENT.to_owned(), ..manager };
-        let into = books.entry(ancient).or_insert_with(|| Entry { set: FieldSet::default(), ..entry.clone() });
+        let into =
+            books.entry(ancient).or_insert_with(|| Entry { set: FieldSet::default(), ..entry.clone() });
         into.set = into.set.union(&entry.set);
     }
 }

@@ -13,8 +13,8 @@ const DELETE: &str = "$deleteFromPrimitiveList/";
 
 /// Applies a strategic merge patch.
 pub fn strategic_merge(object: &Value, patch: &[u8], schema: &Schema) -> ApiResult<Value> {
-    let patch: Value =
-        serde_json::from_slice(patch).map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
+    let patch: Value = serde_json::from_slice(patch)
+        .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
     let (Value::Object(object), Value::Object(patch)) = (object, patch) else {
         return Err(ApiError::bad_request("error decoding patch: the patch must be an object"));
     };
@@ -88,14 +88,20 @@ fn merge_maps(
 
 fn take_prefixed(patch: &mut Map<String, Value>, prefix: &str) -> Vec<(String, Value)> {
     let keys: Vec<String> = patch.keys().filter(|key| key.starts_with(prefix)).cloned().collect();
-    keys.into_iter().filter_map(|key| patch.remove(&key).map(|v| (key[prefix.len()..].to_owned(), v))).collect()
+    keys.into_iter()
+        .filter_map(|key| patch.remove(&key).map(|v| (key[prefix.len()..].to_owned(), v)))
+        .collect()
 }
 
 fn bad_directive(directive: &Value) -> ApiError {
     ApiError::bad_request(format!("Unknown patch type found: {directive}; use merge, replace or delete"))
 }
 
-fn merge_lists(mut original: Vec<Value>, mut patch: Vec<Value>, schema: Option<&Schema>) -> ApiResult<Vec<Value>> {
+fn merge_lists(
+    mut original: Vec<Value>,
+    mut patch: Vec<Value>,
+    schema: Option<&Schema>,
+) -> ApiResult<Vec<Value>> {
     match schema.and_then(|s| s.merge.as_ref()) {
         None => Ok(patch),
         Some(ListMerge::Scalars) => {
@@ -115,7 +121,9 @@ fn merge_lists(mut original: Vec<Value>, mut patch: Vec<Value>, schema: Option<&
             let item_schema = schema.and_then(Schema::item);
             for item in patch {
                 let Value::Object(fields) = item else {
-                    return Err(ApiError::bad_request("error decoding patch: an element of a merged list must be an object"));
+                    return Err(ApiError::bad_request(
+                        "error decoding patch: an element of a merged list must be an object",
+                    ));
                 };
                 let Some(identity) = fields.get(key).cloned() else {
                     return Err(ApiError::bad_request(format!(
@@ -149,7 +157,9 @@ fn merge_lists(mut original: Vec<Value>, mut patch: Vec<Value>, schema: Option<&
 /// what stood before them.
 fn sort(items: &mut Vec<Value>, order: &[Value], merge: Option<&ListMerge>) {
     let rank = |item: &Value| match merge {
-        Some(ListMerge::By(key)) => order.iter().position(|o| o.get(key).is_some() && o.get(key) == item.get(key)),
+        Some(ListMerge::By(key)) => {
+            order.iter().position(|o| o.get(key).is_some() && o.get(key) == item.get(key))
+        }
         _ => order.iter().position(|o| o == item),
     };
     let mut keyed: Vec<(usize, usize, Value)> = Vec::with_capacity(items.len());
@@ -180,8 +190,12 @@ mod tests {
 
     #[test]
     fn containers_are_merged_by_name_and_deleted_by_directive() {
-        let object = with_containers(&json!([{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b", "image": "1"}]));
-        let patch = with_containers(&json!([{"name": "a", "env": [{"name": "Y", "value": "2"}]}, {"name": "b", "$patch": "delete"}, {"name": "c", "image": "3"}]));
+        let object = with_containers(
+            &json!([{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b", "image": "1"}]),
+        );
+        let patch = with_containers(
+            &json!([{"name": "a", "env": [{"name": "Y", "value": "2"}]}, {"name": "b", "$patch": "delete"}, {"name": "c", "image": "3"}]),
+        );
         assert_eq!(
             patched(&object, &patch),
             with_containers(&json!([
@@ -193,7 +207,8 @@ mod tests {
 
     #[test]
     fn retain_keys_clears_the_other_members_of_a_union() {
-        let object = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
+        let object =
+            json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
         let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
         assert_eq!(patched(&object, &patch), json!({"spec": {"strategy": {"type": "Recreate"}}}));
     }
@@ -202,7 +217,10 @@ mod tests {
     fn finalizers_are_united_and_deleted_one_by_one() {
         let object = json!({"metadata": {"finalizers": ["a", "b"]}});
         assert_eq!(
-            patched(&object, &json!({"metadata": {"finalizers": ["c"], "$deleteFromPrimitiveList/finalizers": ["a"]}})),
+            patched(
+                &object,
+                &json!({"metadata": {"finalizers": ["c"], "$deleteFromPrimitiveList/finalizers": ["a"]}})
+            ),
             json!({"metadata": {"finalizers": ["b", "c"]}})
         );
     }
@@ -212,7 +230,10 @@ mod tests {
         let object = with_containers(&json!([{"name": "a"}, {"name": "b"}]));
         let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "c"}],
             "$setElementOrder/containers": [{"name": "c"}, {"name": "b"}, {"name": "a"}]}}}});
-        assert_eq!(patched(&object, &patch), with_containers(&json!([{"name": "c"}, {"name": "b"}, {"name": "a"}])));
+        assert_eq!(
+            patched(&object, &patch),
+            with_containers(&json!([{"name": "c"}, {"name": "b"}, {"name": "a"}]))
+        );
     }
 
     #[test]

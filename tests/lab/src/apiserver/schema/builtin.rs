@@ -20,6 +20,9 @@ const REFERENCE: &str = "#/components/schemas/";
 pub const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 
+/// Types of raw JSON, and of a schema or something simpler, are among these.
+const EXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.";
+
 type FieldRules = HashMap<&'static str, Vec<&'static str>>;
 
 static PARSED_RULES: LazyLock<HashMap<&'static str, FieldRules>> = LazyLock::new(|| {
@@ -141,7 +144,13 @@ fn node_of(definition: &Value) -> Node {
 fn schema_of(definition: &Value, name: Option<&str>) -> Schema {
     let quantity = name == Some(QUANTITY);
     let any_of_text = definition.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true));
+    let any = name.is_some_and(|n| {
+        n.starts_with(EXTENSIONS)
+            && n[EXTENSIONS.len()..].starts_with("JSON")
+            && !n.ends_with("JSONSchemaProps")
+    });
     let ty = match definition.get("type").and_then(Value::as_str) {
+        _ if any => Type::Any,
         _ if any_of_text => Type::IntOrString,
         Some("object") => Type::Object,
         Some("array") => Type::Array,
@@ -153,7 +162,8 @@ fn schema_of(definition: &Value, name: Option<&str>) -> Schema {
     };
     let mut schema = Schema { name: name.map(str::to_owned), ty, quantity, ..Schema::default() };
     if let Some(properties) = definition.get("properties").and_then(Value::as_object) {
-        schema.properties = properties.iter().map(|(k, v)| (k.clone(), node_of(v))).collect::<BTreeMap<_, _>>();
+        schema.properties =
+            properties.iter().map(|(k, v)| (k.clone(), node_of(v))).collect::<BTreeMap<_, _>>();
         for (key, property) in properties {
             let strategy = property.get("x-kubernetes-patch-strategy").and_then(Value::as_str).unwrap_or("");
             if strategy.contains("retainKeys") {
@@ -164,7 +174,8 @@ fn schema_of(definition: &Value, name: Option<&str>) -> Schema {
     schema.additional = definition.get("additionalProperties").filter(|a| a.is_object()).map(node_of);
     schema.items = definition.get("items").map(node_of);
     // A type of no declared fields is raw JSON of some other kind.
-    schema.preserve_unknown = ty == Type::Object && schema.properties.is_empty() && schema.additional.is_none();
+    schema.preserve_unknown =
+        ty == Type::Object && schema.properties.is_empty() && schema.additional.is_none();
     schema.atomic = definition.get("x-kubernetes-map-type").and_then(Value::as_str) == Some("atomic");
     schema.list = match definition.get("x-kubernetes-list-type").and_then(Value::as_str) {
         Some("set") => ListType::Set,
@@ -180,10 +191,11 @@ fn schema_of(definition: &Value, name: Option<&str>) -> Schema {
         .get("x-kubernetes-patch-strategy")
         .and_then(Value::as_str)
         .is_some_and(|s| s.split(',').any(|word| word == "merge"));
-    schema.merge = merges.then(|| match definition.get("x-kubernetes-patch-merge-key").and_then(Value::as_str) {
-        Some(key) => ListMerge::By(key.to_owned()),
-        None => ListMerge::Scalars,
-    });
+    schema.merge =
+        merges.then(|| match definition.get("x-kubernetes-patch-merge-key").and_then(Value::as_str) {
+            Some(key) => ListMerge::By(key.to_owned()),
+            None => ListMerge::Scalars,
+        });
     // The protocol is half of a port's identity and has a default.
     if name.is_some_and(|n| n.ends_with(".ContainerPort") || n.ends_with(".ServicePort"))
         && let Some(Node::Here(protocol)) = schema.properties.get_mut("protocol")

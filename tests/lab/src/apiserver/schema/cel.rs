@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use cel::{Context, Program, Value as Cel};
+use cel::common::ast::{EntryExpr, Expr};
+use cel::{Context, IdedExpr, Program, Value as Cel};
 use serde_json::Value;
 
 use crate::apiserver::error::FieldError;
@@ -30,19 +31,13 @@ impl Rule {
         }
         let program = Program::compile(&source).map_err(|e| e.to_string())?;
         let message_expression = match rule.get("messageExpression").and_then(Value::as_str) {
-            Some(expression) => Some(Program::compile(expression).map_err(|e| format!("messageExpression: {e}"))?),
+            Some(expression) => {
+                Some(Program::compile(expression).map_err(|e| format!("messageExpression: {e}"))?)
+            }
             None => None,
         };
-        let unknown: Vec<String> = program
-            .references()
-            .variables()
-            .into_iter()
-            .filter(|name| !matches!(*name, "self" | "oldSelf"))
-            .map(|name| format!("undeclared reference to '{name}'"))
-            .filter(|line| !is_type_name(line))
-            .collect();
-        if let Some(first) = unknown.first() {
-            return Err(first.clone());
+        if let Some(name) = undeclared(program.expression(), &mut vec!["self", "oldSelf"]) {
+            return Err(format!("undeclared reference to '{name}'"));
         }
         let transition = program.references().has_variable("oldSelf");
         Ok(Self {
@@ -95,11 +90,45 @@ impl Rule {
     }
 }
 
-/// Type names stand where variables do (`type(self) == string`).
-fn is_type_name(line: &str) -> bool {
-    ["int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type"]
-        .iter()
-        .any(|ty| line == format!("undeclared reference to '{ty}'"))
+/// Names that stand where variables do (`type(self) == string`).
+const TYPE_NAMES: [&str; 10] =
+    ["int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type"];
+
+/// A name that is neither a variable of the rule nor bound by a macro within it.
+fn undeclared<'a>(expression: &'a IdedExpr, bound: &mut Vec<&'a str>) -> Option<&'a str> {
+    match &expression.expr {
+        Expr::Ident(name) => {
+            let known = bound.contains(&name.as_str()) || TYPE_NAMES.contains(&name.as_str());
+            (!known).then_some(name.as_str())
+        }
+        Expr::Call(call) => {
+            // What a function is called on may be the name of its library.
+            let library = |target: &IdedExpr| matches!(&target.expr, Expr::Ident(name) if matches!(name.as_str(), "math" | "sets" | "optional" | "base64"));
+            let target = call.target.as_deref().filter(|target| !library(target));
+            target.into_iter().chain(&call.args).find_map(|part| undeclared(part, bound))
+        }
+        Expr::Select(select) => undeclared(&select.operand, bound),
+        Expr::List(list) => list.elements.iter().find_map(|element| undeclared(element, bound)),
+        Expr::Map(map) => map.entries.iter().find_map(|entry| match &entry.expr {
+            EntryExpr::MapEntry(entry) => {
+                undeclared(&entry.key, bound).or_else(|| undeclared(&entry.value, bound))
+            }
+            EntryExpr::StructField(field) => undeclared(&field.value, bound),
+        }),
+        Expr::Comprehension(loop_) => {
+            let outer = bound.len();
+            let found = undeclared(&loop_.iter_range, bound).or_else(|| undeclared(&loop_.accu_init, bound));
+            bound.extend([loop_.iter_var.as_str(), loop_.accu_var.as_str()]);
+            bound.extend(loop_.iter_var2.as_deref());
+            let found = found
+                .or_else(|| undeclared(&loop_.loop_cond, bound))
+                .or_else(|| undeclared(&loop_.loop_step, bound))
+                .or_else(|| undeclared(&loop_.result, bound));
+            bound.truncate(outer);
+            found
+        }
+        Expr::Unspecified | Expr::Literal(_) | Expr::Struct(_) => None,
+    }
 }
 
 /// JSON as CEL sees it: whole numbers are ints, never uints.
@@ -119,8 +148,27 @@ fn to_cel(value: &Value) -> Cel {
 /// Property names that CEL could not spell are escaped as the real server does it.
 fn escaped(key: &str) -> String {
     const RESERVED: [&str; 21] = [
-        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-        "let", "loop", "package", "namespace", "return", "var", "void", "while",
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
     ];
     if RESERVED.contains(&key) {
         return format!("__{key}__");
@@ -129,7 +177,11 @@ fn escaped(key: &str) -> String {
         return key.to_owned();
     }
     if key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/')) {
-        return key.replace("__", "__underscores__").replace('.', "__dot__").replace('-', "__dash__").replace('/', "__slash__");
+        return key
+            .replace("__", "__underscores__")
+            .replace('.', "__dot__")
+            .replace('-', "__dash__")
+            .replace('/', "__slash__");
     }
     key.to_owned()
 }
@@ -146,11 +198,19 @@ mod tests {
 
     #[test]
     fn rules_see_the_value_and_the_one_it_replaces() {
-        assert!(rule("self.min <= self.max").check(&json!({"min": 1, "max": 2}), None, "object", "spec").is_none());
-        let error = rule("self.min <= self.max").check(&json!({"min": 3, "max": 2}), None, "object", "spec").unwrap();
+        assert!(
+            rule("self.min <= self.max")
+                .check(&json!({"min": 1, "max": 2}), None, "object", "spec")
+                .is_none()
+        );
+        let error =
+            rule("self.min <= self.max").check(&json!({"min": 3, "max": 2}), None, "object", "spec").unwrap();
         assert_eq!(error.line(), "spec: Invalid value: \"object\": no");
         let frozen = rule("self == oldSelf");
-        assert!(frozen.check(&json!("a"), None, "string", "spec.name").is_none(), "nothing to compare at creation");
+        assert!(
+            frozen.check(&json!("a"), None, "string", "spec.name").is_none(),
+            "nothing to compare at creation"
+        );
         assert!(frozen.check(&json!("a"), Some(&json!("b")), "string", "spec.name").is_some());
     }
 

@@ -34,9 +34,14 @@ pub fn read(definition: &Value, field: &str, errors: &mut Vec<FieldError>) -> Sc
     let flag = |key: &str| definition.get(key) == Some(&Value::Bool(true));
     let preserve = flag("x-kubernetes-preserve-unknown-fields");
     if ty == Type::Any && !preserve && definition.get("properties").is_some() {
-        errors.push(FieldError::required(format!("{field}.type"), "must not be empty for specified object fields"));
+        errors.push(FieldError::required(
+            format!("{field}.type"),
+            "must not be empty for specified object fields",
+        ));
     }
-    let node = |value: &Value, at: String, errors: &mut Vec<FieldError>| Node::Here(Arc::new(read(value, &at, errors)));
+    let node = |value: &Value, at: String, errors: &mut Vec<FieldError>| {
+        Node::Here(Arc::new(read(value, &at, errors)))
+    };
     let mut schema = Schema {
         ty,
         preserve_unknown: preserve,
@@ -82,17 +87,18 @@ pub fn read(definition: &Value, field: &str, errors: &mut Vec<FieldError>) -> Sc
 
 fn constraints(definition: &Value, field: &str, errors: &mut Vec<FieldError>) -> Constraints {
     let size = |key: &str| definition.get(key).and_then(Value::as_u64);
-    let pattern = definition.get("pattern").and_then(Value::as_str).and_then(|source| match Pattern::new(source) {
-        Ok(pattern) => Some(pattern),
-        Err(why) => {
-            errors.push(FieldError::invalid(
-                format!("{field}.pattern"),
-                &Value::String(source.to_owned()),
-                &format!("must be a valid regular expression, but isn't: {why}"),
-            ));
-            None
-        }
-    });
+    let pattern =
+        definition.get("pattern").and_then(Value::as_str).and_then(|source| match Pattern::new(source) {
+            Ok(pattern) => Some(pattern),
+            Err(why) => {
+                errors.push(FieldError::invalid(
+                    format!("{field}.pattern"),
+                    &Value::String(source.to_owned()),
+                    &format!("must be a valid regular expression, but isn't: {why}"),
+                ));
+                None
+            }
+        });
     let mut rules = Vec::new();
     for (index, rule) in list(definition, &["x-kubernetes-validations"]).iter().enumerate() {
         match Rule::compile(rule) {
@@ -112,7 +118,11 @@ fn constraints(definition: &Value, field: &str, errors: &mut Vec<FieldError>) ->
             .collect()
     };
     Constraints {
-        required: list(definition, &["required"]).iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        required: list(definition, &["required"])
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
         one_of_values: list(definition, &["enum"]).to_vec(),
         pattern,
         minimum: definition.get("minimum").and_then(Value::as_f64),

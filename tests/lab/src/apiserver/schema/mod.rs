@@ -61,6 +61,8 @@ pub enum ListMerge {
 
 /// A part of a kind's schema.
 #[derive(Debug, Default)]
+// They are the flags of the schema language, one by one.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Schema {
     /// The type's published name, of built-in types.
     pub name: Option<String>,

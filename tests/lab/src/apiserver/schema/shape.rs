@@ -78,7 +78,9 @@ pub fn default(value: &mut Value, schema: &Schema) {
         }
         Value::Array(items) => {
             if let Some(item) = schema.item() {
-                items.iter_mut().for_each(|child| default(child, item));
+                for child in items {
+                    default(child, item);
+                }
             }
         }
         _ => {}
@@ -100,7 +102,9 @@ pub fn drop_nulls(value: &mut Value, schema: &Schema) {
         }
         Value::Array(items) => {
             if let Some(item) = schema.item() {
-                items.iter_mut().for_each(|child| drop_nulls(child, item));
+                for child in items {
+                    drop_nulls(child, item);
+                }
             }
         }
         _ => {}
@@ -165,10 +169,9 @@ fn check_type(value: &Value, schema: &Schema, path: &str) -> Result<(), String> 
         | (_, Value::Null)
         | (Type::Object, Value::Object(_))
         | (Type::Array, Value::Array(_))
-        | (Type::String, Value::String(_))
+        | (Type::String | Type::IntOrString, Value::String(_))
         | (Type::Number | Type::IntOrString, Value::Number(_))
-        | (Type::Boolean, Value::Bool(_))
-        | (Type::IntOrString, Value::String(_)) => true,
+        | (Type::Boolean, Value::Bool(_)) => true,
         (Type::Integer, Value::Number(n)) => n.as_i64().is_some(),
         _ => false,
     };
@@ -221,7 +224,8 @@ mod tests {
     #[test]
     fn unknown_fields_are_dropped_and_named() {
         let schema = builtin::definition("io.k8s.api.core.v1.Pod");
-        let mut pod = json!({"apiVersion": "v1", "spec": {"containers": [{"name": "c", "imagee": "x"}], "foo": 1}});
+        let mut pod =
+            json!({"apiVersion": "v1", "spec": {"containers": [{"name": "c", "imagee": "x"}], "foo": 1}});
         let mut unknown = Vec::new();
         prune(&mut pod, schema, &mut unknown);
         assert_eq!(unknown, ["spec.containers[0].imagee", "spec.foo"]);

@@ -257,7 +257,11 @@ fn combine(value: &Value, c: &Constraints, path: &str, errors: &mut Vec<FieldErr
     }
     let matching = c.one_of.iter().filter(|b| passes(b)).count();
     if !c.one_of.is_empty() && matching != 1 {
-        let found = if matching == 0 { "Found none valid".to_owned() } else { format!("Found {matching} valid alternatives") };
+        let found = if matching == 0 {
+            "Found none valid".to_owned()
+        } else {
+            format!("Found {matching} valid alternatives")
+        };
         let detail = format!("{path} in body must validate one and only one schema (oneOf). {found}");
         errors.push(FieldError::invalid(shown_path(path), value, &detail));
     }
