@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -18,6 +18,10 @@ use crate::task::Spoke;
 
 /// Connections at a time: two for every volume that may move.
 const MAX_CONNECTIONS: usize = 256;
+/// How long an address may still be in use by the spoke before this one.
+const BIND_PATIENCE: Duration = Duration::from_secs(10);
+/// The pause between two attempts at it.
+const BIND_PAUSE: Duration = Duration::from_millis(100);
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request's head may take.
@@ -38,9 +42,17 @@ pub enum ServeError {
     },
 }
 
-/// Takes the address.
+/// Takes the address; waits a little for a spoke that is just ending to let go of it.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
+    let started = Instant::now();
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && started.elapsed() < BIND_PATIENCE => {
+                tokio::time::sleep(BIND_PAUSE).await;
+            }
+            result => return result.map_err(|source| ServeError::Bind { address, source }),
+        }
+    }
 }
 
 /// Serves movers for ever.

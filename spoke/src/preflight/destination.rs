@@ -219,13 +219,7 @@ async fn look_at_claims(
                         TaskError::cluster(describe(claim), "looking for the Pods that use it", &e)
                     })?;
                 if moves && !users.is_empty() {
-                    let message = format!(
-                        "it is in use on the destination by Pod {}, and its data would be changed under it: stop the \
-                         application there (isthmus deactivate {} --cluster {}), then run again",
-                        name(&users[0]),
-                        namespace(claim),
-                        context.spoke.name
-                    );
+                    let message = in_use(claim, &users[0], &context.spoke.name);
                     failures.push(finding(describe(claim), "ClaimInUse", message));
                 }
                 if moves && capacity(&live) > 0 && capacity(&live) < capacity(claim) {
@@ -237,6 +231,19 @@ async fn look_at_claims(
         }
     }
     Ok(())
+}
+
+fn in_use(claim: &Value, user: &Value, cluster: &str) -> String {
+    let pod = name(user);
+    if text(user, "/metadata/deletionTimestamp").is_empty() {
+        format!(
+            "it is in use on the destination by Pod {pod}, and its data would be changed under it: stop the application \
+             there (isthmus deactivate {} --cluster {cluster}), then run again",
+            namespace(claim)
+        )
+    } else {
+        format!("Pod {pod} on the destination still uses it, and is about to end: run again once it is gone")
+    }
 }
 
 fn class_failure(
