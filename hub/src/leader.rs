@@ -77,6 +77,11 @@ impl Term {
         if valid && !self.over.is_cancelled() { Ok(()) } else { Err(LeaseLost) }
     }
 
+    /// Ends it: somebody with a higher fence has written.
+    pub fn end(&self) {
+        self.over.cancel();
+    }
+
     fn extend(&self, until: Instant) {
         if let Ok(mut valid) = self.valid_until.lock() {
             *valid = until;
@@ -115,10 +120,11 @@ impl Elector {
         &self.identity
     }
 
-    /// Waits until this hub leads.
-    pub async fn campaign(&mut self) -> Term {
+    /// Waits until this hub leads. `floor` is the highest fence that any record carries: should
+    /// the Lease have been deleted, the count goes on from there.
+    pub async fn campaign(&mut self, floor: impl Fn() -> i64) -> Term {
         loop {
-            match tokio::time::timeout(CALL_LIMIT, self.try_acquire()).await {
+            match tokio::time::timeout(CALL_LIMIT, self.try_acquire(floor())).await {
                 Ok(Ok(Some(fence))) => return Term::new(fence),
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => {
@@ -181,15 +187,16 @@ impl Elector {
         self.api.replace(LEASE_NAME, &PostParams::default(), &lease).await.map(drop)
     }
 
-    async fn try_acquire(&mut self) -> Result<Option<i64>, kube::Error> {
+    async fn try_acquire(&mut self, floor: i64) -> Result<Option<i64>, kube::Error> {
         let now = Timestamp::now();
+        let floor = i32::try_from(floor).unwrap_or(i32::MAX - 1);
         let Some(mut lease) = self.api.get_opt(LEASE_NAME).await? else {
             let lease = Lease {
                 metadata: ObjectMeta { name: Some(LEASE_NAME.to_owned()), ..ObjectMeta::default() },
-                spec: Some(self.spec(now, now, 1)),
+                spec: Some(self.spec(now, now, floor.saturating_add(1))),
             };
             return match self.api.create(&PostParams::default(), &lease).await {
-                Ok(_) => Ok(Some(1)),
+                Ok(_) => Ok(Some(i64::from(floor.saturating_add(1)))),
                 Err(error) if is_conflict(&error) => Ok(None),
                 Err(error) => Err(error),
             };
@@ -198,7 +205,7 @@ impl Elector {
         if !self.is_free(&spec) {
             return Ok(None);
         }
-        let transitions = spec.lease_transitions.unwrap_or(0).saturating_add(1);
+        let transitions = spec.lease_transitions.unwrap_or(0).max(floor).saturating_add(1);
         lease.spec = Some(self.spec(now, now, transitions));
         match self.api.replace(LEASE_NAME, &PostParams::default(), &lease).await {
             Ok(_) => Ok(Some(i64::from(transitions))),
@@ -243,8 +250,7 @@ impl Elector {
         spec.renew_time = Some(MicroTime(Timestamp::now()));
         match self.api.replace(LEASE_NAME, &PostParams::default(), &lease).await {
             Ok(_) => Ok(true),
-            // Somebody wrote in between: the next look tells who.
-            Err(error) if is_conflict(&error) => Err(error),
+            // Where somebody wrote in between, the next look tells who.
             Err(error) => Err(error),
         }
     }

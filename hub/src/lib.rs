@@ -33,6 +33,8 @@ mod runs;
 mod serve;
 mod staging;
 mod surroundings;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;

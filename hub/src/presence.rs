@@ -13,6 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 pub(crate) const MAX_PROBES: usize = 256;
 /// A probe older than this counts as none, seconds: the interval and time for one to be late.
 pub(crate) const PROBE_EXPIRY_SECONDS: i64 = PROBE_SECONDS.cast_signed() + 20;
+/// The longest uid or revision of a store, bytes.
+const MAX_ID: usize = 64;
 /// The longest error of a probe that is kept, bytes.
 const MAX_PROBE_ERROR: usize = 1024;
 
@@ -78,6 +80,7 @@ impl Presence {
                 .probes
                 .iter()
                 .take(MAX_PROBES)
+                .filter(|report| report.store.len().max(report.revision.len()) <= MAX_ID)
                 .map(|report| {
                     let age = i64::try_from(report.age_millis).unwrap_or(i64::MAX / 2).min(86_400_000);
                     let probe = Probe {

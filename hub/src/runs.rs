@@ -4,7 +4,7 @@
 //! Figures are written at most every [`FIGURES_EVERY`]; a task's end is written before the spoke
 //! that reported it is answered, so what a spoke knows to be delivered is in the record.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use kube::{Resource as _, ResourceExt as _};
 use tokio::time::Instant;
 
 use crate::itinerary::{self, Verdict};
+use crate::leader::LeaseLost;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
 use crate::records::{Records, WriteError, Writer};
@@ -23,8 +24,8 @@ use crate::surroundings;
 
 /// How often figures alone are written, for each migration.
 pub(crate) const FIGURES_EVERY: Duration = Duration::from_secs(2);
-/// How long an event may take to be taken in.
-const EVENT_LIMIT: Duration = Duration::from_secs(5);
+/// How long the events of one change may take to be taken in.
+const EVENTS_LIMIT: Duration = Duration::from_secs(5);
 
 /// What is kept of a run in memory. It may be lost at any time: the next report says it all.
 #[derive(Default)]
@@ -90,16 +91,22 @@ impl Runs {
         let (Some(uid), Some(namespace)) = (migration.uid(), migration.namespace()) else { return Ok(()) };
         let slot = self.slot(uid);
         let mut memory = slot.lock().await;
-        let urgent = self.sort_in(&mut memory, reports);
+        let urgent = self.sort_in(&mut memory, migration, reports);
         let due = memory.written_at.is_none_or(|at| at.elapsed() >= FIGURES_EVERY);
         let mut notes = Vec::new();
         let mut wrote = false;
+        let fence = self.writer.term.fence();
+        let mut outdone = false;
         let now = Timestamp::now();
         let unwritten: Vec<TaskReport> = memory.unwritten.values().cloned().collect();
         let written = self
             .writer
             .status(&self.records.migrations, &namespace, &migration.name_any(), |known| {
                 wrote = false;
+                outdone = known.status.as_ref().is_some_and(|status| status.fence > fence);
+                if outdone {
+                    return None;
+                }
                 let after = self.decide(known, &unwritten, now);
                 let before = known.status.clone().unwrap_or_default();
                 let figures_only = outline(&before) == outline(&after);
@@ -110,11 +117,19 @@ impl Runs {
                 notes = itinerary::notes(known, &after);
                 let mut changed = known.clone();
                 let mut after = after;
-                itinerary::stamp(&mut after, self.writer.term.fence(), now);
+                itinerary::stamp(&mut after, fence, now);
                 changed.status = Some(after);
                 Some(changed)
             })
             .await?;
+        if outdone {
+            tracing::error!(
+                migration = migration.name_any(),
+                "another hub has led since: this one stops leading"
+            );
+            self.writer.term.end();
+            return Err(LeaseLost.into());
+        }
         if wrote {
             memory.written_at = Some(Instant::now());
         }
@@ -136,15 +151,25 @@ impl Runs {
         }
     }
 
-    /// Keeps the newest report of each task; tells whether one of them ends its task.
-    fn sort_in(&self, memory: &mut Memory, reports: Vec<TaskReport>) -> bool {
+    /// Keeps the newest report of each task that is under way; tells whether one of them ends its
+    /// task. A report of any other task is late, doubled, or nobody's.
+    fn sort_in(&self, memory: &mut Memory, migration: &Migration, reports: Vec<TaskReport>) -> bool {
+        if reports.is_empty() {
+            return false;
+        }
+        let newest =
+            migration.namespace().and_then(|ns| self.records.migrations.get(&ns, &migration.name_any()));
+        let open: HashSet<TaskId> = newest.map_or_else(HashSet::new, |migration| {
+            let view = surroundings::view(&self.records, &self.presence, &migration);
+            itinerary::tasks(&migration, &view).into_iter().map(|task| task.id).collect()
+        });
         let mut urgent = false;
         for report in reports {
             let ends = report.state != TaskState::Running;
             let newest = memory.sequences.get(&report.task).is_none_or(|known| report.sequence > *known);
             // The end of a task is taken whenever it comes, and counts once; it is only figures
             // that would go backwards.
-            if !newest && !ends {
+            if !open.contains(&report.task) || (!newest && !ends) {
                 self.metrics.report(Verdict::Ignored);
                 continue;
             }
@@ -172,25 +197,25 @@ impl Runs {
     /// Publishes events. They are for people to read, so what fails here is logged and no more.
     async fn tell(&self, migration: &Migration, notes: Vec<itinerary::Note>) {
         let reference = migration.object_ref(&());
-        for note in notes {
-            let event = Event {
-                type_: if note.warning { EventType::Warning } else { EventType::Normal },
-                reason: note.reason,
-                note: Some(note.message),
-                action: note.subject,
-                secondary: None,
-            };
-            let published =
-                tokio::time::timeout(EVENT_LIMIT, self.recorder.publish(&event, &reference)).await;
-            match published {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(migration = migration.name_any(), %error, "publishing an event failed; the hub needs create and patch on events");
-                }
-                Err(_) => {
-                    tracing::warn!(migration = migration.name_any(), "publishing an event took too long");
-                }
+        let told = async {
+            for note in notes {
+                let event = Event {
+                    type_: if note.warning { EventType::Warning } else { EventType::Normal },
+                    reason: note.reason,
+                    note: Some(note.message),
+                    action: note.subject,
+                    secondary: None,
+                };
+                self.recorder.publish(&event, &reference).await?;
             }
+            Ok::<(), kube::Error>(())
+        };
+        match tokio::time::timeout(EVENTS_LIMIT, told).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(migration = migration.name_any(), %error, "publishing events failed; the hub needs create and patch on events");
+            }
+            Err(_) => tracing::warn!(migration = migration.name_any(), "publishing events took too long"),
         }
     }
 }

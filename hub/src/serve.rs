@@ -69,7 +69,7 @@ pub(crate) async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let listener =
         TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
     let bound = listener.local_addr().map_err(|source| ServeError::Listen { address, source })?;
-    let url = options.advertise_url.clone().unwrap_or_else(|| format!("https://{bound}"));
+    let url = options.advertise_url.clone().unwrap_or_else(|| default_url(bound, &options.namespace));
     let host = host_of(&url)?;
     tracing::info!(version = crate::VERSION, listen = %bound, %url, namespace = options.namespace, "the hub starts");
     let clients = Clients::connect(&options).await?;
@@ -221,7 +221,7 @@ impl Hub {
         );
         while !self.stop.is_cancelled() {
             let term = tokio::select! {
-                term = elector.campaign() => Arc::new(term),
+                term = elector.campaign(|| highest_fence(records)) => Arc::new(term),
                 () = self.stop.cancelled() => break,
             };
             tracing::info!(fence = term.fence(), identity = elector.identity(), "this hub leads");
@@ -316,6 +316,12 @@ impl Hub {
     }
 }
 
+/// The highest fence that any migration's status carries.
+fn highest_fence(records: &Records) -> i64 {
+    let fences = records.migrations.all();
+    fences.iter().filter_map(|migration| migration.status.as_ref().map(|s| s.fence)).max().unwrap_or(0)
+}
+
 /// What is done during a term; it ends when this is dropped.
 struct Reign {
     office: Arc<Office>,
@@ -331,6 +337,20 @@ async fn publish(client: Client, config_map: ConfigMap) {
         api.patch(CONFIG_MAP, &params, &Patch::Apply(&config_map)).await.map(drop)
     })
     .await;
+}
+
+/// The URL that is advertised when none is given.
+fn default_url(bound: SocketAddr, namespace: &str) -> String {
+    if bound.ip().is_unspecified() {
+        // An address that stands for all of them is none that could be dialled.
+        let url = format!("https://isthmus-hub.{namespace}.svc:{}", bound.port());
+        tracing::warn!(
+            url,
+            "no --advertise-url is given: only spokes of this very cluster can reach the hub"
+        );
+        return url;
+    }
+    format!("https://{bound}")
 }
 
 /// The host of a URL that spokes can dial.
@@ -362,6 +382,13 @@ fn stop_on_signals() -> Result<CancellationToken, ServeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_listened_on_is_advertised_unless_it_stands_for_every_address() {
+        let url = |address: &str| default_url(address.parse().unwrap(), "isthmus");
+        assert_eq!(url("127.0.0.1:1234"), "https://127.0.0.1:1234");
+        assert_eq!(url("[::]:8443"), "https://isthmus-hub.isthmus.svc:8443");
+    }
 
     #[test]
     fn only_an_https_url_is_advertised() {
