@@ -130,11 +130,11 @@ impl Kubelet {
     /// A container's output, as the API server serves it.
     pub fn stream_log(
         self: Arc<Self>,
-        query: LogQuery,
+        query: &LogQuery,
     ) -> impl Stream<Item = Bytes> + Send + 'static + use<> {
         let file = logs::file(&self.dir.join(&query.pod_uid), &query.container);
         let uid = query.pod_uid.clone();
-        logs::stream(file, &query, move || self.workers().get(&uid).is_none_or(Worker::is_finished))
+        logs::stream(file, query, move || self.workers().get(&uid).is_none_or(Worker::is_finished))
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, logs::Kept> {

@@ -31,22 +31,22 @@ pub(crate) async fn run(up: Up) -> anyhow::Result<()> {
     println!("The clusters are served by {}.", lab.flavour());
     write_files(&lab, dir)?;
 
-    let mut programs = Vec::new();
-    if !up.bare {
+    if up.bare {
+        say_ready(&lab, dir, &up.clusters, None);
+        until_told().await?;
+    } else {
         let hub = lab.start_hub(HubOptions::new(HUB_NAMESPACE)).await?;
+        let mut spokes = Vec::new();
         for cluster in &up.clusters {
-            programs.push(lab.start_spoke(&hub, SpokeOptions::new(cluster, SPOKE_NAMESPACE)).await?);
+            spokes.push(lab.start_spoke(&hub, SpokeOptions::new(cluster, SPOKE_NAMESPACE)).await?);
         }
         say_ready(&lab, dir, &up.clusters, Some(&hub.url));
         until_told().await?;
         println!("Ending the spokes, the hub and the clusters.");
-        for spoke in &programs {
+        for spoke in &spokes {
             spoke.program.terminate().await?;
         }
         hub.program.terminate().await?;
-    } else {
-        say_ready(&lab, dir, &up.clusters, None);
-        until_told().await?;
     }
     lab.stop().await;
     Ok(())

@@ -147,5 +147,5 @@ async fn server() -> anyhow::Result<()> {
 /// The next line of our input; none at its end.
 async fn next_line() -> anyhow::Result<Option<String>> {
     let reading = tokio::task::spawn_blocking(|| std::io::stdin().lines().next().transpose());
-    Ok(reading.await?.context("reading the input")?)
+    reading.await?.context("reading the input")
 }

@@ -43,6 +43,6 @@ impl LogProvider for Logs {
             tail_lines: request.tail_lines,
             limit_bytes: request.limit_bytes,
         };
-        async move { Ok(self.0.clone().stream_log(query).boxed()) }.boxed()
+        async move { Ok(self.0.clone().stream_log(&query).boxed()) }.boxed()
     }
 }

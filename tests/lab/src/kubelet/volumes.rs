@@ -174,7 +174,7 @@ impl Maker<'_> {
                 source: Box::new(source),
             })?;
         let text = issued.status.map(|status| status.token).unwrap_or_default();
-        self.write(&token.volume, &token.file, text.as_bytes())
+        Self::write(&token.volume, &token.file, text.as_bytes())
     }
 
     fn api<K>(&self) -> Api<K>
@@ -202,7 +202,7 @@ impl Maker<'_> {
             text.chain(map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)))
                 .collect()
         });
-        self.files(volume, folder, &format!("ConfigMap {name}"), files, items, optional)
+        Self::files(volume, folder, &format!("ConfigMap {name}"), files, items, optional)
     }
 
     async fn secret(
@@ -221,11 +221,10 @@ impl Maker<'_> {
         let files = found.map(|secret| {
             secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect()
         });
-        self.files(volume, folder, &format!("Secret {name}"), files, items, optional)
+        Self::files(volume, folder, &format!("Secret {name}"), files, items, optional)
     }
 
     fn files(
-        &self,
         volume: &str,
         folder: &Path,
         object: &str,
@@ -242,9 +241,9 @@ impl Maker<'_> {
             };
         };
         match items {
-            None => files.iter().try_for_each(|(key, bytes)| self.write(volume, &folder.join(key), bytes)),
+            None => files.iter().try_for_each(|(key, bytes)| Self::write(volume, &folder.join(key), bytes)),
             Some(items) => items.iter().try_for_each(|item| match files.get(&item.key) {
-                Some(bytes) => self.write(volume, &folder.join(&item.path), bytes),
+                Some(bytes) => Self::write(volume, &folder.join(&item.path), bytes),
                 None if optional == Some(true) => Ok(()),
                 None => Err(missing(format!("{object} has no key {}", item.key))),
             }),
@@ -260,7 +259,7 @@ impl Maker<'_> {
         items.iter().try_for_each(|item| {
             let path = item.field_ref.as_ref().map(|field| field.field_path.as_str()).unwrap_or_default();
             let value = command::field(self.pod, path, self.address).unwrap_or_default();
-            self.write(volume, &folder.join(&item.path), value.as_bytes())
+            Self::write(volume, &folder.join(&item.path), value.as_bytes())
         })
     }
 
@@ -273,7 +272,7 @@ impl Maker<'_> {
     }
 
     /// Writes a file whole: a reader sees the old or the new content.
-    fn write(&self, volume: &str, path: &Path, bytes: &[u8]) -> Result<(), VolumeError> {
+    fn write(volume: &str, path: &Path, bytes: &[u8]) -> Result<(), VolumeError> {
         if let Some(parent) = path.parent() {
             Self::folder(volume, parent)?;
         }

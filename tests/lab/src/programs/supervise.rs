@@ -96,17 +96,14 @@ fn run(order: &Order, program: &OsString, args: &[OsString]) -> Result<ExitCode,
     let start_error = |source| SuperviseError::Start { program: program.clone(), source };
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).process_group(0);
-    let log = match &order.log {
-        Some(path) => {
-            let log = Log::open(path)?;
-            let (reader, writer) = io::pipe().map_err(start_error)?;
-            command.stdout(writer.try_clone().map_err(start_error)?).stderr(writer);
-            Some((log, reader))
-        }
-        None => {
-            command.stdout(io::stderr());
-            None
-        }
+    let log = if let Some(path) = &order.log {
+        let log = Log::open(path)?;
+        let (reader, writer) = io::pipe().map_err(start_error)?;
+        command.stdout(writer.try_clone().map_err(start_error)?).stderr(writer);
+        Some((log, reader))
+    } else {
+        command.stdout(io::stderr());
+        None
     };
     let mut child = command.spawn().map_err(start_error)?;
     // The command still holds the pipe's writing ends; the copier would never see its end.

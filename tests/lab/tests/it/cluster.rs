@@ -112,9 +112,8 @@ impl Space {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        if tokio::time::timeout(DEADLINE, looking).await.is_err() {
-            panic!("{what} did not come about in {}: {seen:#?}", self.name);
-        }
+        let came = tokio::time::timeout(DEADLINE, looking).await.is_ok();
+        assert!(came, "{what} did not come about in {}: {seen:#?}", self.name);
         seen
     }
 }

@@ -6,6 +6,9 @@
 //! - Endpoints are owned by their Service only with the lab's own controllers;
 //! - a failed Job's pods are replaced after 250 ms, not 10 s, with the lab's own controllers.
 
+// The allowance for tests reaches test functions only, not what they share.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod cluster;
 mod programs;
 mod s3;
