@@ -108,7 +108,8 @@ fn baseline(spec: &Value, restricted: bool) -> Vec<String> {
         .filter(|v| v.get("hostPath").is_some())
         .map(|v| format!("{:?}", text(v, &["name"])))
         .collect();
-    if !host_paths.is_empty() {
+    // The restricted standard says it of all its volume types at once.
+    if !host_paths.is_empty() && !restricted {
         let noun = if host_paths.len() == 1 { "volume" } else { "volumes" };
         found.push(format!("hostPath volumes ({noun} {})", host_paths.join(", ")));
     }
@@ -232,20 +233,41 @@ fn restricted(spec: &Value, found: &mut Vec<String>) {
         ));
     }
     run_as(spec, found);
+    seccomp_restricted(spec, found);
+}
+
+fn seccomp_restricted(spec: &Value, found: &mut Vec<String>) {
     let profile = |holder: &Value| text(holder, &["securityContext", "seccompProfile", "type"]).to_owned();
     let good = |kind: &str| matches!(kind, "RuntimeDefault" | "Localhost");
-    let pod_good = good(&profile(spec));
-    let lacking = bad(spec, |c| match profile(c).as_str() {
-        "" => !pod_good,
-        kind => !good(kind),
-    });
-    if !lacking.is_empty() {
-        let holder = if containers(spec).len() == lacking.len() && !pod_good {
-            format!("pod or {}", told(&lacking))
-        } else {
-            told(&lacking)
-        };
-        found.push(format!("seccompProfile ({holder} must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")"));
+    let pod = profile(spec);
+    let mut forbidden = Vec::new();
+    if !pod.is_empty() && !good(&pod) {
+        forbidden.push(format!("pod must not set securityContext.seccompProfile.type to {pod:?}"));
+    }
+    let explicit = bad(spec, |c| !profile(c).is_empty() && !good(&profile(c)));
+    if !explicit.is_empty() {
+        let mut kinds: Vec<String> = containers(spec)
+            .into_iter()
+            .map(profile)
+            .filter(|k| !k.is_empty() && !good(k))
+            .map(|k| format!("{k:?}"))
+            .collect();
+        kinds.sort();
+        kinds.dedup();
+        forbidden.push(format!(
+            "{} must not set securityContext.seccompProfile.type to {}",
+            told(&explicit),
+            kinds.join(", ")
+        ));
+    }
+    let implicit = bad(spec, |c| profile(c).is_empty() && !good(&pod));
+    if !forbidden.is_empty() {
+        found.push(format!("seccompProfile ({})", forbidden.join("; ")));
+    } else if !implicit.is_empty() {
+        found.push(format!(
+            "seccompProfile (pod or {} must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")",
+            told(&implicit)
+        ));
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::unchanged;
 use crate::apiserver::error::FieldError;
-use crate::apiserver::json::{at, default, list, object, place, set, text};
+use crate::apiserver::json::{at, default, list, now, object, place, set, text};
 use crate::apiserver::quantity::Quantity;
 use crate::apiserver::store::Transaction;
 
@@ -55,11 +55,20 @@ pub fn begin_claim(transaction: &Transaction<'_>, claim: &mut Value) {
 
 /// What the server sets on a new volume.
 pub fn begin_volume(volume: &mut Value) {
-    set(volume, &["status"], json!({"phase": "Pending"}));
+    set(volume, &["status"], json!({"phase": "Pending", "lastPhaseTransitionTime": now()}));
     protect(volume, "kubernetes.io/pv-protection");
     if volume["spec"]["claimRef"].is_object() {
         default(volume, &["spec", "claimRef", "kind"], "PersistentVolumeClaim");
         default(volume, &["spec", "claimRef", "apiVersion"], "v1");
+    }
+}
+
+/// Notes when a volume came into its phase.
+pub fn note_phase(old: &Value, new: &mut Value) {
+    if old["status"]["phase"] != new["status"]["phase"]
+        && old["status"]["lastPhaseTransitionTime"] == new["status"]["lastPhaseTransitionTime"]
+    {
+        set(new, &["status", "lastPhaseTransitionTime"], now());
     }
 }
 

@@ -141,7 +141,8 @@ pub struct Difference {
 }
 
 /// Structs that a typed server always writes, so that they never count as added.
-const ALWAYS_THERE: [&str; 5] = ["metadata", "spec", "status", "template", "jobTemplate"];
+const ALWAYS_THERE: [&str; 8] =
+    ["metadata", "spec", "status", "template", "jobTemplate", "strategy", "updateStrategy", "containers"];
 
 /// Compares two objects.
 pub fn compare(old: &Value, new: &Value, schema: Known<'_>) -> Difference {
@@ -264,41 +265,60 @@ fn merge_at(live: &Value, config: &Value, schema: Known<'_>, root: bool) -> Valu
     }
 }
 
-/// Elements of the configuration in its order, and those that only the live list has where they were.
+/// The elements of both lists. Shared elements come in the configuration's order; what only the live
+/// list has stays where it was among them, what only the configuration has follows. The walk is that of
+/// structured-merge-diff, so that the order is the real server's.
 fn merge_lists(live: &[Value], config: &[Value], schema: Known<'_>) -> Vec<Value> {
     let names =
         |items: &[Value]| -> Vec<Option<String>> { items.iter().map(|i| element_of(i, schema)).collect() };
-    let live_names = names(live);
-    let config_names = names(config);
-    let position: BTreeMap<&String, usize> =
+    let (live_names, config_names) = (names(live), names(config));
+    let at_live: BTreeMap<&String, usize> =
         live_names.iter().enumerate().filter_map(|(i, n)| n.as_ref().map(|n| (n, i))).collect();
     let configured: BTreeSet<&String> = config_names.iter().flatten().collect();
+    let mut shared = config_names.iter().flatten().filter(|n| at_live.contains_key(n)).peekable();
+    let mut done: BTreeSet<&String> = BTreeSet::new();
     let mut merged = Vec::with_capacity(live.len() + config.len());
-    let mut next_live = 0;
-    let emit_untouched = |upto: usize, from: &mut usize, merged: &mut Vec<Value>| {
-        while *from < upto {
-            if !live_names[*from].as_ref().is_some_and(|n| configured.contains(n)) {
-                merged.push(live[*from].clone());
-            }
-            *from += 1;
+    let (mut l, mut r) = (0, 0);
+    while l < live.len() || r < config.len() {
+        let here = live_names.get(l).and_then(Option::as_ref);
+        let wanted = config_names.get(r).and_then(Option::as_ref);
+        let is_shared = here.is_some_and(|n| configured.contains(n));
+        if l < live.len()
+            && r < config.len()
+            && here != wanted
+            && is_shared
+            && shared.peek().is_some_and(|next| Some(*next) != here)
+        {
+            // A shared element, but not the one whose turn it is.
+            l += 1;
+            continue;
         }
-    };
-    for (child, name) in config.iter().zip(&config_names) {
-        match name.as_ref().and_then(|n| position.get(n)) {
-            Some(&at) => {
-                if at >= next_live {
-                    emit_untouched(at, &mut next_live, &mut merged);
-                }
-                let merged_child = match list_type(schema) {
-                    ListType::Map(_) => merge_at(&live[at], child, item(schema), false),
-                    _ => child.clone(),
-                };
-                merged.push(merged_child);
+        if l < live.len() && here != wanted {
+            if !is_shared {
+                merged.push(live[l].clone());
+                l += 1;
+                continue;
             }
-            None => merged.push(child.clone()),
+            if here.is_some_and(|n| done.contains(n)) {
+                l += 1;
+            }
+        }
+        if r < config.len() {
+            let twin = wanted.and_then(|n| at_live.get(n));
+            merged.push(match (twin, list_type(schema)) {
+                (Some(&at), ListType::Map(_)) => merge_at(&live[at], &config[r], item(schema), false),
+                _ => config[r].clone(),
+            });
+            done.extend(wanted);
+            if shared.peek().copied() == wanted {
+                shared.next();
+            }
+            if here == wanted && l < live.len() {
+                l += 1;
+            }
+            r += 1;
         }
     }
-    emit_untouched(live.len(), &mut next_live, &mut merged);
     merged
 }
 
@@ -392,6 +412,27 @@ mod tests {
             json!({"spec": {"replicas": 2, "template": {"spec": {"containers": [
                 {"name": "a", "image": "2"}, {"name": "sidecar", "image": "s"}, {"name": "b", "image": "2"}, {"name": "new", "image": "n"}]}}}})
         );
+    }
+
+    #[test]
+    fn merged_lists_have_the_order_of_the_real_server() {
+        let named = |names: &str| -> Value {
+            let containers: Vec<Value> = names.split(' ').map(|n| json!({"name": n})).collect();
+            json!({"spec": {"template": {"spec": {"containers": containers}}}})
+        };
+        // As kube-apiserver 1.36 answered.
+        for (live, config, merged) in [
+            ("a", "b", "a b"),
+            ("a b", "x b y", "a x b y"),
+            ("x b y", "c", "x b y c"),
+            ("x b y c", "y x q", "b y c x q"),
+        ] {
+            assert_eq!(
+                merge(&named(live), &named(config), deployment()),
+                named(merged),
+                "{live} and {config}"
+            );
+        }
     }
 
     #[test]

@@ -19,6 +19,22 @@ use crate::apiserver::request::{Call, body};
 use crate::apiserver::store::{ObjectKey, Range, Transaction};
 use crate::apiserver::versions::presented;
 
+/// Kinds whose deletion is answered with the object, not with a status.
+const ANSWERED_WITH_OBJECT: [&str; 12] = [
+    "Pod",
+    "Service",
+    "ServiceAccount",
+    "PersistentVolumeClaim",
+    "PersistentVolume",
+    "PodTemplate",
+    "ResourceQuota",
+    "StorageClass",
+    "VolumeAttachment",
+    "CSIDriver",
+    "CSINode",
+    "CSIStorageCapacity",
+];
+
 impl Writing<'_> {
     /// Answers a delete.
     pub fn delete(self) -> ApiResult<Response<Body>> {
@@ -39,11 +55,7 @@ impl Writing<'_> {
             (Some(object), _) => self.answer(200, &object),
             (None, gone) => {
                 // Pods and a few other kinds answer with the object; all others with a status.
-                if resource.is("", "Pod")
-                    || resource.is("", "Service")
-                    || resource.is("", "PersistentVolumeClaim")
-                    || resource.is("", "PersistentVolume")
-                {
+                if !resource.is_custom() && ANSWERED_WITH_OBJECT.contains(&resource.kind.as_str()) {
                     return self.answer(200, &gone);
                 }
                 let mut details = json!({"name": name(&gone), "kind": resource.plural, "uid": uid(&gone)});

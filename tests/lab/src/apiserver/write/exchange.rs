@@ -70,6 +70,9 @@ impl Writing<'_> {
                 if new["status"].is_null() {
                     remove(&mut kept, &["status"]);
                 }
+                if resource.is("", "PersistentVolume") {
+                    kinds::storage::note_phase(&old, &mut kept);
+                }
                 if let Some(books) = new["metadata"].get("managedFields") {
                     set(&mut kept, &["metadata", "managedFields"], books.clone());
                 }
