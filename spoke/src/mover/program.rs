@@ -84,9 +84,10 @@ pub async fn run(arguments: Vec<OsString>) -> ExitCode {
     };
     allow_many_files();
     let (code, last_words) = work(&arguments).await;
-    match code {
-        DONE => tracing::info!("{last_words}"),
-        _ => tracing::error!("{last_words}"),
+    if code == DONE {
+        tracing::info!("{last_words}");
+    } else {
+        tracing::error!("{last_words}");
     }
     leave_last_words(&last_words);
     ExitCode::from(code)

@@ -75,11 +75,14 @@ impl Encoder {
     }
 
     pub fn number(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.bytes.push((value as u8 & 0x7f) | 0x80);
+        loop {
+            let [low, ..] = value.to_le_bytes();
             value >>= 7;
+            if value == 0 {
+                return self.bytes.push(low);
+            }
+            self.bytes.push(low | 0x80);
         }
-        self.bytes.push(value as u8);
     }
 
     /// Small magnitudes of either sign stay short (zigzag).

@@ -341,7 +341,8 @@ impl Planner {
 
     fn entry(&mut self, entry: Entry, window: &Arc<Window>, again: bool) -> Result<(), MoverError> {
         if entry.path.is_empty() {
-            return self.push_directory(self.root.clone(), entry, false);
+            self.push_directory(self.root.clone(), entry, false);
+            return Ok(());
         }
         let name = self.enter_parent(&entry.path, window.number)?;
         let Some(dir) = self.dirs.last_mut() else {
@@ -364,10 +365,9 @@ impl Planner {
         }
     }
 
-    fn remove(&self, dir: &DirHandle, name: &CString, path: &[u8]) -> Result<(), MoverError> {
-        let removed =
-            remove_tree(dir.fd.as_fd(), name).map_err(|errno| MoverError::file("removing", path, errno))?;
-        self.shared.count(|counters| &counters.deleted, removed);
+    /// Removes what stands in the way of an entry.
+    fn remove(dir: &DirHandle, name: &CString, path: &[u8]) -> Result<(), MoverError> {
+        remove_tree(dir.fd.as_fd(), name).map_err(|errno| MoverError::file("removing", path, errno))?;
         Ok(())
     }
 
@@ -381,7 +381,7 @@ impl Planner {
         let mut fresh = true;
         match now {
             Some(stat) if metadata::file_type(&stat) == FileType::Directory => fresh = false,
-            Some(_) => self.remove(dir, name, &entry.path)?,
+            Some(_) => Self::remove(dir, name, &entry.path)?,
             None => {}
         }
         if fresh {
@@ -389,7 +389,8 @@ impl Planner {
                 .map_err(|errno| MoverError::file("making the directory", &entry.path, errno))?;
         }
         let fd = self.open_directory(&dir.fd, name, &entry.path)?;
-        self.push_directory(fd, entry, fresh)
+        self.push_directory(fd, entry, fresh);
+        Ok(())
     }
 
     fn open_directory(
@@ -413,10 +414,9 @@ impl Planner {
         Ok(Arc::new(fd))
     }
 
-    fn push_directory(&mut self, fd: Arc<OwnedFd>, entry: Entry, fresh: bool) -> Result<(), MoverError> {
+    fn push_directory(&mut self, fd: Arc<OwnedFd>, entry: Entry, fresh: bool) {
         let handle = Arc::new(DirHandle { fd, entry: Arc::new(entry), fresh });
         self.dirs.push(OpenDir::new(handle, b""));
-        Ok(())
     }
 
     fn special(
@@ -433,7 +433,7 @@ impl Planner {
         let bare = !same && dir.fresh;
         if !same {
             if now.is_some() {
-                self.remove(dir, name, &entry.path)?;
+                Self::remove(dir, name, &entry.path)?;
             }
             if let Err(errno) = make_special(dir, name, &entry.kind) {
                 let privileged = matches!(entry.kind, Kind::CharDevice(_) | Kind::BlockDevice(_));
@@ -463,7 +463,7 @@ impl Planner {
         };
         let found = self.judge_present(&entry, content.size, now.as_ref());
         if found.present == Present::Nothing && now.is_some() {
-            self.remove(dir, &name, &entry.path)?;
+            Self::remove(dir, &name, &entry.path)?;
         }
         if found.complete {
             self.shared.count(|counters| &counters.unchanged, 1);
@@ -688,7 +688,7 @@ impl Planner {
             if now.as_ref().is_some_and(same) {
                 return Ok(());
             }
-            self.remove(&link.dir, &link.name, &link.entry.path)?;
+            Self::remove(&link.dir, &link.name, &link.entry.path)?;
         }
         linkat(&holder, &name, &*link.dir.fd, &link.name, AtFlags::empty()).map_err(error)
     }

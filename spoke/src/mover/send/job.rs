@@ -53,8 +53,8 @@ pub enum Job {
         at: FileName,
         /// Its entry so far.
         entry: Box<Entry>,
-        /// Its pieces in the previous pass.
-        known: Vec<Piece>,
+        /// Its entry in the previous pass.
+        previous: Option<Box<Entry>>,
         /// Where the record goes.
         answer: Answer<WholeFile>,
     },

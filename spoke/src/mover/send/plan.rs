@@ -154,22 +154,17 @@ impl Planner {
     }
 
     fn file(&mut self, found: Found, previous: Option<Entry>) -> Result<(), MoverError> {
-        let mut known = Vec::new();
-        if let Some(old) = previous {
-            let same = unchanged(&old, &found.stat);
-            if let Kind::File(content) = &old.kind {
-                if same
-                    && !content.inconsistent
-                    && content.size == metadata::size(&found.stat)
-                    && old.metadata.mtime == metadata::mtime(&found.stat)
-                {
-                    return self.take_over(old);
-                }
-                known.clone_from(&content.pieces);
+        if let Some(old) = &previous
+            && let Kind::File(content) = &old.kind
+        {
+            let same = unchanged(old, &found.stat)
+                && !content.inconsistent
+                && content.size == metadata::size(&found.stat)
+                && old.metadata.mtime == metadata::mtime(&found.stat);
+            content.pieces.iter().for_each(|piece| self.shared.dedup.insert(piece));
+            if same && let Some(old) = previous {
+                return self.take_over(old);
             }
-        }
-        for piece in &known {
-            self.shared.dedup.insert(piece);
         }
         let at = FileName { parent: found.parent, name: found.name };
         if metadata::size(&found.stat) > STREAMED_FILE_BYTES {
@@ -178,7 +173,7 @@ impl Planner {
         let entry = self.entry(found.path, &found.stat, Kind::File(Content::default()));
         let (answer, receiver) = oneshot::channel();
         self.queue(Pending::Whole(receiver), BASE_WEIGHT + entry.path.len())?;
-        let job = Job::Whole { at, entry: Box::new(entry), known, answer };
+        let job = Job::Whole { at, entry: Box::new(entry), previous: previous.map(Box::new), answer };
         self.shared.jobs.push(job, &self.shared.stop)
     }
 

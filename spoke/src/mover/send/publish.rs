@@ -48,13 +48,12 @@ impl Publisher {
             } else {
                 let age = segment_started.elapsed();
                 let left = SEGMENT_AGE.saturating_sub(age);
-                match tokio::time::timeout(left, self.shared.unless_stopped(queue.recv())).await {
-                    Ok(queued) => queued?,
-                    Err(_) => {
-                        self.close_segment(false).await?;
-                        continue;
-                    }
-                }
+                let received = tokio::time::timeout(left, self.shared.unless_stopped(queue.recv()));
+                let Ok(queued) = received.await else {
+                    self.close_segment(false).await?;
+                    continue;
+                };
+                queued?
             };
             let queued = queued.ok_or(MoverError::Cancelled)?;
             if matches!(queued.pending, Pending::End) {

@@ -38,6 +38,7 @@ const SAMPLE_BYTES: usize = 8 * 1024;
 /// A file whose blocks wait for the shared frame.
 struct Waiting {
     entry: Box<Entry>,
+    previous: Option<Box<Entry>>,
     pieces: Vec<Piece>,
     /// Of `pieces`: those without a place, and where they are in the shared frame.
     unplaced: Vec<(usize, u32, BlockHash)>,
@@ -79,8 +80,8 @@ impl Worker {
                 return Ok(());
             }
             match taken {
-                Taken::Item(Job::Whole { at, entry, known, answer }) => {
-                    self.read_whole(&at, entry, &known, answer)?
+                Taken::Item(Job::Whole { at, entry, previous, answer }) => {
+                    self.read_whole(&at, entry, previous, answer)?;
                 }
                 Taken::Item(Job::Range { file, start, end, known, answer }) => {
                     let pieces = self.read_range(&file, start, end, &known);
@@ -106,11 +107,16 @@ impl Worker {
         &mut self,
         at: &FileName,
         entry: Box<Entry>,
-        known: &[Piece],
+        previous: Option<Box<Entry>>,
         answer: Answer<WholeFile>,
     ) -> Result<(), MoverError> {
-        self.waiting.push(Waiting { entry, pieces: Vec::new(), unplaced: Vec::new(), answer: None });
-        let read = self.read_attempts(at, known);
+        let known = match previous.as_ref().map(|previous| &previous.kind) {
+            Some(Kind::File(content)) => content.pieces.clone(),
+            _ => Vec::new(),
+        };
+        let (pieces, unplaced) = (Vec::new(), Vec::new());
+        self.waiting.push(Waiting { entry, previous, pieces, unplaced, answer: None });
+        let read = self.read_attempts(at, &known);
         let Some(file) = self.waiting.last_mut() else {
             return Ok(());
         };
@@ -243,17 +249,15 @@ impl Worker {
             piece.place = PiecePlace::Inline(bytes.to_vec());
         } else {
             let hash = self.shared.name_block(bytes);
-            match self.shared.find(hash, &piece, known) {
-                Some(place) => piece.place = place,
-                None => {
-                    if let Some(file) = self.waiting.last_mut() {
-                        let inner = u32::try_from(inner).unwrap_or(u32::MAX);
-                        file.unplaced.push((file.pieces.len(), inner, hash));
-                        file.pieces.push(piece);
-                    }
-                    return Ok(got);
+            let Some(place) = self.shared.find(hash, &piece, known) else {
+                if let Some(file) = self.waiting.last_mut() {
+                    let inner = u32::try_from(inner).unwrap_or(u32::MAX);
+                    file.unplaced.push((file.pieces.len(), inner, hash));
+                    file.pieces.push(piece);
                 }
-            }
+                return Ok(got);
+            };
+            piece.place = place;
         }
         self.frame.truncate(inner);
         self.keep(Some(piece));
@@ -334,6 +338,13 @@ impl Worker {
 fn finish(mut file: Waiting) {
     if let Kind::File(content) = &mut file.entry.kind {
         content.pieces = file.pieces;
+    }
+    if let Some(previous) = file.previous
+        && previous.metadata == file.entry.metadata
+        && previous.kind == file.entry.kind
+    {
+        // Read again only because its stamp could not be relied on.
+        file.entry.changed_in = previous.changed_in;
     }
     if let Some(answer) = file.answer {
         let record = Box::new(Record::Entry(*file.entry));

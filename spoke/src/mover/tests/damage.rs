@@ -180,9 +180,8 @@ async fn made_up_manifests_are_refused_and_nothing_is_written_outside() {
     fs::write(outside.path().join("kept"), b"kept").unwrap();
     for (what, records) in cases {
         let mut volume = Volume::new();
-        let error = match receive_made_up(&mut volume, &records).await {
-            Err(error) => error,
-            Ok(_) => panic!("{what} was taken"),
+        let Err(error) = receive_made_up(&mut volume, &records).await else {
+            panic!("{what} was taken");
         };
         assert!(!matches!(error, MoverError::Worker { .. }), "{what}: {error}");
         let beside: Vec<_> = fs::read_dir(outside.path()).unwrap().collect();

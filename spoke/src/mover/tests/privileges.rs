@@ -100,7 +100,7 @@ fn an_owner_that_may_not_be_set_fails_under_strict_and_is_noted_under_best_effor
 fn a_file_that_may_not_be_read_is_named() {
     let volume = Volume::new();
     fs::write(volume.source.path().join("secret"), b"x".repeat(100)).unwrap();
-    fs::set_permissions(volume.source.path().join("secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(volume.source.path().join("secret"), fs::Permissions::from_mode(0o000)).unwrap();
     if is_root() {
         fs::set_permissions(volume.source.path(), fs::Permissions::from_mode(0o755)).unwrap();
     }

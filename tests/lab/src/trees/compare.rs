@@ -35,6 +35,7 @@ impl std::fmt::Display for Difference {
 
 /// What to leave out of a comparison.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_field_names)]
 pub struct CompareOptions {
     /// Owners and groups.
     pub ignore_ownership: bool,
