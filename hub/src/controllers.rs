@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::api::Office;
+use crate::causes::chain;
 use crate::metrics::Metrics;
 use crate::records::{Record, Records, WriteError};
 use crate::staging::Stores;
@@ -136,7 +137,12 @@ async fn run<K: Record>(
             Ok(Action::await_change())
         }
         Err(error) => {
-            tracing::warn!(controller = name, object = what, %error, "reconciling failed; trying again");
+            tracing::warn!(
+                controller = name,
+                object = what,
+                error = chain(&error),
+                "reconciling failed; trying again"
+            );
             Err(error)
         }
     }

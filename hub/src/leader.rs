@@ -19,6 +19,8 @@ use kube::{Api, Client};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::causes::chain;
+
 /// The Lease's name.
 pub const LEASE_NAME: &str = "isthmus-hub";
 /// How long a lease that is not renewed is respected.
@@ -128,7 +130,10 @@ impl Elector {
                 Ok(Ok(Some(fence))) => return Term::new(fence),
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "looking at the Lease {LEASE_NAME} failed; trying again (the hub needs get, create and update on leases in its namespace)");
+                    tracing::warn!(
+                        error = chain(&error),
+                        "looking at the Lease {LEASE_NAME} failed; trying again (the hub needs get, create and update on leases in its namespace)"
+                    );
                 }
                 Err(_) => tracing::warn!(
                     "the API server did not answer about the Lease {LEASE_NAME} in time; trying again"
@@ -159,7 +164,10 @@ impl Elector {
                     break;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "renewing the Lease {LEASE_NAME} failed; trying again");
+                    tracing::warn!(
+                        error = chain(&error),
+                        "renewing the Lease {LEASE_NAME} failed; trying again"
+                    );
                 }
                 Err(_) => tracing::warn!("renewing the Lease {LEASE_NAME} took too long; trying again"),
             }

@@ -18,6 +18,7 @@
 
 pub mod api;
 pub mod auth;
+mod causes;
 mod clients;
 mod conditions;
 mod controllers;
@@ -90,9 +91,10 @@ fn print_crds() -> anyhow::Result<()> {
 
 /// Logs go to stderr: as lines, or as JSON where `ISTHMUS_LOG_FORMAT=json`.
 fn start_logging() {
-    // kube names each object twice in a span around what we log of it.
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn"));
+    // kube names each object twice in a span around what we log of it, and logs each failed call
+    // before we do with what it was for.
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn,kube_client::client::builder=off"));
     let colours = std::io::stderr().is_terminal();
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);

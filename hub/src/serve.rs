@@ -23,6 +23,7 @@ use crate::auth::certificate::{self, CertificateError, Identity, Resolver};
 use crate::auth::people::People;
 use crate::auth::signing;
 use crate::auth::spoke::Gate;
+use crate::causes::chain;
 use crate::clients::{ClientError, Clients};
 use crate::controllers::{self, Desk};
 use crate::crds;
@@ -39,7 +40,7 @@ const CONFIG_MAP: &str = "isthmus-hub";
 /// How often it is looked whether the certificate is to be renewed.
 const RENEW_EVERY: Duration = Duration::from_hours(1);
 /// The longest pause between attempts to reach the API server.
-const MAX_PAUSE: Duration = Duration::from_secs(15);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// The hub cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +128,7 @@ async fn prepare(
 /// Does something until it succeeds, with pauses that grow, and says what it waits for.
 async fn persist<T, E, F>(what: &str, mut attempt: impl FnMut() -> F) -> T
 where
-    E: std::fmt::Display,
+    E: std::error::Error,
     F: Future<Output = Result<T, E>>,
 {
     let pauses = || {
@@ -144,7 +145,8 @@ where
             Ok(done) => return done,
             Err(error) => {
                 let wait = pause.next().unwrap_or(MAX_PAUSE);
-                tracing::warn!(%error, "{what} failed; trying again in {} ms", wait.as_millis());
+                let error = chain(&error);
+                tracing::warn!(error, "{what} failed; trying again in {} ms", wait.as_millis());
                 tokio::time::sleep(wait).await;
             }
         }

@@ -1,5 +1,7 @@
 //! What each spoke should be doing, derived from a status.
 
+use std::collections::BTreeSet;
+
 use isthmus_shared::protocol::{Run, Staging, TaskId, VolumeTask, Work};
 use isthmus_shared::resources::{
     Migration, MigrationPhase, MigrationStatus, Side, Step, StepState, VolumePhase, VolumeStatus,
@@ -173,12 +175,29 @@ fn run(migration: &Migration, staging: Staging) -> Run {
     Run {
         migration: text(&migration.metadata.uid),
         name: format!("{}/{}", text(&migration.metadata.namespace), text(&migration.metadata.name)),
-        namespaces: spec.namespaces.clone(),
+        namespaces: unique(&spec.namespaces),
         include_resources: spec.include_resources,
         include_volumes: spec.include_volumes,
         start_applications: spec.start_applications,
         selectors: spec.selectors.clone(),
         exclude_selectors: spec.exclude_selectors.clone(),
         staging,
+    }
+}
+
+/// Names in their order, each once: a namespace that is named twice is moved once.
+fn unique(names: &[String]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    names.iter().filter(|name| seen.insert(name.as_str())).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_that_is_named_twice_is_moved_once() {
+        let names = ["b", "a", "b"].map(str::to_owned);
+        assert_eq!(unique(&names), ["b", "a"]);
     }
 }

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::causes::chain;
 use crate::clients::WATCH_SECONDS;
 
 /// Objects to a page when a kind is listed.
@@ -175,18 +176,4 @@ fn forget<K: Record>(written: &Mutex<HashMap<String, Arc<K>>>, event: &Event<K>,
 /// is etcd; where they are not, none is newer and the watch alone counts.
 fn version<K: Record>(object: &K) -> u128 {
     object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
