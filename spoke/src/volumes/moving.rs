@@ -4,6 +4,7 @@
 //! spoke starts anew: the Job is found by its name, its attempt is written on it, and so is the
 //! mover's result.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use isthmus_shared::protocol::{
@@ -40,7 +41,7 @@ pub async fn move_volume(
 ) -> Result<Outcome, TaskError> {
     let mover = Mover { context, run, volume, direction };
     context.spoke.sessions.open(&context.id, mover.grant()?);
-    let mut watched: Option<(String, Instant)> = None;
+    let mut watched = Watched::default();
     loop {
         let job = mover.find_job().await?;
         match job {
@@ -56,7 +57,7 @@ pub async fn move_volume(
                 if text(&job, "/metadata/deletionTimestamp").is_empty() {
                     if let Some(trouble) = mover.look(&job, &mut watched).await? {
                         mover.try_again(&job, &trouble).await?;
-                        watched = None;
+                        watched = Watched::default();
                     }
                 } else {
                     context.doing("waiting for the Job of the last attempt to go");
@@ -67,6 +68,17 @@ pub async fn move_volume(
             context.progress(|progress| *progress = latest);
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Since when a mover is kept from running, by how long that may last: an image that cannot be
+/// pulled shows as one reason and another by turns, and is the same trouble all the time.
+#[derive(Default)]
+struct Watched(HashMap<Duration, Instant>);
+
+impl Watched {
+    fn is_over(&mut self, trouble: &Trouble) -> bool {
+        self.0.entry(trouble.patience).or_insert_with(Instant::now).elapsed() > trouble.patience
     }
 }
 
@@ -189,11 +201,7 @@ impl Mover<'_> {
     }
 
     /// Looks at Job and Pods. What is in the way is said, and returned once its patience is over.
-    async fn look(
-        &self,
-        job: &Value,
-        watched: &mut Option<(String, Instant)>,
-    ) -> Result<Option<Trouble>, TaskError> {
+    async fn look(&self, job: &Value, watched: &mut Watched) -> Result<Option<Trouble>, TaskError> {
         let pods = self.pods(job).await?;
         let condition = |kind: &str| {
             array(job, "/status/conditions")
@@ -220,15 +228,11 @@ impl Mover<'_> {
         let trouble =
             job_trouble(self.context.cluster(), job, &pods).await.map_err(self.failed("reading its Pods"))?;
         let Some(trouble) = trouble else {
-            *watched = None;
+            watched.0.clear();
             return Ok(None);
         };
-        let since = match watched {
-            Some((reason, since)) if *reason == trouble.reason => *since,
-            _ => watched.insert((trouble.reason.clone(), Instant::now())).1,
-        };
         self.context.doing(format!("the mover waits: {trouble}"));
-        Ok((since.elapsed() > trouble.patience).then_some(trouble))
+        Ok(watched.is_over(&trouble).then_some(trouble))
     }
 
     async fn pods(&self, job: &Value) -> Result<Vec<Value>, TaskError> {
@@ -243,8 +247,9 @@ impl Mover<'_> {
         let attempt = manifests::attempt_of(job);
         let log = self.last_lines(job).await;
         let log = if log.is_empty() { String::new() } else { format!("; its last words: {log}") };
-        let text = format!("the mover of {} did not end well: {trouble}{log}", self.describe_claim());
-        self.context.log(format!("{text} (attempt {attempt} of {MAX_ATTEMPTS})"));
+        let how = if trouble.patience > Duration::ZERO { "did not start" } else { "did not end well" };
+        let text = format!("its mover {how}: {trouble}{log}");
+        self.context.log(format!("{}: {text} (attempt {attempt} of {MAX_ATTEMPTS})", self.describe_claim()));
         if attempt >= MAX_ATTEMPTS || trouble.patience > Duration::ZERO {
             let message = format!("{text}; {}, then run again", advice(&trouble.reason));
             return Err(TaskError::failed(self.describe_claim(), &trouble.reason, message));
@@ -353,6 +358,20 @@ fn peer_of(url: &str, more_ports: &[u16]) -> Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trouble_that_shows_as_two_reasons_by_turns_has_one_clock() {
+        let trouble = |reason: &str| Trouble {
+            reason: reason.to_owned(),
+            detail: String::new(),
+            patience: Duration::from_mins(2),
+        };
+        let mut watched = Watched::default();
+        assert!(!watched.is_over(&trouble("ErrImagePull")));
+        let began = Instant::now().checked_sub(Duration::from_mins(3)).unwrap();
+        watched.0.insert(Duration::from_mins(2), began);
+        assert!(watched.is_over(&trouble("ImagePullBackOff")));
+    }
 
     #[test]
     fn the_policys_peers_are_read_from_urls() {
