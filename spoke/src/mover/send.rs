@@ -188,11 +188,21 @@ impl Shared {
             .map_err(|_| MoverError::Cancelled)
     }
 
+    /// Has a part of a file read again, for the publisher.
+    ///
+    /// The walk may be over by now and the workers with it: then one more takes this job, and
+    /// sends the pack that it began when it ends.
     async fn push_job(self: &Arc<Self>, job: Job) -> Result<(), MoverError> {
         let shared = self.clone();
-        tokio::task::spawn_blocking(move || shared.jobs.push(job, &shared.stop))
-            .await
-            .map_err(|error| MoverError::Worker { detail: error.to_string() })?
+        let pushed = tokio::task::spawn_blocking(move || {
+            shared.jobs.push(job, &shared.stop)?;
+            if shared.jobs.is_closed() {
+                shared.working.fetch_add(1, Ordering::SeqCst);
+                Worker::new(shared)?.run()?;
+            }
+            Ok(())
+        });
+        pushed.await.map_err(|error| MoverError::Worker { detail: error.to_string() })?
     }
 
     async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Result<T, MoverError> {

@@ -147,6 +147,11 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Whether [`Queue::close`] was called, so that those who take may have ended.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.inner).closed
+    }
+
     /// No more items will come.
     pub fn close(&self) {
         lock(&self.inner).closed = true;

@@ -250,3 +250,41 @@ async fn paths_longer_than_the_system_takes_at_once_arrive() {
     volume.run_pass(1).await;
     volume.assert_equal();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_that_never_stops_changing_is_read_again_and_sent() {
+    const SIZE: u64 = 20 << 20;
+    let volume = Volume::new();
+    let path = volume.source.path().join("busy");
+    fs::write(&path, vec![1; 20 << 20]).unwrap();
+    let idle = CancellationToken::new();
+    let writer = std::thread::spawn({
+        let idle = idle.clone();
+        move || {
+            let file = File::options().write(true).open(path).unwrap();
+            let mut round = 0_u64;
+            while !idle.is_cancelled() {
+                round += 1;
+                file.write_all_at(&round.to_be_bytes(), (round << 20) % SIZE).unwrap();
+            }
+        }
+    });
+    // That it changed is seen at its end, when the walk is over and the workers have ended.
+    let read_again = async {
+        for pass in 1.. {
+            let sent = volume.send(pass).await.unwrap();
+            if sent.bytes_read > SIZE {
+                return pass;
+            }
+        }
+        0
+    };
+    let pass = tokio::time::timeout(Duration::from_secs(60), read_again).await;
+    idle.cancel();
+    writer.join().unwrap();
+    let pass = pass.expect("the sender hangs, or never saw a change");
+    volume.receive(pass).await.unwrap();
+    // Once nobody writes any more a further pass makes it whole.
+    volume.run_pass(pass + 1).await;
+    volume.assert_equal();
+}
