@@ -244,15 +244,9 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call may succeed a little later without anybody doing anything.
     pub fn is_retryable(&self) -> bool {
-        // A connection that was cut inside a body looks like a short object (Truncated); the
-        // next attempt tells the two apart.
-        matches!(
-            self,
-            Self::Unreachable { .. }
-                | Self::Unavailable { .. }
-                | Self::Timeout { .. }
-                | Self::Truncated { .. }
-        )
+        // An object that is too short stays so: a connection that was cut inside a body is
+        // `Unreachable`.
+        matches!(self, Self::Unreachable { .. } | Self::Unavailable { .. } | Self::Timeout { .. })
     }
 
     /// Whether the object is simply not there.

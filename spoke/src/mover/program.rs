@@ -284,3 +284,6 @@ fn leave_last_words(words: &str) {
         tracing::debug!(%error, "no last words were left");
     }
 }
+
+#[cfg(test)]
+mod tests;

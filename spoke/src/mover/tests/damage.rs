@@ -40,7 +40,7 @@ async fn a_flipped_byte_anywhere_in_staging_is_an_error() {
     receive_into_fresh(&mut volume).await.unwrap();
     for (key, size) in volume.memory.contents() {
         let sound = volume.memory.raw(&key).unwrap();
-        let positions = (0..size.min(40)).chain((0..12).map(|n| size / 12 * n)).chain([size - 1]);
+        let positions = (0..size.min(24)).chain((0..8).map(|n| size / 8 * n)).chain([size - 1]);
         for at in positions {
             let mut changed = sound.to_vec();
             changed[at] ^= 1;
@@ -78,7 +78,8 @@ async fn packs_or_segments_in_each_others_place_are_an_error() {
         volume.memory.set_raw(&keys[0], b.clone());
         volume.memory.set_raw(&keys[1], a.clone());
         let error = receive_into_fresh(&mut volume).await.unwrap_err();
-        assert!(error.to_string().contains("run the migration again"), "{error}");
+        let clear = ["StagingDamaged", "ManifestRefused", "ObjectTruncated"];
+        assert!(clear.contains(&error.reason()), "{error}");
         volume.memory.set_raw(&keys[0], a);
         volume.memory.set_raw(&keys[1], b);
     }

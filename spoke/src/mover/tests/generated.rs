@@ -181,7 +181,7 @@ fn act(root: &Path, action: &Action) -> Option<()> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn any_tree_arrives_equal_over_passes_with_both_sides_dying(
