@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use isthmus_shared::protocol::{
     Direction, MetadataPolicy, MoverGrant, MoverResult, Outcome, Run, VolumeTask,
 };
-use isthmus_shared::resources::TASK;
+use isthmus_shared::resources::{Finding, TASK};
 use isthmus_shared::staging::{ArchiveError, StoreAccess, VolumeUid};
 use serde_json::Value;
 
@@ -282,6 +282,12 @@ impl Mover<'_> {
         log.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" | ")
     }
 
+    /// A mover knows its files, and people need to know of which volume they are.
+    fn of_claim(&self, mut finding: Finding) -> Finding {
+        finding.object = format!("{}: {}", self.describe_claim(), finding.object);
+        finding
+    }
+
     fn finish(&self, result: &str) -> Result<Outcome, TaskError> {
         let result: MoverResult = serde_json::from_str(result).map_err(|error| {
             let message = format!("the mover's result cannot be read ({error}): check that --mover-image has the spoke's version");
@@ -289,7 +295,7 @@ impl Mover<'_> {
         })?;
         self.context.progress(|progress| *progress = result.progress.clone());
         for warning in result.warnings {
-            self.context.warn(warning);
+            self.context.warn(self.of_claim(warning));
         }
         let unlisted = result.warnings_total.saturating_sub(self.context.standing().warnings.total);
         if unlisted > 0 {
@@ -297,7 +303,7 @@ impl Mover<'_> {
         }
         if !result.succeeded {
             let mut failures = Findings::default();
-            failures.extend(result.failures);
+            failures.extend(result.failures.into_iter().map(|failure| self.of_claim(failure)));
             if failures.is_empty() {
                 let message =
                     "the mover gave up without a reason: look at the migration's log, then run again";
