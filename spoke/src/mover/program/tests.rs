@@ -56,11 +56,7 @@ fn refusal(status: StatusCode) -> Reply {
     Err((status, Json(json!({"reason": "Test", "message": "not now"}))))
 }
 
-async fn session(
-    State(seen): State<Arc<Seen>>,
-    headers: http::HeaderMap,
-    Json(_): Json<Value>,
-) -> Reply {
+async fn session(State(seen): State<Arc<Seen>>, headers: http::HeaderMap, Json(_): Json<Value>) -> Reply {
     let token = headers["authorization"].to_str().unwrap().to_owned();
     seen.tokens.lock().unwrap().push(token);
     if seen.gone {
