@@ -6,7 +6,7 @@ use isthmus_shared::resources::{LinkState, MigrationPhase, MigrationStatus};
 use crate::app::objects;
 use crate::world::{PAIR, World};
 
-const SMALL: &str = r#"
+const SMALL: &str = r"
 apiVersion: v1
 kind: Namespace
 metadata: {name: NAME}
@@ -15,7 +15,7 @@ apiVersion: v1
 kind: ConfigMap
 metadata: {name: settings, namespace: NAME}
 data: {colour: blue}
-"#;
+";
 
 fn small(namespace: &str) -> String {
     SMALL.replace("NAME", namespace)
@@ -52,7 +52,7 @@ async fn what_cannot_move_is_refused_by_name_and_nothing_changes() {
     world
         .apply(
             "east",
-            r#"
+            r"
 apiVersion: storage.k8s.io/v1
 kind: StorageClass
 metadata: {name: only-east}
@@ -65,7 +65,7 @@ spec:
   storageClassName: only-east
   accessModes: [ReadWriteOnce]
   resources: {requests: {storage: 1Gi}}
-"#,
+",
         )
         .await;
     world.volume("east", "classy", "data").await;
@@ -76,7 +76,7 @@ spec:
     world.apply("east", &small("strange")).await;
     let crd = |version: &str| {
         format!(
-            r#"
+            r"
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: {{name: widgets.example.com}}
@@ -89,7 +89,7 @@ spec:
     served: true
     storage: true
     schema: {{openAPIV3Schema: {{type: object, x-kubernetes-preserve-unknown-fields: true}}}}
-"#
+"
         )
     };
     world.apply("east", &crd("v1beta1")).await;
@@ -113,7 +113,7 @@ spec:
     world
         .apply(
             "east",
-            r#"
+            r"
 apiVersion: v1
 kind: Namespace
 metadata: {name: locked, labels: {pod-security.kubernetes.io/enforce: restricted}}
@@ -124,7 +124,7 @@ metadata: {name: data, namespace: locked}
 spec:
   accessModes: [ReadWriteOnce]
   resources: {requests: {storage: 1Gi}}
-"#,
+",
         )
         .await;
     world.volume("east", "locked", "data").await;

@@ -9,6 +9,13 @@
 //! Every test runs on the embedded lab, or on a real etcd and kube-apiserver where the lab finds
 //! them; `ISTHMUS_LAB` forces one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::large_futures,
+    reason = "a test tells its failures so, and runs once"
+)]
+
 mod activation;
 mod app;
 mod bad_input;

@@ -8,7 +8,7 @@ use isthmus_shared::resources::{ClusterPair, LinkState};
 use crate::world::{PAIR, World};
 
 /// What the issue promises.
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn storage_message(pair: &ClusterPair) -> String {
     pair.status.as_ref().and_then(|status| status.storage_message.clone()).unwrap_or_default()

@@ -17,7 +17,7 @@ pub const NAMESPACE: &str = "isthmus";
 /// The pair that [`World::start`] makes.
 pub const PAIR: &str = "east-to-west";
 /// No wait of a test is longer.
-pub const DEADLINE: Duration = Duration::from_secs(240);
+pub const DEADLINE: Duration = Duration::from_mins(4);
 const POLL: Duration = Duration::from_millis(50);
 
 /// What a command line printed, and how it ended.

@@ -221,11 +221,9 @@ impl Comparison<'_> {
         if stats[0].st_nlink < 2 {
             return;
         }
-        let mut first = [String::new(), String::new()];
-        for side in 0..2 {
-            first[side] =
-                self.first_names[side].entry(stats[side].st_ino).or_insert_with(|| path.to_owned()).clone();
-        }
+        let first = [0, 1].map(|side: usize| {
+            self.first_names[side].entry(stats[side].st_ino).or_insert_with(|| path.to_owned()).clone()
+        });
         if first[0] != first[1] {
             self.differ(path, format!("is the same file as {} and {}", first[0], first[1]));
         }
