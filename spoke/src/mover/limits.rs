@@ -17,7 +17,7 @@ pub const MAX_FRAME_RAW: usize = BLOCK_BYTES;
 pub const INLINE_BYTES: usize = 64;
 /// A pack is closed at this size: large enough for few requests, small enough for
 /// [`PACK_BUFFERS`] of them in memory.
-pub const PACK_BYTES: usize = 20 * 1024 * 1024;
+pub const PACK_BYTES: usize = 16 * 1024 * 1024;
 /// One pack is being filled, the others are on their way to the store.
 pub const PACK_BUFFERS: usize = 4;
 /// A file larger than this is spread over several records and read by several workers.
