@@ -1,19 +1,23 @@
 //! The planner: takes records in order, does what is quick itself, and hands content to the
 //! workers.
+//!
+//! - here: segments and marks, and the way through the directories;
+//! - [`contents`]: what of a regular file has to be fetched;
+//! - [`names`]: links, FIFOs and devices.
+
+mod contents;
+mod names;
 
 use std::{
     collections::VecDeque,
     ffi::CString,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
 use rustix::{
-    fs::{
-        AtFlags, FileType, Mode, OFlags, Stat, chmodat, linkat, mkdirat, mknodat, openat, readlinkat, statat,
-        symlinkat,
-    },
+    fs::{AtFlags, FileType, Mode, OFlags, Stat, chmodat, mkdirat, openat, statat},
     io::Errno,
     process::geteuid,
 };
@@ -26,19 +30,15 @@ use super::{
     follow::Follower,
     mark::Mark,
     remove::remove_tree,
-    worker::{Job, Missing},
+    worker::Missing,
 };
 use crate::mover::{
     error::MoverError,
-    format::{
-        Device, End, Entry, FormatError, Kind, PathOrder, Piece, PiecePlace, Record, Segment, show_path,
-        split_path,
-    },
+    format::{Entry, FormatError, Kind, PathOrder, Record, Segment, show_path, split_path},
     limits::SEGMENTS_IN_FLIGHT,
     manifest::SegmentReader,
-    metadata::{self, Refused, Target},
+    metadata,
     report::ReceiveReport,
-    work::lock,
 };
 
 /// Another name of an earlier file: made when that file is there.
@@ -418,301 +418,6 @@ impl Planner {
         let handle = Arc::new(DirHandle { fd, entry: Arc::new(entry), fresh });
         self.dirs.push(OpenDir::new(handle, b""));
     }
-
-    fn special(
-        &mut self,
-        dir: &DirHandle,
-        name: &CString,
-        entry: &Entry,
-        now: Option<Stat>,
-    ) -> Result<(), MoverError> {
-        let same = match &now {
-            Some(stat) => is_same_special(dir, name, entry, stat),
-            None => false,
-        };
-        let bare = !same && dir.fresh;
-        if !same {
-            if now.is_some() {
-                Self::remove(dir, name, &entry.path)?;
-            }
-            if let Err(errno) = make_special(dir, name, &entry.kind) {
-                let privileged = matches!(entry.kind, Kind::CharDevice(_) | Kind::BlockDevice(_));
-                if errno == Errno::PERM && privileged {
-                    let what = "device node".to_owned();
-                    return self.shared.judge(&entry.path, vec![Refused { what, errno }]);
-                }
-                return Err(MoverError::file("making", &entry.path, errno));
-            }
-        }
-        let now = present(&dir.fd, name, &entry.path)?;
-        let target = Target::Name(dir.fd.as_fd(), name);
-        let refused = metadata::apply(target, now.as_ref(), &entry.metadata, bare);
-        self.shared.judge(&entry.path, refused)
-    }
-
-    fn file(
-        &mut self,
-        dir: &Arc<DirHandle>,
-        name: CString,
-        entry: Entry,
-        now: Option<Stat>,
-        window: &Arc<Window>,
-    ) -> Result<(), MoverError> {
-        let Kind::File(content) = &entry.kind else {
-            return Ok(());
-        };
-        let found = self.judge_present(&entry, content.size, now.as_ref());
-        if found.present == Present::Nothing && now.is_some() {
-            Self::remove(dir, &name, &entry.path)?;
-        }
-        if found.complete {
-            self.shared.count(|counters| &counters.unchanged, 1);
-            self.shared.progress.add_bytes(content.size);
-            self.shared.progress.add_file();
-            if content.open {
-                self.streamed = Some(Streamed { entry, task: None, at: 0 });
-            }
-            return Ok(());
-        }
-        let open = content.open;
-        let (size, pieces) = (content.size, content.pieces.clone());
-        let fresh = found.present == Present::Nothing;
-        // What is not written at once must be found lacking first.
-        let inline = if fresh { inline_pieces(&pieces) } else { Vec::new() };
-        let finish_in = (!open).then(|| window.clone());
-        let task = self.new_file(dir, name, &entry, size, found.present, inline, finish_in);
-        match found.present {
-            Present::Nothing => self.need_all(&task, &pieces),
-            Present::Differing if !open => self.compare(&task, pieces, 0, size)?,
-            Present::Differing => {}
-            Present::SameContent => {
-                self.shared.count(|counters| &counters.unchanged, 1);
-                self.shared.progress.add_bytes(size);
-            }
-        }
-        if open {
-            self.streamed = Some(Streamed { entry, task: Some(task), at: 0 });
-            return Ok(());
-        }
-        self.finish_later(task)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn new_file(
-        &self,
-        dir: &Arc<DirHandle>,
-        name: CString,
-        entry: &Entry,
-        size: u64,
-        present: Present,
-        inline: Vec<Piece>,
-        window: Option<Arc<Window>>,
-    ) -> Arc<FileTask> {
-        self.shared.file_opened();
-        Arc::new(FileTask {
-            path: entry.path.clone(),
-            dir: dir.clone(),
-            name,
-            metadata: entry.metadata.clone(),
-            size,
-            present,
-            inline,
-            fd: Mutex::new(None),
-            window: Mutex::new(window),
-        })
-    }
-
-    fn judge_present(&self, entry: &Entry, size: u64, now: Option<&Stat>) -> Found {
-        let nothing = Found { present: Present::Nothing, complete: false };
-        let Some(now) = now.filter(|now| metadata::file_type(now) == FileType::RegularFile) else {
-            return nothing;
-        };
-        let received_before = self.previous.is_some_and(|previous| entry.changed_in <= previous);
-        let same_content =
-            received_before && metadata::size(now) == size && metadata::mtime(now) == entry.metadata.mtime;
-        let complete = same_content && metadata::matches(now, &entry.metadata);
-        let shared_inode = now.st_nlink > 1;
-        if shared_inode && !complete {
-            // Writing into it would change its other names, which may have become files of
-            // their own.
-            return nothing;
-        }
-        Found { present: if same_content { Present::SameContent } else { Present::Differing }, complete }
-    }
-
-    fn need_all(&mut self, task: &Arc<FileTask>, pieces: &[Piece]) {
-        for piece in pieces {
-            self.needs.add(task, piece);
-        }
-    }
-
-    fn compare(
-        &mut self,
-        task: &Arc<FileTask>,
-        pieces: Vec<Piece>,
-        from: u64,
-        to: u64,
-    ) -> Result<(), MoverError> {
-        self.comparing += 1;
-        let job = Job::Compare { task: task.clone(), pieces, from, to, answer: self.answers.0.clone() };
-        self.shared.jobs.push(job, &self.shared.stop)
-    }
-
-    /// Takes in the answers to all comparisons of this window.
-    fn compared(&mut self) -> Result<(), MoverError> {
-        while self.comparing > 0 {
-            self.shared.stop.check()?;
-            let Ok(answer) = self.answers.1.recv_timeout(Duration::from_millis(100)) else {
-                continue;
-            };
-            self.comparing -= 1;
-            let (task, missing) = answer?;
-            for piece in &missing {
-                match &piece.place {
-                    PiecePlace::Inline(bytes) => task.write(piece.offset, bytes, &self.shared)?,
-                    PiecePlace::Frame { .. } => self.needs.add(&task, piece),
-                }
-            }
-            self.finish_later(task)?;
-        }
-        Ok(())
-    }
-
-    /// Lets go of a file; if nobody else holds it, a worker finishes it.
-    fn finish_later(&self, task: Arc<FileTask>) -> Result<(), MoverError> {
-        self.shared.jobs.push(Job::Finish(task), &self.shared.stop)
-    }
-
-    fn data(&mut self, pieces: Vec<Piece>, number: u64) -> Result<(), MoverError> {
-        let Some(streamed) = &mut self.streamed else {
-            return Ok(());
-        };
-        let size = match &streamed.entry.kind {
-            Kind::File(content) => content.size,
-            _ => 0,
-        };
-        let first = pieces.first().map_or(streamed.at, |piece| piece.offset);
-        let end = pieces.last().map_or(first, |piece| piece.offset + u64::from(piece.length));
-        if end > size || first < streamed.at {
-            let path = show_path(&streamed.entry.path);
-            let why = "a piece lies beyond the file's end or before the one before it";
-            return Err(self.refused(number, FormatError::Content { path, why }));
-        }
-        let from = streamed.at;
-        streamed.at = end;
-        let Some(task) = streamed.task.clone() else {
-            return Ok(());
-        };
-        match task.present {
-            Present::SameContent => Ok(()),
-            Present::Differing => self.compare(&task, pieces, from, end),
-            Present::Nothing => {
-                for piece in inline_pieces(&pieces) {
-                    if let PiecePlace::Inline(bytes) = &piece.place {
-                        task.write(piece.offset, bytes, &self.shared)?;
-                    }
-                }
-                self.need_all(&task, &pieces);
-                Ok(())
-            }
-        }
-    }
-
-    fn end(&mut self, _end: End, window: &Arc<Window>) -> Result<(), MoverError> {
-        let Some(streamed) = self.streamed.take() else {
-            return Ok(());
-        };
-        let Some(task) = streamed.task else {
-            return Ok(());
-        };
-        *lock(&task.window) = Some(window.clone());
-        if task.present == Present::Differing {
-            let (at, size) = (streamed.at, task.size);
-            self.compare(&task, Vec::new(), at.min(size), size)?;
-        }
-        self.finish_later(task)
-    }
-
-    /// The sender opened the large file again: what was written of the first attempt stays, and
-    /// is compared with the second.
-    fn abandon_streamed(&mut self) -> Result<(), MoverError> {
-        // What was asked for is waited for, so that old content cannot come after new.
-        self.compared()?;
-        let Some(streamed) = self.streamed.take() else {
-            return Ok(());
-        };
-        let Some(task) = streamed.task else {
-            return Ok(());
-        };
-        self.needs.forget(&task);
-        let (mut waited, path) = (task, streamed.entry.path);
-        loop {
-            match Arc::try_unwrap(waited) {
-                Ok(alone) => {
-                    drop(alone);
-                    self.shared.file_closed();
-                    return Ok(());
-                }
-                Err(still_shared) => {
-                    self.shared.stop.check().inspect_err(|_| {
-                        tracing::debug!(path = %show_path(&path), "stopped while it was reopened");
-                    })?;
-                    waited = still_shared;
-                    std::thread::park_timeout(Duration::from_millis(5));
-                }
-            }
-        }
-    }
-
-    /// Makes the hard links of this window, once the files that they lead to are there.
-    fn make_links(&mut self) -> Result<(), MoverError> {
-        if self.links.is_empty() {
-            return Ok(());
-        }
-        let open = u64::from(self.streamed.as_ref().is_some_and(|file| file.task.is_some()));
-        self.shared.wait_for_files(open)?;
-        for link in std::mem::take(&mut self.links) {
-            self.make_link(&link)?;
-            super::directory::release(link.dir, &self.shared)?;
-        }
-        Ok(())
-    }
-
-    fn make_link(&self, link: &Link) -> Result<(), MoverError> {
-        let error = |errno| MoverError::file("making the hard link", &link.entry.path, errno);
-        let (holder, name) = self.find(&link.target).map_err(error)?;
-        let target = statat(&holder, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(error)?;
-        if link.exists {
-            let now = present(&link.dir.fd, &link.name, &link.entry.path)?;
-            let same = |now: &Stat| now.st_ino == target.st_ino && now.st_dev == target.st_dev;
-            if now.as_ref().is_some_and(same) {
-                return Ok(());
-            }
-            Self::remove(&link.dir, &link.name, &link.entry.path)?;
-        }
-        linkat(&holder, &name, &*link.dir.fd, &link.name, AtFlags::empty()).map_err(error)
-    }
-
-    /// The directory that holds an earlier path, component by component from the root on.
-    fn find(&self, path: &[u8]) -> Result<(OwnedFd, CString), Errno> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut holder = rustix::io::fcntl_dupfd_cloexec(&*self.root, 0)?;
-        let mut names = split_path(path).peekable();
-        while let Some(name) = names.next() {
-            let name = CString::new(name).map_err(|_| Errno::INVAL)?;
-            if names.peek().is_none() {
-                return Ok((holder, name));
-            }
-            holder = openat(&holder, &name, flags, Mode::empty())?;
-        }
-        Err(Errno::INVAL)
-    }
-}
-
-/// What was found of a file at the destination.
-struct Found {
-    present: Present,
-    complete: bool,
 }
 
 fn c_name(name: &[u8]) -> Result<CString, MoverError> {
@@ -724,44 +429,5 @@ fn present(dir: &OwnedFd, name: &CString, path: &[u8]) -> Result<Option<Stat>, M
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(MoverError::file("reading the state of", path, errno)),
-    }
-}
-
-fn inline_pieces(pieces: &[Piece]) -> Vec<Piece> {
-    let is_inline = |piece: &&Piece| matches!(piece.place, PiecePlace::Inline(_));
-    pieces.iter().filter(is_inline).cloned().collect()
-}
-
-fn is_same_special(dir: &DirHandle, name: &CString, entry: &Entry, stat: &Stat) -> bool {
-    let kind = metadata::file_type(stat);
-    let device = |device: &Device| stat.st_rdev == rustix::fs::makedev(device.major, device.minor);
-    // One that has other names may have to become an inode of its own.
-    stat.st_nlink == 1
-        && match &entry.kind {
-            Kind::Symlink(target) => {
-                kind == FileType::Symlink
-                    && readlinkat(&*dir.fd, name, Vec::new())
-                        .is_ok_and(|now| now.as_bytes() == target.as_slice())
-            }
-            Kind::Fifo => kind == FileType::Fifo,
-            Kind::CharDevice(number) => kind == FileType::CharacterDevice && device(number),
-            Kind::BlockDevice(number) => kind == FileType::BlockDevice && device(number),
-            _ => false,
-        }
-}
-
-fn make_special(dir: &DirHandle, name: &CString, kind: &Kind) -> Result<(), Errno> {
-    let mode = Mode::RUSR | Mode::WUSR;
-    let node = |kind, device: u64| mknodat(&*dir.fd, name, kind, mode, device);
-    match kind {
-        Kind::Symlink(target) => symlinkat(target.as_slice(), &*dir.fd, name),
-        Kind::Fifo => node(FileType::Fifo, 0),
-        Kind::CharDevice(Device { major, minor }) => {
-            node(FileType::CharacterDevice, rustix::fs::makedev(*major, *minor))
-        }
-        Kind::BlockDevice(Device { major, minor }) => {
-            node(FileType::BlockDevice, rustix::fs::makedev(*major, *minor))
-        }
-        Kind::Directory | Kind::File(_) | Kind::HardLink(_) => Ok(()),
     }
 }
