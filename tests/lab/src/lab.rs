@@ -13,6 +13,7 @@ use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::cluster::{Cluster, ClusterError, ClusterOptions, Flavour};
 use crate::kubelet::MOVER_IMAGE;
@@ -130,6 +131,7 @@ impl Lab {
             return Err(LabError::Name(name.clone()));
         }
         crate::install_crypto_provider();
+        raise_open_files();
         let flavour = options.flavour.clone().map_or_else(Flavour::detect, Ok).map_err(ClusterError::from)?;
         let (dir, guard) = folder(options.dir.as_deref())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -305,6 +307,16 @@ impl Lab {
         for cluster in std::mem::take(&mut self.clusters) {
             cluster.stop().await;
         }
+    }
+}
+
+/// Lets this process and those that it starts have as many files open as the system allows: both ends
+/// of every connection of three clusters are in one process, and shells allow 1,024 by default.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is: a lab needs about 1,000");
     }
 }
 
