@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use isthmus_shared::resources::{
     Cluster, ClusterPair, ClusterPairSpec, ClusterSpec, Migration, MigrationAction, MigrationSpec,
-    ObjectStore, ObjectStoreSpec, SecretRef,
+    ObjectStore, ObjectStoreSpec, SecretRef, StsSpec,
 };
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -38,6 +38,8 @@ pub struct StoreFacts {
     pub path_style: bool,
     /// Certificates to trust, PEM.
     pub ca_bundle: Option<String>,
+    /// Where movers' credentials come from, if not from the Secret.
+    pub sts: Option<StsSpec>,
 }
 
 /// A cluster that is to join.
@@ -85,6 +87,7 @@ pub fn store(namespace: &str, facts: StoreFacts, secret: &str) -> ObjectStore {
         prefix: facts.prefix,
         path_style: facts.path_style,
         ca_bundle: facts.ca_bundle,
+        sts: facts.sts,
         credentials_secret_ref: SecretRef { name: secret.to_owned() },
     };
     let mut store = ObjectStore::new(&facts.name, spec);

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use isthmus_shared::resources::{Finding, ObjectStore};
 use isthmus_shared::staging::s3::{self, RetryPolicy};
-use isthmus_shared::staging::{ObjectStore as Store, PairKey, StoreAccess, StoreError};
+use isthmus_shared::staging::{ObjectStore as Store, PairKey, StoreAccess, StoreError, StsAccess};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 
@@ -63,6 +63,11 @@ pub(crate) fn access(records: &Records, store: &ObjectStore) -> Result<StoreAcce
         access_key_id,
         secret_access_key,
         session_token: text(&secret, "AWS_SESSION_TOKEN"),
+        sts: spec.sts.as_ref().map(|sts| StsAccess {
+            endpoint: sts.endpoint.clone(),
+            role_arn: sts.role_arn.clone(),
+            duration_seconds: sts.duration_seconds,
+        }),
     })
 }
 

@@ -29,7 +29,7 @@ pub use migration_status::{
     Finding, MAX_FINDINGS, MAX_VOLUMES, MigrationPhase, MigrationStatus, ResourceCounts, Side, Step,
     StepState, StepStatus, TaskRecord, VolumePhase, VolumeStatus,
 };
-pub use object_store::{ObjectStore, ObjectStoreSpec, ObjectStoreStatus, SecretRef};
+pub use object_store::{ObjectStore, ObjectStoreSpec, ObjectStoreStatus, SecretRef, StsSpec};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,

@@ -8,6 +8,8 @@
 //!              store   the trait: put, get, range, list, delete
 //!              /   \
 //!            s3     memory                access   where the bucket is and who may use it
+//!                                             \
+//!                                              sts   credentials for one volume only
 //! ```
 //!
 //! Promises:
@@ -26,8 +28,9 @@ pub mod probe;
 pub mod s3;
 pub mod seal;
 pub mod store;
+pub mod sts;
 
-pub use access::StoreAccess;
+pub use access::{StoreAccess, StsAccess};
 pub use archive::{ArchiveError, ArchiveReader, ArchiveSummary, ArchiveWriter};
 pub use journal::{JournalError, LogLine, LogWriter};
 pub use layout::{ArchiveName, MigrationUid, PairUid, VolumeUid};

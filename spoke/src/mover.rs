@@ -23,7 +23,7 @@ mod work;
 
 pub use error::MoverError;
 pub use limits::Limits;
-pub use program::run;
+pub use program::{MAY_RESTART, run};
 pub use receive::{ReceiveOptions, is_received, receive};
 pub use report::{Progress, ProgressFigures, ReceiveReport, SendReport};
 pub use send::{SendOptions, send};

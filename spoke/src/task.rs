@@ -1,5 +1,6 @@
 //! What a task has at hand while it runs, and how it may end.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use isthmus_shared::protocol::{Progress, Run, TaskId};
@@ -36,6 +37,19 @@ pub enum TaskError {
     Failed(Findings),
     /// It may pass by itself; the task is begun again a little later.
     Transient(Finding),
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(findings) => {
+                let messages: Vec<&str> =
+                    findings.list.iter().map(|finding| finding.message.as_str()).collect();
+                f.write_str(&messages.join("; "))
+            }
+            Self::Transient(finding) => f.write_str(&finding.message),
+        }
+    }
 }
 
 impl TaskError {

@@ -7,6 +7,7 @@
 //!   manifests   pure: the Job, its service account and network policy
 //!   moving      one volume: the Job, watched until its result is there
 //!   trouble     what is the matter with a Pod or a Job, for a person
+//!   access      credentials for one volume, where the store has STS
 //!   sessions    what movers that call in are granted
 //!   cleanup     everything of ours out of the application's namespace
 //! ```
@@ -15,6 +16,7 @@
 //! spoke may die at any moment; nothing secret is in the application's namespace; every wait is
 //! bounded and ends in a failure that says what the Pod was waiting for.
 
+mod access;
 mod cleanup;
 mod manifests;
 mod moving;

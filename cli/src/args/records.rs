@@ -144,6 +144,17 @@ pub struct StoreCreate {
     /// The session token of temporary keys; the same holds
     #[arg(long, value_name = "TOKEN", env = "AWS_SESSION_TOKEN", hide_env_values = true)]
     pub session_token: Option<String>,
+    /// The role that is assumed for each volume, where the store has STS: movers then get
+    /// credentials for their one volume instead of the store's keys
+    #[arg(long, value_name = "ARN", value_parser = role_arn)]
+    pub sts_role_arn: Option<String>,
+    /// The STS server, e.g. https://sts.eu-central-1.amazonaws.com [default: the S3 server]
+    #[arg(long, value_name = "URL", value_parser = endpoint, requires = "sts_role_arn")]
+    pub sts_endpoint: Option<String>,
+    /// For how long a volume's credentials are good, 15m to 12h; not longer than the role allows
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = session_duration,
+          requires = "sts_role_arn")]
+    pub sts_duration: Duration,
     /// Wait until the hub could write, read, list and delete in the bucket
     #[arg(long)]
     pub wait: bool,
@@ -224,6 +235,27 @@ fn endpoint(text: &str) -> Result<String, String> {
         );
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn role_arn(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let legal = parts.len() == 6
+        && parts[0] == "arn"
+        && !parts[1].is_empty()
+        && !parts[5].is_empty()
+        && !text.contains(char::is_whitespace);
+    let advice = "write it as arn:aws:iam::ACCOUNT:role/NAME";
+    if legal { Ok(text.to_owned()) } else { Err(format!("{text:?} is not the ARN of a role: {advice}")) }
+}
+
+fn session_duration(text: &str) -> Result<Duration, String> {
+    let length = duration(text)?;
+    let allowed = Duration::from_mins(15)..=Duration::from_hours(12);
+    if allowed.contains(&length) {
+        Ok(length)
+    } else {
+        Err(format!("a session of {text} is not possible: choose 15m to 12h"))
+    }
 }
 
 fn bucket(text: &str) -> Result<String, String> {

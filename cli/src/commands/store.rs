@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 
-use isthmus_shared::resources::ObjectStore;
+use isthmus_shared::resources::{ObjectStore, StsSpec};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
@@ -51,6 +51,11 @@ async fn create(connection: &Connection, args: StoreCreate) -> Result<Ending, Er
         prefix: args.prefix,
         path_style: args.path_style,
         ca_bundle,
+        sts: args.sts_role_arn.map(|role_arn| StsSpec {
+            endpoint: args.sts_endpoint,
+            role_arn,
+            duration_seconds: u32::try_from(args.sts_duration.as_secs()).unwrap_or(u32::MAX),
+        }),
     };
     let store = manifests::store(namespace, facts, &secret_name);
     if args.creation.dry_run {

@@ -16,6 +16,11 @@ pub fn describe_store(store: &ObjectStore) -> String {
     sheet.line("Path style", if spec.path_style { "yes" } else { "no" });
     sheet.line("CA bundle", if spec.ca_bundle.is_some() { "its own" } else { "the system's" });
     sheet.line("Keys", &format!("Secret {}", spec.credentials_secret_ref.name));
+    if let Some(sts) = &spec.sts {
+        let of = sts.endpoint.as_deref().unwrap_or("the store itself");
+        let minutes = sts.duration_seconds / 60;
+        sheet.line("Movers' keys", &format!("sessions of {minutes} min as {} by {of}", sts.role_arn));
+    }
     let status = store.status.clone().unwrap_or_default();
     super::condition_lines(&mut sheet, &status.conditions);
     if status.conditions.is_empty() {

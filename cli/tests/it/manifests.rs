@@ -110,6 +110,32 @@ fn a_ca_file_goes_into_the_manifest_whole() {
 }
 
 #[test]
+fn a_stores_role_goes_into_the_manifest() {
+    let create = ["store", "create", "main", "--endpoint", "https://s3.example.com", "--bucket", "staging"];
+    let role = ["--sts-role-arn", "arn:aws:iam::123456789012:role/movers"];
+    let more = ["--credentials-secret", "mine", "--dry-run", "-o", "json"];
+    let sts = |extra: &[&str]| {
+        let text = printed(isthmus().args(create).args(role).args(extra).args(more));
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["spec"]["sts"].clone()
+    };
+    let plain = serde_json::json!({"roleArn": role[1], "durationSeconds": 3600});
+    assert_eq!(sts(&[]), plain);
+    let of_its_own = sts(&["--sts-endpoint", "https://sts.example.com", "--sts-duration", "2h"]);
+    assert_eq!(of_its_own["endpoint"], "https://sts.example.com");
+    assert_eq!(of_its_own["durationSeconds"], 7200);
+
+    for (wrong, said) in [
+        (["--sts-role-arn", "movers"], "arn:aws:iam"),
+        (["--sts-endpoint", "https://sts.example.com"], "--sts-role-arn"),
+    ] {
+        let all = refused(isthmus().args(create).args(wrong).args(more), 2);
+        assert!(all.contains(said), "{all}");
+    }
+    let long = refused(isthmus().args(create).args(role).args(["--sts-duration", "13h"]).args(more), 2);
+    assert!(long.contains("15m to 12h"), "{long}");
+}
+
+#[test]
 fn a_generated_name_begins_with_the_first_namespace() {
     let text = printed(isthmus().args(["migrate", "cms", "--pair", "prod", "--dry-run", "-o", "json"]));
     let migration: serde_json::Value = serde_json::from_str(&text).unwrap();

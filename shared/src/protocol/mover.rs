@@ -57,6 +57,9 @@ pub struct MoverGrant {
     pub key: String,
     /// How to reach the store.
     pub access: StoreAccess,
+    /// When the access ends, where it is that of a session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_expires: Option<jiff::Timestamp>,
     /// What to do about metadata that the destination refuses.
     pub metadata_policy: MetadataPolicy,
     /// Seconds without anything new from the other side after which a receiver gives up.

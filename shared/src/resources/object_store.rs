@@ -56,6 +56,30 @@ pub struct ObjectStoreSpec {
     pub ca_bundle: Option<String>,
     /// The Secret in this namespace with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
     pub credentials_secret_ref: SecretRef,
+    /// Where the store has a security token service: movers then get credentials of a session
+    /// that are good for their one volume, not the store's own keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sts: Option<StsSpec>,
+}
+
+/// How credentials for a single volume are got (AssumeRole with a session policy).
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct StsSpec {
+    /// The service, e.g. `https://sts.eu-central-1.amazonaws.com`. The store's own endpoint if it
+    /// is left out, as with MinIO and Ceph RGW.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/\s]+(/.*)?$"))]
+    pub endpoint: Option<String>,
+    /// The role that the store's keys may assume, and that may read, write and list below the
+    /// store's prefix. MinIO asks for one and does not look at it.
+    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^arn:[^\s:]+:[^\s:]*:[^\s:]*:[^\s:]*:\S+$"))]
+    pub role_arn: String,
+    /// For how long a session's credentials are good, in seconds; not longer than the role allows.
+    /// A mover that takes longer is started again with new ones and goes on where it was.
+    #[serde(default = "default_session_seconds")]
+    #[schemars(range(min = 900, max = 43200))]
+    pub duration_seconds: u32,
 }
 
 /// A Secret in the same namespace.
@@ -64,6 +88,10 @@ pub struct SecretRef {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+}
+
+fn default_session_seconds() -> u32 {
+    3600
 }
 
 fn default_region() -> String {

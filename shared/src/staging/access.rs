@@ -31,6 +31,22 @@ pub struct StoreAccess {
     /// Of temporary credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_token: Option<String>,
+    /// How to get credentials for one volume, where the store has STS. Movers never see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sts: Option<StsAccess>,
+}
+
+/// The role to assume for one volume, see [`super::sts`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StsAccess {
+    /// The service's URL; that of the store if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The role.
+    pub role_arn: String,
+    /// For how long a session is to be good, in seconds.
+    pub duration_seconds: u32,
 }
 
 impl StoreAccess {
@@ -68,6 +84,7 @@ impl fmt::Debug for StoreAccess {
             .field("access_key_id", &self.access_key_id)
             .field("secret_access_key", &"hidden")
             .field("session_token", &self.session_token.as_ref().map(|_| "hidden"))
+            .field("sts", &self.sts)
             .finish()
     }
 }
@@ -87,6 +104,7 @@ mod tests {
             access_key_id: "id".to_owned(),
             secret_access_key: "very secret".to_owned(),
             session_token: Some("also secret".to_owned()),
+            sts: None,
         }
     }
 
@@ -108,5 +126,11 @@ mod tests {
         let json = serde_json::to_value(access(None)).unwrap();
         assert_eq!(json["accessKeyId"], "id");
         assert_eq!(json["pathStyle"], true);
+        assert!(json.get("sts").is_none());
+        let role_arn = "arn:aws:iam::1:role/r".to_owned();
+        let sts = StsAccess { endpoint: None, role_arn, duration_seconds: 900 };
+        let json = serde_json::to_value(StoreAccess { sts: Some(sts), ..access(None) }).unwrap();
+        assert_eq!(json["sts"]["roleArn"], "arn:aws:iam::1:role/r");
+        assert_eq!(json["sts"]["durationSeconds"], 900);
     }
 }

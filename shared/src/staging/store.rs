@@ -139,6 +139,16 @@ pub enum StoreError {
         /// The server's words.
         detail: String,
     },
+    /// The credentials were temporary, and their time is over.
+    #[error(
+        "{store} refuses the credentials because their session has expired ({detail}); run again, and if the ObjectStore's credentials Secret holds an AWS_SESSION_TOKEN put new keys there"
+    )]
+    SessionExpired {
+        /// The bucket and endpoint.
+        store: String,
+        /// The server's words.
+        detail: String,
+    },
     /// The clocks differ too much for signed requests.
     #[error("{store} refuses the request's time ({detail}); set this machine's clock by NTP")]
     ClockSkew {
@@ -261,6 +271,7 @@ impl StoreError {
             Self::NoSuchBucket { .. } => "NoSuchBucket",
             Self::AccessDenied { .. } => "AccessDenied",
             Self::BadCredentials { .. } => "BadCredentials",
+            Self::SessionExpired { .. } => "SessionExpired",
             Self::ClockSkew { .. } => "ClockSkew",
             Self::Unreachable { .. } => "StoreUnreachable",
             Self::Unavailable { .. } => "StoreUnavailable",

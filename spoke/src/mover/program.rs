@@ -5,8 +5,8 @@
 //! until the spoke has taken it. Nothing that it gets is written anywhere.
 //!
 //! Exit codes: 0 done and reported; 1 failed and reported, or no longer wanted: do not start it
-//! again; 2 the spoke could not be reached, or the process was told to stop: it may be started
-//! again and goes on where it was.
+//! again; 2 the spoke could not be reached, the process was told to stop, or its credentials for
+//! the store came to their end: it may be started again and goes on where it was.
 
 mod outcome;
 mod spoke;
@@ -18,6 +18,7 @@ use isthmus_shared::{
     protocol::{Direction, MoverGrant, MoverProgress, MoverResult, TaskId},
     staging::{ObjectStore, PairUid, VolumeKey, VolumeUid, s3},
 };
+use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +37,10 @@ const TERMINATION_BYTES: usize = 4096;
 
 const DONE: u8 = 0;
 const FAILED: u8 = 1;
-const MAY_RESTART: u8 = 2;
+/// The exit code of a mover that may be started again.
+pub const MAY_RESTART: u8 = 2;
+/// How far the clocks of node, STS and store may be apart where the end of a session is judged.
+const CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 /// Moves one volume; started by the spoke as a Job.
 #[derive(Debug, Parser)]
@@ -115,6 +119,11 @@ async fn work(arguments: &Arguments) -> (u8, String) {
         cancel.clone(),
     ));
     let outcome = move_volume(arguments, &grant, &progress, &cancel).await;
+    if session_ended(grant.access_expires, Timestamp::now(), outcome.reason()) {
+        telling.abort();
+        watching.abort();
+        return (MAY_RESTART, format!("{}; a new mover goes on with new credentials", outcome.last_words()));
+    }
     telling.abort();
     watching.abort();
     if told_to_stop.is_cancelled() {
@@ -177,6 +186,17 @@ fn prepare(grant: &MoverGrant) -> Result<Prepared, Outcome> {
     let pair = PairUid::new(grant.pair.as_str()).map_err(|error| unsound(error.to_string()))?;
     let volume = VolumeUid::new(grant.volume.as_str()).map_err(|error| unsound(error.to_string()))?;
     Ok((store, key, pair, volume))
+}
+
+/// Whether a failure is that of credentials whose time is over. Not every store says so: for some
+/// such credentials are unknown, or may do nothing.
+fn session_ended(expires: Option<Timestamp>, now: Timestamp, reason: Option<&str>) -> bool {
+    let Some(expires) = expires else { return false };
+    match reason {
+        Some("SessionExpired") => true,
+        Some("BadCredentials" | "AccessDenied") => now + CLOCK_SKEW >= expires,
+        _ => false,
+    }
 }
 
 async fn report(

@@ -11,14 +11,18 @@ use isthmus_shared::protocol::{
     Direction, MetadataPolicy, MoverGrant, MoverResult, Outcome, Run, VolumeTask,
 };
 use isthmus_shared::resources::{Finding, TASK};
-use isthmus_shared::staging::{ArchiveError, StoreAccess, VolumeUid};
+use isthmus_shared::staging::sts::StsError;
+use isthmus_shared::staging::{ArchiveError, VolumeUid};
+use jiff::Timestamp;
 use serde_json::Value;
 
+use super::access::{Renewal, scoped_access};
 use super::manifests::{self, MoverJob, Peer, RESULT};
 use super::placement::{node_of, pods_of_claims};
 use super::trouble::{Trouble, job_trouble, pod_trouble};
 use crate::cluster::{ClusterError, DeleteOptions, PatchKind, annotation, array, escape, name, text, uid};
 use crate::findings::{Findings, finding};
+use crate::mover::MAY_RESTART;
 use crate::task::{TaskContext, TaskError};
 
 /// How often a Job is looked at.
@@ -40,9 +44,12 @@ pub async fn move_volume(
     direction: Direction,
 ) -> Result<Outcome, TaskError> {
     let mover = Mover { context, run, volume, direction };
-    context.spoke.sessions.open(&context.id, mover.grant()?);
+    let mut renewal = mover.open_session().await?;
     let mut watched = Watched::default();
     loop {
+        if renewal.is_due() {
+            renewal = mover.renew_session().await;
+        }
         let job = mover.find_job().await?;
         match job {
             None => mover.make(1).await?,
@@ -56,7 +63,7 @@ pub async fn move_volume(
                 }
                 if text(&job, "/metadata/deletionTimestamp").is_empty() {
                     if let Some(trouble) = mover.look(&job, &mut watched).await? {
-                        mover.try_again(&job, &trouble).await?;
+                        renewal = mover.try_again(&job, &trouble).await?;
                         watched = Watched::default();
                     }
                 } else {
@@ -90,13 +97,36 @@ struct Mover<'a> {
 }
 
 impl Mover<'_> {
-    fn grant(&self) -> Result<MoverGrant, TaskError> {
+    /// Lets the task's mover call in.
+    async fn open_session(&self) -> Result<Renewal, TaskError> {
+        let grant = self.grant().await?;
+        let renewal = Renewal::of(grant.access_expires);
+        self.context.spoke.sessions.open(&self.context.id, grant);
+        Ok(renewal)
+    }
+
+    /// As `open_session`, for movers that may never come: the one that runs needs nothing new.
+    async fn renew_session(&self) -> Renewal {
+        match self.open_session().await {
+            Ok(renewal) => renewal,
+            Err(error) => {
+                self.context.log(format!("{}: {error}", self.describe_claim()));
+                Renewal::in_a_while()
+            }
+        }
+    }
+
+    async fn grant(&self) -> Result<MoverGrant, TaskError> {
         let area = self.context.staging(self.run)?;
         let volume = VolumeUid::new(self.volume.uid.as_str()).map_err(ArchiveError::from)?;
         let key = area
             .key
             .volume_key(&volume)
             .map_err(|source| ArchiveError::Seal { archive: format!("volume {volume}"), source })?;
+        let (access, access_expires) =
+            scoped_access(&self.run.staging.access, &area.pair, &volume, self.direction, self.volume.pass)
+                .await
+                .map_err(|error| self.no_access(&error))?;
         Ok(MoverGrant {
             direction: self.direction,
             pair: self.run.staging.pair.clone(),
@@ -104,10 +134,16 @@ impl Mover<'_> {
             pass: self.volume.pass,
             previous_pass: self.volume.previous_pass,
             key: key.to_base64(),
-            access: scoped_access(&self.run.staging.access),
+            access,
+            access_expires,
             metadata_policy: MetadataPolicy::Strict,
             peer_timeout_seconds: PEER_TIMEOUT_SECONDS,
         })
+    }
+
+    fn no_access(&self, error: &StsError) -> TaskError {
+        let finding = finding(self.describe_claim(), error.reason(), error.to_string());
+        if error.is_retryable() { TaskError::Transient(finding) } else { TaskError::Failed(finding.into()) }
     }
 
     fn describe_claim(&self) -> String {
@@ -214,6 +250,7 @@ impl Mover<'_> {
                 reason: text(failed, "/reason").to_owned(),
                 detail: text(failed, "/message").to_owned(),
                 patience: Duration::ZERO,
+                exit_code: None,
             })));
         }
         if condition("Complete").is_some() {
@@ -223,6 +260,7 @@ impl Mover<'_> {
                 reason: "NoResult".to_owned(),
                 detail: "the mover ended without a result".to_owned(),
                 patience: Duration::ZERO,
+                exit_code: None,
             }));
         }
         let trouble =
@@ -242,18 +280,30 @@ impl Mover<'_> {
         self.context.cluster().list(&path, &query, MAX_PODS).await.map_err(self.failed("reading its Pods"))
     }
 
+    /// Whether a mover only came to the end of its credentials, which is no failure: the next
+    /// one goes on. Each such attempt lasts minutes, and the step's time bounds their number.
+    fn used_up_its_session(&self, job: &Value, trouble: &Trouble) -> bool {
+        let Some(sts) = &self.run.staging.access.sts else { return false };
+        let Ok(created) = text(job, "/metadata/creationTimestamp").parse::<Timestamp>() else { return false };
+        let lived = Timestamp::now().duration_since(created).as_secs();
+        trouble.exit_code == Some(i64::from(MAY_RESTART)) && lived >= i64::from(sts.duration_seconds / 2)
+    }
+
     /// Replaces a Job that came to nothing, a few times.
-    async fn try_again(&self, job: &Value, trouble: &Trouble) -> Result<(), TaskError> {
+    async fn try_again(&self, job: &Value, trouble: &Trouble) -> Result<Renewal, TaskError> {
+        let counted = if self.used_up_its_session(job, trouble) { 0 } else { 1 };
         let attempt = manifests::attempt_of(job);
         let log = self.last_lines(job).await;
         let log = if log.is_empty() { String::new() } else { format!("; its last words: {log}") };
         let how = if trouble.patience > Duration::ZERO { "did not start" } else { "did not end well" };
         let text = format!("its mover {how}: {trouble}{log}");
         self.context.log(format!("{}: {text} (attempt {attempt} of {MAX_ATTEMPTS})", self.describe_claim()));
-        if attempt >= MAX_ATTEMPTS || trouble.patience > Duration::ZERO {
+        if (counted > 0 && attempt >= MAX_ATTEMPTS) || trouble.patience > Duration::ZERO {
             let message = format!("{text}; {}, then run again", advice(&trouble.reason));
             return Err(TaskError::failed(self.describe_claim(), &trouble.reason, message));
         }
+        // Before the old Job goes: with it would go the number of attempts.
+        let renewal = self.open_session().await?;
         let path = format!("{}/{}", self.jobs(), name(job));
         let options = DeleteOptions { uid: Some(uid(job).to_owned()), foreground: true };
         self.context
@@ -265,7 +315,8 @@ impl Mover<'_> {
             self.context.doing("waiting for the Job of the last attempt to go");
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        self.make(attempt + 1).await
+        self.make(attempt + counted).await?;
+        Ok(renewal)
     }
 
     /// The last lines of the failed Pod's log; they only explain, so no failure is one here.
@@ -330,13 +381,6 @@ impl Mover<'_> {
     }
 }
 
-/// The access that a mover gets: the one place where credentials for a single volume are made.
-/// The store's own keys are handed on; where there is STS, a session scoped to the volume's
-/// prefix belongs here.
-fn scoped_access(access: &StoreAccess) -> StoreAccess {
-    access.clone()
-}
-
 fn advice(reason: &str) -> &'static str {
     match reason {
         "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" => {
@@ -371,6 +415,7 @@ mod tests {
             reason: reason.to_owned(),
             detail: String::new(),
             patience: Duration::from_mins(2),
+            exit_code: None,
         };
         let mut watched = Watched::default();
         assert!(!watched.is_over(&trouble("ErrImagePull")));

@@ -41,6 +41,8 @@ pub struct Trouble {
     pub detail: String,
     /// How long it may last before it counts as a failure.
     pub patience: Duration,
+    /// How a container ended, if one did.
+    pub exit_code: Option<i64>,
 }
 
 impl fmt::Display for Trouble {
@@ -56,17 +58,19 @@ impl fmt::Display for Trouble {
 /// What keeps a Pod from running, as its status says.
 pub fn pod_trouble(pod: &Value) -> Option<Trouble> {
     let trouble = |reason: &str, detail: &str, patience| {
-        Some(Trouble { reason: reason.to_owned(), detail: detail.to_owned(), patience })
+        Some(Trouble { reason: reason.to_owned(), detail: detail.to_owned(), patience, exit_code: None })
     };
     let statuses =
         || array(pod, "/status/initContainerStatuses").iter().chain(array(pod, "/status/containerStatuses"));
     for status in statuses() {
         if let Some(ended) = status.pointer("/state/terminated")
-            && ended.get("exitCode").and_then(Value::as_i64) != Some(0)
+            && let exit_code = ended.get("exitCode").and_then(Value::as_i64)
+            && exit_code != Some(0)
         {
             let exit = ended.get("exitCode").map(Value::to_string).unwrap_or_default();
             let detail = format!("exit code {exit} {}", text(ended, "/message").trim());
-            return trouble(text(ended, "/reason"), detail.trim(), Duration::ZERO);
+            let (reason, detail) = (text(ended, "/reason").to_owned(), detail.trim().to_owned());
+            return Some(Trouble { reason, detail, patience: Duration::ZERO, exit_code });
         }
         let waiting = text(status, "/state/waiting/reason");
         let patience = match waiting {
@@ -117,7 +121,7 @@ pub async fn job_trouble(
     };
     let warning = newest_warning(cluster, object).await?;
     let (reason, detail) = warning.unwrap_or_else(|| (waiting.to_owned(), String::new()));
-    Ok(Some(Trouble { reason, detail, patience }))
+    Ok(Some(Trouble { reason, detail, patience, exit_code: None }))
 }
 
 async fn newest_warning(cluster: &Cluster, object: &Value) -> Result<Option<(String, String)>, ClusterError> {

@@ -3,6 +3,7 @@
 //! - [`backend`]: buckets as an index in memory over one file an object; bodies go straight to and
 //!   from those files, so that the server adds little CPU to what is measured through it.
 //! - [`keys`]: key pairs that can be made, narrowed and revoked while the server runs.
+//! - [`sessions`]: session keys by AssumeRole on the same endpoint, narrowed by a session policy.
 //! - [`faults`]: what a test can make go wrong.
 //! - [`server`]: the listener, with TLS from a private CA if asked.
 //!
@@ -14,6 +15,7 @@ mod backend;
 mod faults;
 mod keys;
 mod server;
+mod sessions;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use backend::Backend;
 pub use faults::Faults;
 pub use keys::{KeyAccess, KeyPair, Keys};
+pub use sessions::Assumed;
 
 /// The region that the lab's S3 says it is in.
 pub const REGION: &str = "lab-1";

@@ -67,11 +67,12 @@ impl Call<'_> {
         match code {
             "NoSuchKey" | "NotFound" => self.not_found(),
             "NoSuchBucket" => self.no_such_bucket(),
+            "ExpiredToken" | "TokenRefreshRequired" => {
+                StoreError::SessionExpired { store: self.store.to_owned(), detail }
+            }
             "InvalidAccessKeyId"
             | "SignatureDoesNotMatch"
-            | "ExpiredToken"
             | "InvalidToken"
-            | "TokenRefreshRequired"
             | "AuthorizationHeaderMalformed"
             | "InvalidSecurity" => self.bad_credentials(detail),
             // Garage says AccessDenied for an unknown key and for a wrong signature as well.
@@ -208,6 +209,7 @@ mod tests {
         assert_eq!(coded("InvalidAccessKeyId", 403, "").reason(), "BadCredentials");
         let garage = "Forbidden: No such key: GK123";
         assert_eq!(coded("AccessDenied", 403, garage).reason(), "BadCredentials");
+        assert_eq!(coded("ExpiredToken", 400, "").reason(), "SessionExpired");
         assert_eq!(coded("RequestTimeTooSkewed", 403, "").reason(), "ClockSkew");
         assert_eq!(coded("", 403, "").reason(), "AccessDenied");
     }

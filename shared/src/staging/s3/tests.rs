@@ -67,6 +67,7 @@ impl Server {
             access_key_id: "id".to_owned(),
             secret_access_key: "secret".to_owned(),
             session_token: None,
+            sts: None,
         }
     }
 }
@@ -142,6 +143,7 @@ fn settings_that_cannot_work_are_refused_when_opened() {
         access_key_id: "id".to_owned(),
         secret_access_key: "secret".to_owned(),
         session_token: None,
+        sts: None,
     };
     let bad = [
         StoreAccess { endpoint: "s3.example".to_owned(), ..sound.clone() },

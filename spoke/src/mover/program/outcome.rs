@@ -108,6 +108,11 @@ impl Outcome {
         }
     }
 
+    /// Why it failed, if it did: the first failure's word for it.
+    pub fn reason(&self) -> Option<&str> {
+        self.failures.list.first().map(|failure| failure.reason.as_str())
+    }
+
     /// One line about it.
     pub fn last_words(&self) -> String {
         match self.failures.list.first() {

@@ -84,7 +84,9 @@ async fn session(State(seen): State<Arc<Seen>>, headers: http::HeaderMap, Json(_
             access_key_id: "id".to_owned(),
             secret_access_key: "secret".to_owned(),
             session_token: None,
+            sts: None,
         },
+        access_expires: None,
         metadata_policy: MetadataPolicy::Strict,
         peer_timeout_seconds: 1,
     };
@@ -193,4 +195,18 @@ async fn a_mover_without_a_usable_ca_says_so() {
     let (code, words) = work(&arguments).await;
     assert_eq!(code, MAY_RESTART);
     assert!(words.contains("CA"), "{words}");
+}
+
+#[test]
+fn only_a_session_that_is_over_makes_a_mover_start_again() {
+    let now = Timestamp::now();
+    let (past, soon, later) =
+        (now - Duration::from_secs(1), now + Duration::from_mins(1), now + Duration::from_mins(30));
+    assert!(session_ended(Some(later), now, Some("SessionExpired")), "the store says so");
+    assert!(session_ended(Some(past), now, Some("AccessDenied")));
+    assert!(session_ended(Some(soon), now, Some("BadCredentials")), "clocks differ");
+    assert!(!session_ended(Some(later), now, Some("AccessDenied")), "the policy is too narrow");
+    assert!(!session_ended(Some(past), now, Some("FileRefused")));
+    assert!(!session_ended(Some(past), now, None), "it succeeded");
+    assert!(!session_ended(None, now, Some("SessionExpired")), "the keys are a person's");
 }

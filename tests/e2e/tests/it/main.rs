@@ -24,4 +24,5 @@ mod identity;
 mod main_job;
 mod probes;
 mod restarts;
+mod scoped_access;
 mod world;

@@ -60,9 +60,14 @@ pub async fn bare() -> Lab {
 impl World {
     /// Everything up, the pair Ready.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// As [`World::start`], with more arguments to `isthmus store create`.
+    pub async fn start_with(store: &[&str]) -> Self {
         let world = Self::joined().await;
         let keys = world.lab.s3_keys().clone();
-        world.create_store("stage", &keys).await;
+        world.create_store_with("stage", &keys, store).await;
         let pair = ["pair", "create", PAIR, "--source", "east", "--destination", "west", "--store", "stage"];
         world.isthmus(&pair).await.ends_with(0);
         world
@@ -89,6 +94,10 @@ impl World {
 
     /// `isthmus store create`, with these keys.
     pub async fn create_store(&self, name: &str, keys: &KeyPair) {
+        self.create_store_with(name, keys, &[]).await;
+    }
+
+    async fn create_store_with(&self, name: &str, keys: &KeyPair, more: &[&str]) {
         let create = [
             "store",
             "create",
@@ -104,7 +113,7 @@ impl World {
             "--secret-access-key",
             &keys.secret_key,
         ];
-        self.isthmus(&create).await.ends_with(0);
+        self.isthmus(&[&create, more].concat()).await.ends_with(0);
     }
 
     /// Runs the command line.

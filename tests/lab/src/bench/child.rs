@@ -135,6 +135,7 @@ async fn server() -> anyhow::Result<()> {
         access_key_id: keys.access_key,
         secret_access_key: keys.secret_key,
         session_token: None,
+        sts: None,
     };
     let volume_key = PairKey::generate()?.volume_key(&VolumeUid::new("tree")?)?;
     println!("{}", serde_json::to_string(&ServerAddress { access, volume_key })?);

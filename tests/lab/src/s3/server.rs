@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::backend::Backend;
 use super::keys::{Keys, Rights};
+use super::sessions::AssumeRole;
 use super::{Faults, S3Error};
 use crate::cluster::certs::Authority;
 
@@ -39,6 +40,7 @@ pub(super) async fn listen(
     let mut builder = S3ServiceBuilder::new(backend.service());
     builder.set_auth(keys.clone());
     builder.set_access(Rights { keys: keys.clone(), faults: faults.clone() });
+    builder.set_route(AssumeRole(keys.clone()));
     let service = builder.build();
 
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(S3Error::Listen)?;

@@ -12,6 +12,7 @@
 mod cluster;
 mod programs;
 mod s3;
+mod sts;
 
 /// The lab's executable, for its supervisors and movers.
 fn use_lab_executable() {

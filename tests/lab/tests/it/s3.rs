@@ -28,6 +28,7 @@ fn access(s3: &S3, keys: &KeyPair) -> StoreAccess {
         access_key_id: keys.access_key.clone(),
         secret_access_key: keys.secret_key.clone(),
         session_token: None,
+        sts: None,
     }
 }
 
