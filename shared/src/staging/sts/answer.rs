@@ -114,7 +114,7 @@ mod tests {
             assert!(!said.contains("token"), "{said}");
         }
         for broken in [
-            "".to_owned(),
+            String::new(),
             "{}".to_owned(),
             SOUND.replace("AssumeRoleResponse", "GetSessionTokenResponse"),
             SOUND.replace("token==", ""),
