@@ -12,7 +12,7 @@ use isthmus_shared::protocol::{
 };
 use isthmus_shared::resources::{Finding, TASK};
 use isthmus_shared::staging::sts::StsError;
-use isthmus_shared::staging::{ArchiveError, VolumeUid};
+use isthmus_shared::staging::{ArchiveError, StoreAccess, VolumeUid};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -280,25 +280,16 @@ impl Mover<'_> {
         self.context.cluster().list(&path, &query, MAX_PODS).await.map_err(self.failed("reading its Pods"))
     }
 
-    /// Whether a mover only came to the end of its credentials, which is no failure: the next
-    /// one goes on. Each such attempt lasts minutes, and the step's time bounds their number.
-    fn used_up_its_session(&self, job: &Value, trouble: &Trouble) -> bool {
-        let Some(sts) = &self.run.staging.access.sts else { return false };
-        let Ok(created) = text(job, "/metadata/creationTimestamp").parse::<Timestamp>() else { return false };
-        let lived = Timestamp::now().duration_since(created).as_secs();
-        trouble.exit_code == Some(i64::from(MAY_RESTART)) && lived >= i64::from(sts.duration_seconds / 2)
-    }
-
     /// Replaces a Job that came to nothing, a few times.
     async fn try_again(&self, job: &Value, trouble: &Trouble) -> Result<Renewal, TaskError> {
-        let counted = if self.used_up_its_session(job, trouble) { 0 } else { 1 };
+        let spent = used_up_its_session(&self.run.staging.access, job, trouble, Timestamp::now());
         let attempt = manifests::attempt_of(job);
         let log = self.last_lines(job).await;
         let log = if log.is_empty() { String::new() } else { format!("; its last words: {log}") };
         let how = if trouble.patience > Duration::ZERO { "did not start" } else { "did not end well" };
         let text = format!("its mover {how}: {trouble}{log}");
         self.context.log(format!("{}: {text} (attempt {attempt} of {MAX_ATTEMPTS})", self.describe_claim()));
-        if (counted > 0 && attempt >= MAX_ATTEMPTS) || trouble.patience > Duration::ZERO {
+        if (!spent && attempt >= MAX_ATTEMPTS) || trouble.patience > Duration::ZERO {
             let message = format!("{text}; {}, then run again", advice(&trouble.reason));
             return Err(TaskError::failed(self.describe_claim(), &trouble.reason, message));
         }
@@ -315,7 +306,7 @@ impl Mover<'_> {
             self.context.doing("waiting for the Job of the last attempt to go");
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        self.make(attempt + counted).await?;
+        self.make(attempt + u32::from(!spent)).await?;
         Ok(renewal)
     }
 
@@ -381,6 +372,16 @@ impl Mover<'_> {
     }
 }
 
+/// Whether a mover only came to the end of its credentials, which is no failure: the next one
+/// goes on. Each such attempt lasts minutes, and the step's time bounds their number.
+fn used_up_its_session(access: &StoreAccess, job: &Value, trouble: &Trouble, now: Timestamp) -> bool {
+    let Some(sts) = &access.sts else { return false };
+    let Ok(created) = text(job, "/metadata/creationTimestamp").parse::<Timestamp>() else { return false };
+    // A grant may have lost half of its time when a mover takes it.
+    trouble.exit_code == Some(i64::from(MAY_RESTART))
+        && now.duration_since(created).as_secs() >= i64::from(sts.duration_seconds / 2)
+}
+
 fn advice(reason: &str) -> &'static str {
     match reason {
         "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" => {
@@ -407,6 +408,9 @@ fn peer_of(url: &str, more_ports: &[u16]) -> Peer {
 
 #[cfg(test)]
 mod tests {
+    use isthmus_shared::staging::StsAccess;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -422,6 +426,37 @@ mod tests {
         let began = Instant::now().checked_sub(Duration::from_mins(3)).unwrap();
         watched.0.insert(Duration::from_mins(2), began);
         assert!(watched.is_over(&trouble("ImagePullBackOff")));
+    }
+
+    #[test]
+    fn an_attempt_that_ended_with_its_credentials_does_not_count() {
+        let sts =
+            StsAccess { endpoint: None, role_arn: "arn:aws:iam::1:role/r".to_owned(), duration_seconds: 900 };
+        let access = StoreAccess {
+            endpoint: "http://s3".to_owned(),
+            region: "r".to_owned(),
+            bucket: "b".to_owned(),
+            prefix: None,
+            path_style: true,
+            ca_pem: None,
+            access_key_id: "id".to_owned(),
+            secret_access_key: "secret".to_owned(),
+            session_token: None,
+            sts: Some(sts),
+        };
+        let job = json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}});
+        let ended = |code| Trouble {
+            reason: "Error".to_owned(),
+            detail: String::new(),
+            patience: Duration::ZERO,
+            exit_code: Some(code),
+        };
+        let at = |minute: &str| format!("2026-01-01T00:{minute}:00Z").parse::<Timestamp>().unwrap();
+        assert!(used_up_its_session(&access, &job, &ended(2), at("15")));
+        assert!(!used_up_its_session(&access, &job, &ended(2), at("01")), "it did not last");
+        assert!(!used_up_its_session(&access, &job, &ended(137), at("15")), "it was killed");
+        let without = StoreAccess { sts: None, ..access };
+        assert!(!used_up_its_session(&without, &job, &ended(2), at("15")));
     }
 
     #[test]
