@@ -19,6 +19,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The first failure of a run. All waits end once there is one.
 #[derive(Debug, Clone)]
 pub struct Stop {
+    caller: CancellationToken,
     token: CancellationToken,
     first: Arc<Mutex<Option<MoverError>>>,
 }
@@ -26,13 +27,14 @@ pub struct Stop {
 impl Stop {
     /// Stops also when `cancel` is cancelled.
     pub fn new(cancel: &CancellationToken) -> Self {
-        Self { token: cancel.child_token(), first: Arc::default() }
+        Self { caller: cancel.clone(), token: cancel.child_token(), first: Arc::default() }
     }
 
-    /// Notes a failure; later ones are consequences of the first.
+    /// Notes a failure; later ones are consequences of the first. A part that ends because another
+    /// did may say so before that one has told why: then the cause is what comes after.
     pub fn fail(&self, error: MoverError) {
         let mut first = lock(&self.first);
-        if first.is_none() && !self.token.is_cancelled() {
+        if matches!(*first, None | Some(MoverError::Cancelled)) && !self.caller.is_cancelled() {
             *first = Some(error);
         }
         drop(first);
@@ -266,4 +268,32 @@ pub fn spawn(
         .name(name.to_owned())
         .spawn(guarded)
         .map_err(|error| MoverError::Worker { detail: format!("no thread for it: {error}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cause() -> MoverError {
+        MoverError::Worker { detail: "the cause".to_owned() }
+    }
+
+    #[test]
+    fn a_cause_that_is_told_after_its_consequence_is_the_reason() {
+        let stop = Stop::new(&CancellationToken::new());
+        stop.fail(MoverError::Cancelled);
+        stop.fail(cause());
+        stop.fail(MoverError::Worker { detail: "another".to_owned() });
+        let reason = stop.reason().to_string();
+        assert!(reason.contains("the cause"), "{reason}");
+    }
+
+    #[test]
+    fn what_fails_after_the_caller_cancelled_is_no_reason() {
+        let cancel = CancellationToken::new();
+        let stop = Stop::new(&cancel);
+        cancel.cancel();
+        stop.fail(cause());
+        assert!(matches!(stop.reason(), MoverError::Cancelled));
+    }
 }
