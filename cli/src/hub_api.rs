@@ -291,6 +291,8 @@ mod tests {
             action: ObjectAction::Created,
             reason: None,
             message: None,
+            diff: None,
+            rewritten: None,
         }
     }
 

@@ -112,9 +112,9 @@ pub fn pair(namespace: &str, args: &PairCreate) -> ClusterPair {
 
 /// A migration.
 pub fn migration(namespace: &str, name: &str, args: &Migrate) -> Migration {
+    let label = |(key, value): &(String, String)| format!("{key}={value}");
     let spec = MigrationSpec {
-        cluster_pair: args.pair.clone(),
-        namespaces: args.namespaces.clone(),
+        namespaces: args.namespaces.iter().map(|name| name.as_str().into()).collect(),
         action: MigrationAction::Final,
         reverse: args.reverse,
         include_resources: args.include_resources,
@@ -122,11 +122,9 @@ pub fn migration(namespace: &str, name: &str, args: &Migrate) -> Migration {
         start_applications: args.start_applications,
         parallel_volumes: args.parallel_volumes,
         step_timeout_seconds: u32::try_from(args.step_timeout.as_secs()).unwrap_or(u32::MAX),
-        selectors: args.selectors.iter().cloned().collect(),
-        exclude_selectors: args.exclude_selectors.iter().cloned().collect(),
-        pre_exec_rule: None,
-        post_exec_rule: None,
-        purge_deleted_resources: false,
+        selectors: args.selectors.iter().map(label).collect::<Vec<_>>().into(),
+        exclude_selectors: args.exclude_selectors.iter().map(label).collect::<Vec<_>>().into(),
+        ..MigrationSpec::through(&args.pair)
     };
     let mut migration = Migration::new(name, spec);
     migration.metadata.namespace = Some(namespace.to_owned());

@@ -114,8 +114,9 @@ fn busy(records: &Records, migration: &Migration, clusters: [Option<&str>; 2]) -
         })
         .flat_map(|other| {
             let name = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
-            let busy = |namespace: &String| Busy { namespace: namespace.clone(), migration: name.clone() };
-            other.spec.namespaces.iter().map(busy).collect::<Vec<_>>()
+            let moved = other.status.as_ref().map(|status| status.namespaces.clone()).unwrap_or_default();
+            let names = moved.into_iter().flat_map(|moved| [moved.from, moved.to]);
+            names.map(|namespace| Busy { namespace, migration: name.clone() }).collect::<Vec<_>>()
         })
         .collect()
 }

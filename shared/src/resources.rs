@@ -16,7 +16,10 @@ mod cluster_pair;
 mod marks;
 mod migration;
 mod migration_status;
+mod namespaces;
 mod object_store;
+mod rewriting;
+mod selectors;
 
 pub use cluster::{
     Activation, ActivationPhase, ActivationStatus, Cluster, ClusterSpec, ClusterStatus, JoinStatus,
@@ -26,10 +29,13 @@ pub use cluster_pair::{ClusterPair, ClusterPairSpec, ClusterPairStatus, LinkStat
 pub use marks::*;
 pub use migration::{Migration, MigrationAction, MigrationSpec};
 pub use migration_status::{
-    Finding, MAX_FINDINGS, MAX_VOLUMES, MigrationPhase, MigrationStatus, ResourceCounts, Side, Step,
-    StepState, StepStatus, TaskRecord, VolumePhase, VolumeStatus,
+    Finding, MAX_FINDINGS, MAX_NAMESPACES, MAX_VOLUMES, MigrationPhase, MigrationStatus, ResourceCounts,
+    Side, Step, StepState, StepStatus, TaskRecord, VolumePhase, VolumeStatus,
 };
+pub use namespaces::{BadNamespaceEntry, NamespaceEntry, NamespaceMove, NamespaceRule};
 pub use object_store::{ObjectStore, ObjectStoreSpec, ObjectStoreStatus, SecretRef, StsSpec};
+pub use rewriting::{ExistingResourcePolicy, IncludeClusterResources, Transform, TransformMatch};
+pub use selectors::{BadSelector, LabelSelectors, MAX_SELECTORS, parse as parse_selector};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -80,7 +86,7 @@ mod tests {
         let spec: MigrationSpec = serde_json::from_str(KUBEMOTION).unwrap();
         assert_eq!(
             (spec.cluster_pair.as_str(), spec.namespaces.as_slice()),
-            ("prodcluster", &["cms".to_owned()][..])
+            ("prodcluster", &["cms".into()][..])
         );
         assert!(spec.include_resources && spec.include_volumes && spec.start_applications);
     }

@@ -25,7 +25,7 @@ pub async fn export(context: &TaskContext, run: &Run) -> Result<Outcome, TaskErr
     let mut counts = ResourceCounts::default();
     let mut seen: BTreeMap<String, Kind> = BTreeMap::new();
     let mut left_behind = area.write(ArchiveName::LeftBehind)?;
-    for namespace in &run.namespaces {
+    for namespace in run.sources() {
         let mut archive = area.write(ArchiveName::namespace(namespace).map_err(ArchiveError::from)?)?;
         let mut reader = Reader::new(context.cluster(), namespace, &kinds, selectors(run));
         context.doing(format!("reading the objects of {namespace}"));
@@ -62,8 +62,8 @@ pub async fn export(context: &TaskContext, run: &Run) -> Result<Outcome, TaskErr
 /// What the choice of objects depends on in the run itself.
 pub fn selectors(run: &Run) -> Context {
     Context {
-        selectors: run.selectors.clone(),
-        exclude_selectors: run.exclude_selectors.clone(),
+        selectors: run.spec.selectors.all_of().unwrap_or_default(),
+        exclude_selectors: run.spec.exclude_selectors.any_of().unwrap_or_default(),
         ..Context::default()
     }
 }
@@ -98,7 +98,7 @@ async fn export_cluster_scope(
     kinds: impl Iterator<Item = Kind>,
 ) -> Result<(), TaskError> {
     let mut archive = context.staging(run)?.write(ArchiveName::Cluster)?;
-    for namespace in &run.namespaces {
+    for namespace in run.sources() {
         let object = context
             .cluster()
             .get(&format!("/api/v1/namespaces/{namespace}"))

@@ -10,6 +10,8 @@ mod destination;
 mod pod_security;
 mod quantity;
 mod source;
+mod survey;
 
 pub use destination::inspect_destination;
 pub use source::inspect_source;
+pub use survey::survey_destination;

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Promises: rewriting twice is rewriting once, and a field that no rule names stays as it is.
-//! A rule is a function of the object alone and of [`Rewrite`]; a new rule is a new line in
+//! A rule is a function of the object alone and of [`Rewriter`]; a new rule is a new line in
 //! [`RULES`].
 
 mod claim;
@@ -21,6 +21,7 @@ mod namespace;
 mod service;
 mod service_account;
 
+use isthmus_shared::protocol::Run;
 use isthmus_shared::resources::MIGRATED_BY;
 use serde_json::{Map, Value};
 
@@ -28,31 +29,70 @@ pub use namespace::carried as namespace_marks;
 
 use crate::workloads::state;
 
-/// What a rewrite depends on beside the object.
-#[derive(Clone, Copy, Debug)]
-pub struct Rewrite<'a> {
-    /// The mark that the object is to carry.
-    pub migrated_by: &'a str,
+/// Why an object cannot be rewritten as the run asks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransformError {}
+
+/// Rewrites the objects of one run: what its spec asks for, made ready once.
+#[derive(Clone, Debug, Default)]
+pub struct Rewriter {}
+
+/// How an object is to arrive.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arrival<'a> {
+    /// The value of the mark `isthmus.dev/migrated-by`.
+    pub mark: &'a str,
+    /// The value of the mark `isthmus.dev/plan`; none for objects of cluster scope.
+    pub plan: Option<&'a str>,
     /// Whether workloads arrive stopped.
     pub stopped: bool,
+    /// Its owners on the destination.
+    pub owners: &'a [Value],
+}
+
+/// An object, rewritten.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rewritten {
+    /// As it is to be applied.
+    pub object: Value,
+    /// As it would be without the run's own maps and transforms, if those changed it.
+    pub standard: Option<Value>,
+    /// What a person should know of it.
+    pub notes: Vec<Note>,
+}
+
+/// What a person should know of a rewriting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// One word in CamelCase.
+    pub reason: &'static str,
+    /// The same for a person.
+    pub message: String,
 }
 
 /// The rules in their order. Each looks for itself whether the object is its concern.
 const RULES: &[fn(&mut Value)] =
     &[metadata::rewrite, service::rewrite, claim::rewrite, job::rewrite, service_account::rewrite];
 
-/// The object as it is to be applied on the destination.
-pub fn rewrite(mut object: Value, options: &Rewrite<'_>) -> Value {
-    for rule in RULES {
-        rule(&mut object);
+impl Rewriter {
+    /// Makes ready what a run's spec asks for.
+    pub fn new(_run: &Run) -> Result<Self, TransformError> {
+        Ok(Self {})
     }
-    if options.stopped
-        && let Some(patch) = state::stop(&object)
-    {
-        merge(&mut object, &patch);
+
+    /// The object as it is to be applied on the destination.
+    pub fn rewrite(&self, mut object: Value, arrival: &Arrival<'_>) -> Result<Rewritten, TransformError> {
+        for rule in RULES {
+            rule(&mut object);
+        }
+        if arrival.stopped
+            && let Some(patch) = state::stop(&object)
+        {
+            merge(&mut object, &patch);
+        }
+        set_label(&mut object, MIGRATED_BY, arrival.mark);
+        Ok(Rewritten { object, standard: None, notes: Vec::new() })
     }
-    set_label(&mut object, MIGRATED_BY, options.migrated_by);
-    object
 }
 
 /// Sets a label.

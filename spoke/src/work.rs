@@ -8,6 +8,7 @@ use crate::{apply, export, preflight, volumes, workloads};
 /// Does a task. Doing it twice is doing it once.
 pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, TaskError> {
     match work {
+        Work::SurveyDestination { run } => preflight::survey_destination(context, run).await,
         Work::InspectSource { run } => preflight::inspect_source(context, run).await,
         Work::InspectDestination { run } => preflight::inspect_destination(context, run).await,
         Work::PrepareDestination { run } => volumes::prepare_destination(context, run).await,

@@ -113,6 +113,8 @@ fn object(kind: &str, name: &str, action: ObjectAction, why: Option<(&str, &str)
         action,
         reason: why.map(|(reason, _)| reason.to_owned()),
         message: why.map(|(_, message)| message.to_owned()),
+        diff: None,
+        rewritten: None,
     }
 }
 

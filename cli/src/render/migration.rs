@@ -68,20 +68,17 @@ pub fn describe_migration(view: &MigrationView, now: Timestamp) -> String {
 fn head(sheet: &mut Sheet, migration: &Migration, status: &MigrationStatus, now: Timestamp) {
     let spec = &migration.spec;
     let yes = |flag: bool| if flag { "yes" } else { "no" };
-    let labels = |map: &std::collections::BTreeMap<String, String>| {
-        map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
-    };
     super::identity_lines(sheet, migration);
     sheet.line("Pair", &spec.cluster_pair);
     sheet.line("Source", status.source.as_deref().unwrap_or_default());
     sheet.line("Destination", status.destination.as_deref().unwrap_or_default());
-    sheet.line("Namespaces", &spec.namespaces.join(", "));
+    sheet.line("Namespaces", &spec.namespaces.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     sheet.line("Action", &word(spec.action));
     sheet.line("Include objects", yes(spec.include_resources));
     sheet.line("Include volumes", yes(spec.include_volumes));
     sheet.line("Start applications", yes(spec.start_applications));
-    sheet.line("Selectors", &labels(&spec.selectors));
-    sheet.line("Excluded", &labels(&spec.exclude_selectors));
+    sheet.line("Selectors", &spec.selectors.to_string());
+    sheet.line("Excluded", &spec.exclude_selectors.to_string());
     sheet.line("Status", &word(status.status));
     sheet.line("Step", &status.step.map(word).unwrap_or_default());
     sheet.line("Message", status.message.as_deref().unwrap_or_default());
@@ -243,6 +240,8 @@ mod tests {
             action,
             reason: reason.map(str::to_owned),
             message: None,
+            diff: None,
+            rewritten: None,
         }
     }
 

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use globset::GlobBuilder;
-use isthmus_shared::resources::{Finding, Migration, MigrationPhase, MigrationStatus};
+use isthmus_shared::resources::{
+    Finding, Migration, MigrationPhase, MigrationSpec, MigrationStatus, NamespaceRule,
+};
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -107,7 +109,7 @@ fn decide(migration: &Migration, view: &PairView) -> Admission {
         return Admission::Refuse(finding(pair_name, "NotBidirectional", message));
     }
     if let Some(refused) =
-        spec.namespaces.iter().find_map(|name| namespace_refusal(&spec.cluster_pair, pair, name))
+        named(spec).iter().find_map(|name| namespace_refusal(&spec.cluster_pair, pair, name))
     {
         return Admission::Refuse(refused);
     }
@@ -119,8 +121,8 @@ fn decide(migration: &Migration, view: &PairView) -> Admission {
             format!("waits for ClusterPair {} to become Ready: {}", spec.cluster_pair, pair.message);
         return Admission::Wait { message, limited: true };
     }
-    let wanted: BTreeSet<&str> = spec.namespaces.iter().map(String::as_str).collect();
-    if let Some(busy) = view.busy.iter().find(|busy| wanted.contains(busy.namespace.as_str())) {
+    let wanted = named(spec);
+    if let Some(busy) = view.busy.iter().find(|busy| wanted.contains(&busy.namespace)) {
         let message = format!(
             "waits for migration {} to end, which moves namespace {} between these clusters now",
             busy.migration, busy.namespace
@@ -128,6 +130,18 @@ fn decide(migration: &Migration, view: &PairView) -> Admission {
         return Admission::Wait { message, limited: false };
     }
     Admission::Begin
+}
+
+/// The namespaces that a spec names outright, on either side.
+fn named(spec: &MigrationSpec) -> BTreeSet<String> {
+    let rules = spec.namespaces.iter().filter_map(|entry| entry.rule().ok());
+    rules
+        .flat_map(|rule| match rule {
+            NamespaceRule::Name(name) => vec![name],
+            NamespaceRule::Mapped(moved) => vec![moved.from, moved.to],
+            NamespaceRule::Glob(_) => Vec::new(),
+        })
+        .collect()
 }
 
 /// Why a namespace may not be moved through a pair.

@@ -1,6 +1,8 @@
 //! What happened between two statuses, in words: the events on the record.
 
-use isthmus_shared::resources::{Migration, MigrationPhase, MigrationStatus, StepState, VolumePhase};
+use isthmus_shared::resources::{
+    Migration, MigrationPhase, MigrationStatus, NamespaceEntry, StepState, VolumePhase,
+};
 
 use super::findings::{MAX_MESSAGE, cut};
 use super::volumes::volume_name;
@@ -18,6 +20,12 @@ pub struct Note {
     pub message: String,
 }
 
+/// The namespaces as the spec names them.
+fn entries(namespaces: &[NamespaceEntry]) -> String {
+    let names: Vec<String> = namespaces.iter().map(ToString::to_string).collect();
+    if names.is_empty() { "the namespaces that it selects".to_owned() } else { names.join(", ") }
+}
+
 /// What a change of status has to tell.
 pub fn notes(migration: &Migration, after: &MigrationStatus) -> Vec<Note> {
     let nothing = MigrationStatus::default();
@@ -27,7 +35,7 @@ pub fn notes(migration: &Migration, after: &MigrationStatus) -> Vec<Note> {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         let message = format!(
             "moves {} from cluster {} to cluster {}",
-            migration.spec.namespaces.join(", "),
+            entries(&migration.spec.namespaces),
             text(&after.source),
             text(&after.destination)
         );

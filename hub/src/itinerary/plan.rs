@@ -5,18 +5,26 @@ use isthmus_shared::resources::{MigrationAction, MigrationSpec, Side, Step, Step
 /// Who has to do something in a step, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duty {
-    /// These sides, each beginning once the one before it has succeeded.
-    InTurn(&'static [Side]),
+    /// These, each beginning once the one before it has succeeded. A side that has more than one
+    /// part in a step has a name for each but one.
+    InTurn(&'static [(Side, Option<&'static str>)]),
     /// These sides at once.
     Together(&'static [Side]),
     /// A sender and a receiver for each volume.
     Volumes,
 }
 
+/// The part of Preflight in which the destination says what it serves and has.
+pub const SURVEY: &str = "survey";
+
 /// Who does what in a step.
 pub fn roster(step: Step) -> Duty {
     match step {
-        Step::Preflight => Duty::InTurn(&[Side::Source, Side::Destination]),
+        Step::Preflight => Duty::InTurn(&[
+            (Side::Destination, Some(SURVEY)),
+            (Side::Source, None),
+            (Side::Destination, None),
+        ]),
         Step::PreHooks | Step::ExportResources | Step::Quiesce => Duty::Together(&[Side::Source]),
         Step::PrepareDestination
         | Step::ApplyResources

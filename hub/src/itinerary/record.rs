@@ -61,7 +61,7 @@ fn find(status: &MigrationStatus, task: &TaskId) -> Option<(usize, Target)> {
         return None;
     }
     let wanted = task.item.as_deref()?;
-    let side = step.tasks.iter().position(|t| t.state == StepState::InProgress && item(t.side) == wanted);
+    let side = step.tasks.iter().position(|t| t.state == StepState::InProgress && item(t) == wanted);
     if let Some(side) = side {
         return Some((index, Target::Side(side)));
     }
@@ -197,8 +197,9 @@ fn take_outcome(
     let step = &status.pipeline[index];
     let inspects = matches!(*target, Target::Side(at) if step.step == Step::Preflight && step.tasks[at].side == Side::Source);
     match (outcome, target) {
-        (Some(Outcome::SourceInspected { volumes, objects }), _) if inspects => {
-            status.volumes = volumes::discovered(&migration.spec, volumes)?;
+        (Some(Outcome::SourceInspected { volumes, objects, namespaces }), _) if inspects => {
+            status.namespaces.clone_from(namespaces);
+            status.volumes = volumes::discovered(&migration.spec, namespaces, volumes)?;
             status.resources.total = if migration.spec.include_resources { *objects } else { 0 };
         }
         (_, _) if inspects => {
@@ -208,6 +209,11 @@ fn take_outcome(
         (Some(Outcome::Exported { counts }), Target::Side(_)) => {
             status.resources.total = counts.total;
             status.resources.left_behind = counts.left_behind;
+        }
+        (Some(Outcome::Previewed { counts }), Target::Side(_)) => {
+            let left_behind = status.resources.left_behind;
+            status.resources =
+                ResourceCounts { left_behind: counts.left_behind.max(left_behind), ..counts.clone() };
         }
         (Some(Outcome::Applied { counts }), Target::Side(_)) => {
             if step.step == Step::Verify {

@@ -34,9 +34,9 @@ pub(super) fn begin_step(migration: &Migration, status: &mut MigrationStatus, in
     step.started_at = Some(Time(now));
     step.tasks = match roster(step.step) {
         Duty::InTurn(sides) => {
-            sides.iter().enumerate().map(|(turn, side)| task(*side, turn == 0, now)).collect()
+            sides.iter().enumerate().map(|(turn, (side, part))| task(*side, *part, turn == 0, now)).collect()
         }
-        Duty::Together(sides) => sides.iter().map(|side| task(*side, true, now)).collect(),
+        Duty::Together(sides) => sides.iter().map(|side| task(*side, None, true, now)).collect(),
         Duty::Volumes => Vec::new(),
     };
     if roster(step.step) == Duty::Volumes {
@@ -44,9 +44,10 @@ pub(super) fn begin_step(migration: &Migration, status: &mut MigrationStatus, in
     }
 }
 
-fn task(side: Side, begun: bool, now: Timestamp) -> TaskRecord {
+fn task(side: Side, part: Option<&str>, begun: bool, now: Timestamp) -> TaskRecord {
     TaskRecord {
         side,
+        item: part.map(str::to_owned),
         state: if begun { StepState::InProgress } else { StepState::Pending },
         heard_at: begun.then_some(Time(now)),
     }

@@ -1,13 +1,12 @@
 //! What each spoke should be doing, derived from a status.
 
-use std::collections::BTreeSet;
-
 use isthmus_shared::protocol::{Run, Staging, TaskId, VolumeTask, Work};
 use isthmus_shared::resources::{
-    Migration, MigrationPhase, MigrationStatus, Side, Step, StepState, VolumePhase, VolumeStatus,
+    Migration, MigrationPhase, MigrationStatus, Side, Step, StepState, TaskRecord, VolumePhase, VolumeStatus,
 };
 
 use super::advance::current;
+use super::plan::SURVEY;
 use super::steps::cluster_of;
 use super::view::PairView;
 
@@ -28,6 +27,8 @@ pub struct Assignment {
 /// What to do, without the store's keys: those are put in where the task is handed out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Job {
+    /// See [`Work::SurveyDestination`].
+    SurveyDestination,
     /// See [`Work::InspectSource`].
     InspectSource,
     /// See [`Work::InspectDestination`].
@@ -77,8 +78,8 @@ pub fn tasks(migration: &Migration, view: &PairView) -> Vec<Assignment> {
         .filter_map(|task| {
             Some(Assignment {
                 cluster: cluster_of(status, task.side).to_owned(),
-                id: TaskId::of_step(uid, step.step, Some(item(task.side).to_owned())),
-                job: job(step.step, task.side)?,
+                id: TaskId::of_step(uid, step.step, Some(item(task).to_owned())),
+                job: job(step.step, task)?,
             })
         })
         .collect();
@@ -118,21 +119,25 @@ pub fn side_of(task: &TaskId) -> Option<Side> {
     let item = task.item.as_deref()?;
     match item.split_once('.').map_or(item, |(verb, _)| verb) {
         "source" | "send" => Some(Side::Source),
-        "destination" | "receive" => Some(Side::Destination),
+        "destination" | "receive" | SURVEY => Some(Side::Destination),
         _ => None,
     }
 }
 
 /// The item of a task that concerns a whole side.
-pub(super) fn item(side: Side) -> &'static str {
-    match side {
-        Side::Source => "source",
-        Side::Destination => "destination",
+pub(super) fn item(task: &TaskRecord) -> &str {
+    match (&task.item, task.side) {
+        (Some(item), _) => item,
+        (None, Side::Source) => "source",
+        (None, Side::Destination) => "destination",
     }
 }
 
-fn job(step: Step, side: Side) -> Option<Job> {
-    match (step, side) {
+fn job(step: Step, task: &TaskRecord) -> Option<Job> {
+    match (step, task.side) {
+        (Step::Preflight, Side::Destination) if task.item.as_deref() == Some(SURVEY) => {
+            Some(Job::SurveyDestination)
+        }
         (Step::Preflight, Side::Source) => Some(Job::InspectSource),
         (Step::Preflight, Side::Destination) => Some(Job::InspectDestination),
         (Step::PrepareDestination, _) => Some(Job::PrepareDestination),
@@ -154,6 +159,7 @@ impl Job {
     pub fn into_work(self, migration: &Migration, staging: Staging) -> Work {
         let run = run(migration, staging);
         match self {
+            Self::SurveyDestination => Work::SurveyDestination { run },
             Self::InspectSource => Work::InspectSource { run },
             Self::InspectDestination => Work::InspectDestination { run },
             Self::PrepareDestination => Work::PrepareDestination { run },
@@ -170,34 +176,14 @@ impl Job {
 }
 
 fn run(migration: &Migration, staging: Staging) -> Run {
-    let spec = &migration.spec;
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let status = migration.status.as_ref();
     Run {
         migration: text(&migration.metadata.uid),
         name: format!("{}/{}", text(&migration.metadata.namespace), text(&migration.metadata.name)),
-        namespaces: unique(&spec.namespaces),
-        include_resources: spec.include_resources,
-        include_volumes: spec.include_volumes,
-        start_applications: spec.start_applications,
-        selectors: spec.selectors.clone(),
-        exclude_selectors: spec.exclude_selectors.clone(),
+        source: status.and_then(|status| status.source.clone()).unwrap_or_default(),
+        spec: Box::new(migration.spec.clone()),
+        namespaces: status.map(|status| status.namespaces.clone()).unwrap_or_default(),
         staging,
-    }
-}
-
-/// Names in their order, each once: a namespace that is named twice is moved once.
-fn unique(names: &[String]) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    names.iter().filter(|name| seen.insert(name.as_str())).cloned().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_namespace_that_is_named_twice_is_moved_once() {
-        let names = ["b", "a", "b"].map(str::to_owned);
-        assert_eq!(unique(&names), ["b", "a"]);
     }
 }

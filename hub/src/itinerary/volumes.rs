@@ -2,7 +2,8 @@
 
 use isthmus_shared::protocol::VolumeFacts;
 use isthmus_shared::resources::{
-    Finding, MAX_VOLUMES, MigrationSpec, MigrationStatus, Side, StepState, VolumePhase, VolumeStatus,
+    Finding, MAX_VOLUMES, MigrationSpec, MigrationStatus, NamespaceMove, Side, StepState, VolumePhase,
+    VolumeStatus,
 };
 use isthmus_shared::staging::VolumeUid;
 use jiff::Timestamp;
@@ -19,7 +20,11 @@ const MAX_NAME: usize = 253;
 ///
 /// Passes are fixed here once: the same pass is sent and received however often a task is given
 /// out again.
-pub(super) fn discovered(spec: &MigrationSpec, facts: &[VolumeFacts]) -> Result<Vec<VolumeStatus>, Finding> {
+pub(super) fn discovered(
+    spec: &MigrationSpec,
+    namespaces: &[NamespaceMove],
+    facts: &[VolumeFacts],
+) -> Result<Vec<VolumeStatus>, Finding> {
     if !spec.include_volumes {
         return Ok(Vec::new());
     }
@@ -34,7 +39,7 @@ pub(super) fn discovered(spec: &MigrationSpec, facts: &[VolumeFacts]) -> Result<
     for fact in facts {
         let sound = VolumeUid::new(fact.uid.as_str()).is_ok()
             && (1..=MAX_NAME).contains(&fact.claim.len())
-            && spec.namespaces.contains(&fact.namespace)
+            && namespaces.iter().any(|moved| moved.from == fact.namespace)
             && fact.last_pass < u32::MAX;
         if !sound {
             let object = format!("PersistentVolumeClaim {}/{}", fact.namespace, fact.claim);

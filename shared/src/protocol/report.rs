@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::TaskId;
-use crate::resources::{Finding, ResourceCounts};
+use crate::resources::{Finding, NamespaceMove, ResourceCounts};
 
 /// The most reports in one message.
 pub const MAX_REPORTS: usize = 64;
@@ -87,6 +87,10 @@ pub enum Outcome {
         volumes: Vec<VolumeFacts>,
         /// Objects that would be taken along.
         objects: u64,
+        /// The namespaces that the globs and selectors came to, at most
+        /// [`crate::resources::MAX_NAMESPACES`].
+        #[serde(default)]
+        namespaces: Vec<NamespaceMove>,
     },
     /// Of `ExportResources`.
     Exported {
@@ -106,6 +110,11 @@ pub enum Outcome {
         /// `Live` or `Snapshot`; of a sender.
         #[serde(default)]
         method: Option<String>,
+    },
+    /// Of `InspectDestination`: what would become of the objects.
+    Previewed {
+        /// The counts.
+        counts: ResourceCounts,
     },
     /// Of `ApplyResources` and `Verify`.
     Applied {
@@ -141,7 +150,7 @@ pub struct VolumeFacts {
 }
 
 /// What became of one object: the lines of the `results` archive in staging, which
-/// `migration describe` shows.
+/// `migration describe` shows; or what would become of it: the lines of the `preview`.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectResult {
@@ -162,7 +171,18 @@ pub struct ObjectResult {
     /// The same for a person, with what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// A unified diff of its YAML: the destination's object as it was, and as it is or would be.
+    /// Secrets' values are left out. At most [`MAX_DIFF`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff: Option<String>,
+    /// A unified diff of its YAML: the source's object, and what the run's own maps and
+    /// transforms made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewritten: Option<String>,
 }
+
+/// The longest diff of one object, bytes; the rest is cut off, which its last line says.
+pub const MAX_DIFF: usize = 64 * 1024;
 
 /// What became of an object.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
@@ -173,6 +193,10 @@ pub enum ObjectAction {
     Updated,
     /// Was already so.
     Unchanged,
+    /// Was there, and was left as it is.
+    Skipped,
+    /// Removed from the destination, because it is gone from the source.
+    Deleted,
     /// Could not be applied.
     Failed,
     /// Not taken along.
@@ -180,7 +204,7 @@ pub enum ObjectAction {
 }
 
 /// `GET`, with a Kubernetes bearer token that may `get` the migration: a page of
-/// [`ObjectResult`]s; query `offset` and `limit` (at most 1,000).
+/// [`ObjectResult`]s (of the preview where nothing was applied yet); query `offset` and `limit` (at most 1,000).
 pub fn objects_path(namespace: &str, name: &str) -> String {
     format!("/v1/namespaces/{namespace}/migrations/{name}/objects")
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::resources::{Step, TargetState};
+use crate::resources::{MigrationSpec, NamespaceMove, Step, TargetState};
 use crate::staging::access::StoreAccess;
 
 /// `<record uid>/<step>[/<item>]`. A spoke's work is idempotent by it.
@@ -16,7 +16,7 @@ pub struct TaskId {
     pub record: String,
     /// The step of a migration, or `Activate` for a cluster's.
     pub step: String,
-    /// What of the step: `source`, `destination`, `send.<volume uid>`, `receive.<volume uid>`, ….
+    /// What of the step: `source`, `destination`, `survey`, `send.<volume uid>`, `receive.<volume uid>`, ….
     pub item: Option<String>,
 }
 
@@ -73,6 +73,12 @@ pub struct Task {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Work {
+    /// Write to staging what the destination serves and has, for the source to choose by. Changes
+    /// nothing.
+    SurveyDestination {
+        /// The run.
+        run: Run,
+    },
     /// Look at the source: write the inventory (namespaces, claims, API kinds with counts, the
     /// custom resource definitions needed) to staging and report the volumes. Changes nothing
     /// in the cluster.
@@ -154,22 +160,32 @@ pub struct Run {
     pub migration: String,
     /// The migration, `<namespace>/<name>`, for messages and logs.
     pub name: String,
-    /// The namespaces to move.
-    pub namespaces: Vec<String>,
-    /// Whether objects are taken along.
-    pub include_resources: bool,
-    /// Whether volumes' data is taken along.
-    pub include_volumes: bool,
-    /// Whether the applications are to run on the destination.
-    pub start_applications: bool,
-    /// Only objects with all these labels.
+    /// The cluster that it takes from.
+    pub source: String,
+    /// What is asked for.
+    pub spec: Box<MigrationSpec>,
+    /// The namespaces that its globs and selectors came to; empty until the source was looked at.
     #[serde(default)]
-    pub selectors: std::collections::BTreeMap<String, String>,
-    /// Not objects with any of these labels.
-    #[serde(default)]
-    pub exclude_selectors: std::collections::BTreeMap<String, String>,
+    pub namespaces: Vec<NamespaceMove>,
     /// Where it is staged.
     pub staging: Staging,
+}
+
+impl Run {
+    /// What a namespace of the source is called on the destination.
+    pub fn destination_of<'a>(&'a self, namespace: &'a str) -> &'a str {
+        self.namespaces.iter().find(|moved| moved.from == namespace).map_or(namespace, |moved| &moved.to)
+    }
+
+    /// The namespaces by their names on the source.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.namespaces.iter().map(|moved| moved.from.as_str())
+    }
+
+    /// The namespaces by their names on the destination.
+    pub fn destinations(&self) -> impl Iterator<Item = &str> {
+        self.namespaces.iter().map(|moved| moved.to.as_str())
+    }
 }
 
 /// The pair's place in the bucket and the key to it.
@@ -214,7 +230,8 @@ impl Work {
     /// The run that the work belongs to, if it is a migration's.
     pub fn run(&self) -> Option<&Run> {
         match self {
-            Self::InspectSource { run }
+            Self::SurveyDestination { run }
+            | Self::InspectSource { run }
             | Self::InspectDestination { run }
             | Self::PrepareDestination { run }
             | Self::ExportResources { run }

@@ -7,6 +7,9 @@ pub const MIGRATION_REPLICAS: &str = "isthmus.dev/migration-replicas";
 pub const MIGRATION_SUSPEND: &str = "isthmus.dev/migration-suspend";
 /// Label: the uid of the migration that brought an object. Whatever carries it is ours to update.
 pub const MIGRATED_BY: &str = "isthmus.dev/migrated-by";
+/// Label: which namespace of which pair an object was brought from ([`plan_mark`]). A run may
+/// delete what carries its own and is gone from the source; nothing else.
+pub const PLAN: &str = "isthmus.dev/plan";
 /// Annotation on any source object: `"true"` leaves it behind.
 pub const SKIP: &str = "isthmus.dev/skip";
 /// Label on everything that a spoke makes for its own use in an application's namespace.
@@ -19,3 +22,13 @@ pub const TASK: &str = "isthmus.dev/task";
 pub const FINALIZER: &str = "isthmus.dev/hub";
 /// The field manager of every server-side apply.
 pub const FIELD_MANAGER: &str = "isthmus";
+
+/// The value of [`PLAN`] for what comes from a namespace of a cluster through a pair.
+pub fn plan_mark(pair_uid: &str, source_cluster: &str, namespace: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in [pair_uid, source_cluster, namespace] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().to_hex().as_str()[..32].to_owned()
+}

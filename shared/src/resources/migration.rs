@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::MigrationStatus;
+use super::{
+    ExistingResourcePolicy, IncludeClusterResources, LabelSelectors, MigrationStatus, NamespaceEntry,
+    Transform,
+};
 
 /// What to move and how. The names are those of Kubemotion's Migration, so that such a manifest
 /// works once its apiVersion is changed.
@@ -31,13 +35,18 @@ use super::MigrationStatus;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self == oldSelf", "a Migration is one run and cannot be changed: create another"))]
+#[x_kube(validation = ("(has(self.namespaces) && size(self.namespaces) > 0) || has(self.namespaceSelector)", "name at least one namespace in namespaces, or give a namespaceSelector"))]
 pub struct MigrationSpec {
     /// The `ClusterPair`, in this namespace.
     #[schemars(length(min = 1, max = 253))]
     pub cluster_pair: String,
-    /// The namespaces to move.
-    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 63)))]
-    pub namespaces: Vec<String>,
+    /// The namespaces to move: names, globs, and mappings to other names on the destination.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub namespaces: Vec<NamespaceEntry>,
+    /// Also the namespaces with these labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
     /// What kind of run this is.
     #[serde(default)]
     pub action: MigrationAction,
@@ -61,12 +70,69 @@ pub struct MigrationSpec {
     #[serde(default = "default_step_timeout")]
     #[schemars(range(min = 60, max = 86400))]
     pub step_timeout_seconds: u32,
-    /// Only objects with all these labels.
+    /// Only objects that one of these selects.
+    #[serde(default, skip_serializing_if = "LabelSelectors::is_empty")]
+    pub selectors: LabelSelectors,
+    /// Not objects that one of these selects.
+    #[serde(default, skip_serializing_if = "LabelSelectors::is_empty")]
+    pub exclude_selectors: LabelSelectors,
+    /// Only these types: a kind (`Deployment`), a resource with its group (`deployments.apps`),
+    /// or all of a group (`*.apps`). Empty is all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200), inner(length(min = 1, max = 317)))]
+    pub included_resource_types: Vec<String>,
+    /// Not these types.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200), inner(length(min = 1, max = 317)))]
+    pub excluded_resource_types: Vec<String>,
+    /// Types that are left behind unless they are named here: `Pod` (bare Pods) and `Job`
+    /// (completed Jobs).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), inner(length(min = 1, max = 317)))]
+    pub include_optional_resource_types: Vec<String>,
+    /// Which objects of cluster scope go along.
+    #[serde(default)]
+    pub include_cluster_resources: IncludeClusterResources,
+    /// What is done with objects that the destination has already. Unset: those that a migration
+    /// brought are updated, others make the run fail before it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing_resource_policy: Option<ExistingResourcePolicy>,
+    /// Deletes on the destination what an earlier run of the same namespace through the same pair
+    /// brought and what is gone from the source.
+    #[serde(default)]
+    pub purge_deleted_resources: bool,
+    /// Storage classes of the source, and what stands for them on the destination.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub selectors: BTreeMap<String, String>,
-    /// Not objects with any of these labels.
+    #[schemars(length(max = 100), inner(length(max = 253)))]
+    pub storage_class_mapping: BTreeMap<String, String>,
+    /// Access modes of claims, and what stands for them on the destination.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub exclude_selectors: BTreeMap<String, String>,
+    #[schemars(length(max = 10), inner(length(max = 63)))]
+    pub access_mode_mapping: BTreeMap<String, String>,
+    /// Registries, repositories or whole images (without tag or digest), and what stands for
+    /// them; the longest match counts, tags and digests are kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 200), inner(length(max = 1024)))]
+    pub image_mapping: BTreeMap<String, String>,
+    /// Ingress classes, and what stands for them on the destination.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 100), inner(length(max = 253)))]
+    pub ingress_class_mapping: BTreeMap<String, String>,
+    /// Keeps all node ports of Services. Unset: those that a person chose are kept, those that
+    /// the source allocated are not.
+    #[serde(default)]
+    pub preserve_node_ports: bool,
+    /// Also rewrites `<service>.<namespace>.svc` host names of renamed namespaces in ConfigMaps,
+    /// environment variables and arguments; each is listed.
+    #[serde(default)]
+    pub rewrite_host_names: bool,
+    /// Own rewritings, in their order, after all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub transforms: Vec<Transform>,
+    /// Shows what would be created, changed, skipped and refused, and changes nothing.
+    #[serde(default)]
+    pub dry_run: bool,
     /// A rule to run before; not carried out yet, and refused rather than ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("self == ''", "preExecRule is not supported yet: leave it out and run the rule by hand"))]
@@ -75,10 +141,42 @@ pub struct MigrationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("self == ''", "postExecRule is not supported yet: leave it out and run the rule by hand"))]
     pub post_exec_rule: Option<String>,
-    /// Deletes on the destination what is gone from the source; not carried out yet.
-    #[serde(default)]
-    #[x_kube(validation = ("!self", "purgeDeletedResources is not supported yet: leave it out"))]
-    pub purge_deleted_resources: bool,
+}
+
+impl MigrationSpec {
+    /// A spec with every option at its default, and no namespace yet.
+    pub fn through(cluster_pair: &str) -> Self {
+        Self {
+            cluster_pair: cluster_pair.to_owned(),
+            namespaces: Vec::new(),
+            namespace_selector: None,
+            action: MigrationAction::default(),
+            reverse: false,
+            include_resources: true,
+            include_volumes: true,
+            start_applications: false,
+            parallel_volumes: default_parallel_volumes(),
+            step_timeout_seconds: default_step_timeout(),
+            selectors: LabelSelectors::default(),
+            exclude_selectors: LabelSelectors::default(),
+            included_resource_types: Vec::new(),
+            excluded_resource_types: Vec::new(),
+            include_optional_resource_types: Vec::new(),
+            include_cluster_resources: IncludeClusterResources::default(),
+            existing_resource_policy: None,
+            purge_deleted_resources: false,
+            storage_class_mapping: BTreeMap::new(),
+            access_mode_mapping: BTreeMap::new(),
+            image_mapping: BTreeMap::new(),
+            ingress_class_mapping: BTreeMap::new(),
+            preserve_node_ports: false,
+            rewrite_host_names: false,
+            transforms: Vec::new(),
+            dry_run: false,
+            pre_exec_rule: None,
+            post_exec_rule: None,
+        }
+    }
 }
 
 /// What kind of run a migration is.

@@ -7,10 +7,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::NamespaceMove;
+
 /// The most findings (failures, and warnings) that a status lists; the rest are only counted.
 pub const MAX_FINDINGS: usize = 20;
 /// The most volumes of one migration.
 pub const MAX_VOLUMES: usize = 500;
+/// The most namespaces of one migration.
+pub const MAX_NAMESPACES: usize = 200;
 
 /// How a migration stands.
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
@@ -39,6 +43,10 @@ pub struct MigrationStatus {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
+    /// The namespaces that its globs and selectors came to on the source, at most
+    /// [`MAX_NAMESPACES`]; empty until the source was looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<NamespaceMove>,
     /// All steps of this run in their order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pipeline: Vec<StepStatus>,
@@ -178,6 +186,9 @@ pub enum StepState {
 pub struct TaskRecord {
     /// Who does it.
     pub side: Side,
+    /// Which of the side's tasks of this step, where it has more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<String>,
     /// How far it is.
     pub state: StepState,
     /// When the spoke last said something new of it, to within half a minute.
@@ -262,6 +273,10 @@ pub struct ResourceCounts {
     pub updated: u64,
     /// Of those, already so.
     pub unchanged: u64,
+    /// Objects that were there already and were left as they are, as the policy says.
+    pub skipped: u64,
+    /// Objects deleted on the destination because they are gone from the source.
+    pub deleted: u64,
     /// Objects that could not be applied.
     pub failed: u64,
     /// Objects left behind by rule.

@@ -119,6 +119,12 @@ pub enum ArchiveName {
     Cluster,
     /// The objects of one namespace.
     Namespace(String),
+    /// What the destination serves and has: what the source chooses versions by.
+    Survey,
+    /// The chosen objects as preflight saw them, for the destination to try.
+    Candidates,
+    /// What would become of each object.
+    Preview,
     /// What was left out of the export, object by object, with the reason.
     LeftBehind,
     /// What became of each object.
@@ -135,7 +141,13 @@ impl ArchiveName {
     pub(crate) fn validate(&self) -> Result<(), InvalidName> {
         match self {
             Self::Namespace(name) => validate("namespace", name),
-            Self::Inventory | Self::Cluster | Self::LeftBehind | Self::Results => Ok(()),
+            Self::Inventory
+            | Self::Cluster
+            | Self::Survey
+            | Self::Candidates
+            | Self::Preview
+            | Self::LeftBehind
+            | Self::Results => Ok(()),
         }
     }
 
@@ -144,6 +156,9 @@ impl ArchiveName {
             Self::Inventory => "resources/inventory".to_owned(),
             Self::Cluster => "resources/cluster".to_owned(),
             Self::Namespace(name) => format!("resources/namespaces/{name}"),
+            Self::Survey => "resources/survey".to_owned(),
+            Self::Candidates => "resources/candidates".to_owned(),
+            Self::Preview => "resources/preview".to_owned(),
             Self::LeftBehind => "resources/left-behind".to_owned(),
             Self::Results => "resources/results".to_owned(),
         }

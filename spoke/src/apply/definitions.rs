@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Applied, Problem};
 use crate::cluster::{Catalogue, Cluster, ClusterError, PatchKind, array, name, text};
-use crate::transform::{Rewrite, rewrite};
+use crate::transform::{Arrival, Rewriter};
 
 /// How long a definition may take until its kind is served.
 const ESTABLISH_TIMEOUT: Duration = Duration::from_mins(1);
@@ -20,6 +20,7 @@ pub async fn bring(
     cluster: &Cluster,
     catalogue: &Catalogue,
     run: &Run,
+    rewriter: &Rewriter,
     definition: Value,
 ) -> Result<Applied, Problem> {
     let problem = |reason: &str, message: String, transient: bool| Problem {
@@ -45,7 +46,8 @@ pub async fn bring(
     let applied = if before.is_some() {
         Applied::Unchanged
     } else {
-        let wanted = rewrite(definition, &Rewrite { migrated_by: &run.migration, stopped: false });
+        let arrival = Arrival { mark: &run.migration, ..Arrival::default() };
+        let wanted = rewriter.rewrite(definition, &arrival)?.object;
         let kind = PatchKind::Apply { force: true, dry_run: false };
         cluster.patch(&path, &wanted, kind).await.map_err(|e| refused("applying", &e))?;
         Applied::Created

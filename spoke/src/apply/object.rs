@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::cluster::{
     Catalogue, Cluster, ClusterError, Kind, PatchKind, api_version, kind, label, name, namespace, text,
 };
-use crate::transform::{Rewrite, rewrite};
+use crate::transform::{Arrival, Rewriter, TransformError};
 use crate::workloads::state;
 
 const APPLY: PatchKind = PatchKind::Apply { force: true, dry_run: false };
@@ -43,10 +43,23 @@ pub struct Applier<'a> {
     pub cluster: &'a Cluster,
     /// What it serves.
     pub catalogue: &'a Catalogue,
+    /// How objects are rewritten.
+    pub rewriter: &'a Rewriter,
     /// The migration's uid.
     pub migration: &'a str,
     /// Whether the applications are to run in the end.
     pub start: bool,
+}
+
+impl From<TransformError> for Problem {
+    fn from(error: TransformError) -> Self {
+        Self {
+            reason: "TransformFailed".to_owned(),
+            message: error.to_string(),
+            may_resolve: false,
+            transient: false,
+        }
+    }
 }
 
 /// Whether an object carries our mark.
@@ -76,6 +89,11 @@ impl Applier<'_> {
         }
     }
 
+    fn rewritten(&self, object: Value, mark: &str, stopped: bool) -> Result<Value, Problem> {
+        let arrival = Arrival { mark, stopped, ..Arrival::default() };
+        Ok(self.rewriter.rewrite(object, &arrival)?.object)
+    }
+
     fn kind_of(&self, object: &Value) -> Result<&Kind, Problem> {
         self.catalogue.find(api_version(object), kind(object)).ok_or_else(|| Problem {
             reason: "KindNotServed".to_owned(),
@@ -92,7 +110,7 @@ impl Applier<'_> {
 
     async fn create(&self, kind: &Kind, path: &str, object: Value) -> Result<Applied, Problem> {
         let place = Some(namespace(&object).to_owned()).filter(|n| !n.is_empty());
-        let wanted = rewrite(object, &Rewrite { migrated_by: self.migration, stopped: true });
+        let wanted = self.rewritten(object, self.migration, true)?;
         match self.cluster.patch(path, &wanted, APPLY).await {
             Ok(_) => Ok(Applied::Created),
             // Lists that hold a key twice are taken by a creation, and not by an apply.
@@ -109,14 +127,14 @@ impl Applier<'_> {
         // What runs already is not stopped by a run that is to leave it running.
         let stopped = !self.start || state::is_stopped(&live);
         let mark = label(&live, MIGRATED_BY).unwrap_or(self.migration);
-        let same = rewrite(object.clone(), &Rewrite { migrated_by: mark, stopped });
+        let same = self.rewritten(object.clone(), mark, stopped)?;
         let tried = self.cluster.patch(path, &same, TRY).await.map_err(|e| refused(&e))?;
         if content(tried) == content(live.clone()) {
             // A restarted run finds what it has made itself.
             let by_this_run = mark == self.migration;
             return Ok(if by_this_run { Applied::Created } else { Applied::Unchanged });
         }
-        let wanted = rewrite(object, &Rewrite { migrated_by: self.migration, stopped });
+        let wanted = self.rewritten(object, self.migration, stopped)?;
         self.cluster.patch(path, &wanted, APPLY).await.map_err(|e| refused(&e))?;
         Ok(Applied::Updated)
     }

@@ -11,6 +11,7 @@ use super::{Applied, Applier, Problem, Tally, definitions, order};
 use crate::cluster::{ObjectId, describe, discover, kind};
 use crate::staging_area::StagingArea;
 use crate::task::{TaskContext, TaskError};
+use crate::transform::Rewriter;
 
 /// Objects that are applied at a time.
 const PARALLEL: usize = 16;
@@ -31,17 +32,20 @@ const TRANSIENT_ATTEMPTS: usize = 4;
 pub async fn apply_run(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
     let area = context.staging(run)?;
     let mut tally = Tally::new(area.write(ArchiveName::Results)?);
-    bring_definitions(context, run, &area, &mut tally).await?;
+    let rewriter =
+        Rewriter::new(run).map_err(|e| TaskError::failed("the migration", "BadTransform", e.to_string()))?;
+    bring_definitions(context, run, &rewriter, &area, &mut tally).await?;
     let catalogue = discover(context.cluster())
         .await
         .map_err(|e| TaskError::cluster("the destination", "asking which kinds it serves", &e))?;
     let applier = Applier {
         cluster: context.cluster(),
         catalogue: &catalogue,
+        rewriter: &rewriter,
         migration: &run.migration,
-        start: run.start_applications,
+        start: run.spec.start_applications,
     };
-    for namespace in &run.namespaces {
+    for namespace in run.sources() {
         apply_namespace(context, applier, &area, namespace, &mut tally).await?;
     }
     let mut left = area.read(ArchiveName::LeftBehind).await?;
@@ -61,6 +65,7 @@ pub async fn apply_run(context: &TaskContext, run: &Run) -> Result<Outcome, Task
 async fn bring_definitions(
     context: &TaskContext,
     run: &Run,
+    rewriter: &Rewriter,
     area: &StagingArea,
     tally: &mut Tally,
 ) -> Result<(), TaskError> {
@@ -74,7 +79,7 @@ async fn bring_definitions(
         }
         let id = ObjectId::of(&object);
         context.doing(format!("applying {}", id.describe()));
-        let result = definitions::bring(context.cluster(), &catalogue, run, object).await;
+        let result = definitions::bring(context.cluster(), &catalogue, run, rewriter, object).await;
         context.log(format!("{}: {}", id.describe(), outcome_text(&result)));
         tally.counts.total += 1;
         tally.note(&id, result).await?;

@@ -83,5 +83,7 @@ fn result_of(
         action,
         reason,
         message,
+        diff: None,
+        rewritten: None,
     }
 }

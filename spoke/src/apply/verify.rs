@@ -18,12 +18,12 @@ use crate::task::{TaskContext, TaskError};
 pub async fn verify_run(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
     let area = context.staging(run)?;
     let mut failures = Findings::default();
-    if run.include_volumes {
+    if run.spec.include_volumes {
         verify_claims(context, &area, &mut failures).await?;
     }
     let mut counts = ResourceCounts::default();
-    if run.include_resources {
-        for namespace in &run.namespaces {
+    if run.spec.include_resources {
+        for namespace in run.sources() {
             verify_namespace(context, &area, namespace, &mut failures).await?;
         }
         counts = counts_of(&area).await?;
@@ -126,6 +126,8 @@ async fn counts_of(area: &StagingArea) -> Result<ResourceCounts, TaskError> {
             Action::Updated => &mut counts.updated,
             Action::Unchanged => &mut counts.unchanged,
             Action::Failed => &mut counts.failed,
+            Action::Skipped => &mut counts.skipped,
+            Action::Deleted => &mut counts.deleted,
             Action::LeftBehind => &mut counts.left_behind,
         };
         *count += 1;

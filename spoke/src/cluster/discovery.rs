@@ -4,6 +4,7 @@
 //! group. A group that cannot be read (an aggregated API whose server is down) is remembered as
 //! a problem and costs nothing else.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Cluster, ClusterError, array, text};
@@ -15,7 +16,8 @@ const MAX_GROUP_VERSIONS: usize = 2_000;
 
 /// One kind in one version, as the cluster serves it.
 #[allow(clippy::struct_field_names, reason = "these are the API's own words")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Kind {
     /// The API group, empty for the core one.
     pub group: String,

@@ -104,6 +104,8 @@ fn left_behind(object: &Value, reason: &str, message: &str) -> ObjectResult {
         action: ObjectAction::LeftBehind,
         reason: Some(reason.to_owned()),
         message: Some(message.to_owned()),
+        diff: None,
+        rewritten: None,
     }
 }
 

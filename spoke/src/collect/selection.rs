@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use isthmus_shared::resources::{COMPONENT, GROUP, SKIP};
+use kube::core::{Selector, SelectorExt};
 use serde_json::Value;
 
 use crate::cluster::{annotation, api_version, array, kind, label, name, text};
@@ -15,10 +16,10 @@ use crate::cluster::{annotation, api_version, array, kind, label, name, text};
 pub struct Context {
     /// The namespace's Services with a selector, whose endpoints a controller keeps.
     pub selecting_services: HashSet<String>,
-    /// Only objects with all these labels.
-    pub selectors: BTreeMap<String, String>,
-    /// Not objects with any of these labels.
-    pub exclude_selectors: BTreeMap<String, String>,
+    /// Only objects that one of these selects; all, if there is none.
+    pub selectors: Vec<Selector>,
+    /// Not objects that one of these selects.
+    pub exclude_selectors: Vec<Selector>,
 }
 
 /// What is to become of an object.
@@ -198,19 +199,27 @@ fn finished_job(object: &Object<'_>, _: &Context) -> Option<Choice> {
     finished.then(|| leave("Finished", "it has run, and is not to run again")).flatten()
 }
 
+fn labels(object: &Value) -> BTreeMap<String, String> {
+    let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+    let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+    labels.into_iter().flatten().filter_map(text).collect()
+}
+
 fn not_selected(object: &Object<'_>, context: &Context) -> Option<Choice> {
-    let has = |(key, value): (&String, &String)| label(object.value, key) == Some(value);
-    if !context.selectors.iter().all(has) {
-        return leave("NotSelected", "it does not carry all labels of `selectors`");
+    let labels = labels(object.value);
+    let selected = |by: &[Selector]| by.iter().any(|selector| selector.matches(&labels));
+    if !context.selectors.is_empty() && !selected(&context.selectors) {
+        return leave("NotSelected", "none of `selectors` selects it");
     }
-    if context.exclude_selectors.iter().any(has) {
-        return leave("Excluded", "it carries a label of `excludeSelectors`");
+    if selected(&context.exclude_selectors) {
+        return leave("Excluded", "one of `excludeSelectors` selects it");
     }
     None
 }
 
 #[cfg(test)]
 mod tests {
+    use isthmus_shared::resources::parse_selector;
     use serde_json::json;
 
     use super::*;
@@ -308,18 +317,18 @@ mod tests {
     }
 
     #[test]
-    fn selectors_need_all_labels_and_exclusions_any() {
-        let pairs =
-            |list: &[(&str, &str)]| list.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    fn one_of_the_selectors_has_to_match_and_none_of_the_exclusions() {
         let mut config = object("v1", "ConfigMap", "c");
         config["metadata"]["labels"] = json!({"app": "web", "tier": "front"});
-        let select = |s: &[(&str, &str)], e: &[(&str, &str)]| Context {
-            selectors: pairs(s),
-            exclude_selectors: pairs(e),
+        let read = |texts: &[&str]| texts.iter().map(|text| parse_selector(text).unwrap()).collect();
+        let select = |s: &[&str], e: &[&str]| Context {
+            selectors: read(s),
+            exclude_selectors: read(e),
             ..Context::default()
         };
-        assert_eq!(reason(&config, &select(&[("app", "web"), ("tier", "front")], &[])), "Keep");
-        assert_eq!(reason(&config, &select(&[("app", "web"), ("tier", "back")], &[])), "NotSelected");
-        assert_eq!(reason(&config, &select(&[], &[("x", "y"), ("app", "web")])), "Excluded");
+        assert_eq!(reason(&config, &select(&["app=web,tier=front"], &[])), "Keep");
+        assert_eq!(reason(&config, &select(&["app=web,tier=back"], &[])), "NotSelected");
+        assert_eq!(reason(&config, &select(&["app=db", "tier in (front)"], &[])), "Keep");
+        assert_eq!(reason(&config, &select(&[], &["x=y", "app=web"])), "Excluded");
     }
 }

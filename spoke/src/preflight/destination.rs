@@ -39,7 +39,7 @@ pub async fn inspect_destination(context: &TaskContext, run: &Run) -> Result<Out
         .map_err(|e| TaskError::cluster("the destination", "asking which kinds it serves", &e))?;
     let mut failures = Findings::default();
     let present = look_at_namespaces(context, &header, &mut failures).await?;
-    if run.include_resources {
+    if run.spec.include_resources {
         for kind in &header.kinds {
             failures.extend(failures_of_kind(&catalogue, kind));
         }
@@ -58,7 +58,7 @@ pub async fn inspect_destination(context: &TaskContext, run: &Run) -> Result<Out
             }
         }
     }
-    if run.include_resources || run.include_volumes {
+    if run.spec.include_resources || run.spec.include_volumes {
         look_at_claims(context, run, &header, &present, &mut failures).await?;
     }
     if failures.is_empty() { Ok(Outcome::Done) } else { Err(TaskError::Failed(failures)) }
@@ -194,7 +194,7 @@ async fn look_at_claims(
         .map(storage_class)
         .collect();
     for claim in &header.claims {
-        let moves = run.include_volumes
+        let moves = run.spec.include_volumes
             && header.volumes.iter().any(|v| v.namespace == namespace(claim) && v.claim == name(claim));
         let live = if present.contains(namespace(claim)) {
             let path =

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use isthmus_shared::protocol::{Outcome, Run, VolumeFacts};
-use isthmus_shared::resources::MAX_VOLUMES;
+use isthmus_shared::resources::{MAX_VOLUMES, NamespaceMove, NamespaceRule};
 use isthmus_shared::staging::ArchiveName;
 use serde_json::Value;
 
@@ -27,15 +27,25 @@ pub async fn inspect_source(context: &TaskContext, run: &Run) -> Result<Outcome,
         context.log(format!("note: {problem}"));
     }
     let mut kinds = movable(&catalogue);
-    if !run.include_resources {
+    if !run.spec.include_resources {
         kinds.retain(|kind| kind.group.is_empty() && kind.kind == "PersistentVolumeClaim");
     }
     let mut failures = Findings::default();
     let mut header = Header::default();
     let mut entries: Vec<Entry> = Vec::new();
     let mut counted: BTreeMap<String, (Kind, u64)> = BTreeMap::new();
-    for name in &run.namespaces {
+    let mut namespaces = Vec::new();
+    for entry in &run.spec.namespaces {
+        let moved = match entry.rule() {
+            Ok(NamespaceRule::Mapped(moved)) => moved,
+            Ok(NamespaceRule::Name(name) | NamespaceRule::Glob(name)) => NamespaceMove::same(name),
+            Err(error) => {
+                return Err(TaskError::failed("spec.namespaces", "BadNamespace", error.to_string()));
+            }
+        };
+        let name = moved.from.as_str();
         let Some(object) = read_namespace(context, name, &mut failures).await? else { continue };
+        namespaces.push(moved.clone());
         header.namespaces.push(object);
         let mut reader = Reader::new(context.cluster(), name, &kinds, selectors(run));
         context.doing(format!("looking at {name}"));
@@ -77,7 +87,7 @@ pub async fn inspect_source(context: &TaskContext, run: &Run) -> Result<Outcome,
             crd: definition.is_some(),
         });
     }
-    if run.include_volumes {
+    if run.spec.include_volumes {
         header.volumes = look_at_claims(context, run, &header.claims, &mut failures).await?;
     }
     for namespace in &header.namespaces {
@@ -93,9 +103,9 @@ pub async fn inspect_source(context: &TaskContext, run: &Run) -> Result<Outcome,
         archive.push(&serde_json::to_value(entry).unwrap_or_default()).await?;
     }
     archive.finish().await?;
-    let objects = if run.include_resources { entries.len() as u64 } else { 0 };
+    let objects = if run.spec.include_resources { entries.len() as u64 } else { 0 };
     context.log(format!("{objects} objects and {} volumes to move", header.volumes.len()));
-    Ok(Outcome::SourceInspected { volumes: header.volumes, objects })
+    Ok(Outcome::SourceInspected { volumes: header.volumes, objects, namespaces })
 }
 
 async fn read_namespace(

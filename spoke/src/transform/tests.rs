@@ -5,8 +5,12 @@ use serde_json::json;
 
 use super::*;
 
-const STOPPED: Rewrite<'_> = Rewrite { migrated_by: "m-1", stopped: true };
-const RUNNING: Rewrite<'_> = Rewrite { migrated_by: "m-1", stopped: false };
+const RUNNING: Arrival<'_> = Arrival { mark: "m-1", plan: None, stopped: false, owners: &[] };
+const STOPPED: Arrival<'_> = Arrival { stopped: true, ..RUNNING };
+
+fn rewrite(object: Value, arrival: &Arrival<'_>) -> Value {
+    Rewriter::default().rewrite(object, arrival).unwrap().object
+}
 
 fn metadata(name: &str) -> Value {
     json!({
@@ -158,7 +162,7 @@ fn any_object() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn rewriting_twice_is_rewriting_once(object in any_object(), stopped in any::<bool>()) {
-        let options = Rewrite { migrated_by: "m-1", stopped };
+        let options = Arrival { stopped, ..RUNNING };
         let once = rewrite(object, &options);
         prop_assert_eq!(rewrite(once.clone(), &options), once);
     }

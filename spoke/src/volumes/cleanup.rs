@@ -1,5 +1,6 @@
 //! Cleanup: everything of ours out of the applications' namespaces.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use isthmus_shared::protocol::{Outcome, Run};
@@ -20,7 +21,9 @@ const MAX_LISTED: usize = 2_000;
 /// Removes the run's mover Jobs, and with the last of a namespace their service account and
 /// network policy. Other runs' movers in the same namespace are left alone.
 pub async fn clean_up(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
-    for namespace in &run.namespaces {
+    // Movers run under a namespace's name on their side; of the other there is nothing here.
+    let names: BTreeSet<&str> = run.sources().chain(run.destinations()).collect();
+    for namespace in names {
         clean_namespace(context, run, namespace).await?;
     }
     Ok(Outcome::Done)

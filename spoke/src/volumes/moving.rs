@@ -43,7 +43,12 @@ pub async fn move_volume(
     volume: &VolumeTask,
     direction: Direction,
 ) -> Result<Outcome, TaskError> {
-    let mover = Mover { context, run, volume, direction };
+    // A receiver runs where the claim is on its own side.
+    let mut volume = volume.clone();
+    if direction == Direction::Receive {
+        volume.namespace = run.destination_of(&volume.namespace).to_owned();
+    }
+    let mover = Mover { context, run, volume: &volume, direction };
     let mut renewal = mover.open_session().await?;
     let mut watched = Watched::default();
     loop {

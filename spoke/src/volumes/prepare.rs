@@ -10,7 +10,7 @@ use crate::cluster::{PatchKind, describe, discover, name, namespace, text};
 use crate::collect::InventoryReader;
 use crate::findings::{Findings, finding};
 use crate::task::{TaskContext, TaskError};
-use crate::transform::namespace_marks;
+use crate::transform::{Rewriter, namespace_marks};
 
 /// Makes the namespaces and, where data is moved, the claims.
 pub async fn prepare_destination(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
@@ -20,17 +20,20 @@ pub async fn prepare_destination(context: &TaskContext, run: &Run) -> Result<Out
     for source in &header.namespaces {
         prepare_namespace(context, run, source).await?;
     }
-    if !run.include_volumes {
+    if !run.spec.include_volumes {
         return Ok(Outcome::Done);
     }
     let catalogue = discover(context.cluster())
         .await
         .map_err(|e| TaskError::cluster("the destination", "asking which kinds it serves", &e))?;
+    let rewriter =
+        Rewriter::new(run).map_err(|e| TaskError::failed("the migration", "BadTransform", e.to_string()))?;
     let applier = Applier {
         cluster: context.cluster(),
         catalogue: &catalogue,
+        rewriter: &rewriter,
         migration: &run.migration,
-        start: run.start_applications,
+        start: run.spec.start_applications,
     };
     let moves = |claim: &&Value| {
         header.volumes.iter().any(|v| v.namespace == namespace(claim) && v.claim == name(claim))

@@ -32,7 +32,7 @@ pub async fn check_health(
     loop {
         let mut ready = 0;
         let mut waiting = Vec::new();
-        for namespace in &run.namespaces {
+        for namespace in run.destinations() {
             for (_, workload) in workloads(context.cluster(), &catalogue, namespace).await.map_err(asking)? {
                 match readiness(&workload) {
                     Some(true) => ready += 1,

@@ -18,7 +18,7 @@ const MAX_CONFLICTS: usize = 10;
 /// Starts the applications of the run's namespaces at the counts that were kept.
 pub async fn start_applications(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
     let mut changed = 0;
-    for namespace in &run.namespaces {
+    for namespace in run.destinations() {
         changed += switch_all(context, namespace, TargetState::Active).await?;
     }
     Ok(Outcome::Workloads { workloads: changed })

@@ -157,7 +157,10 @@ impl World {
 
     pub(super) fn inspect(&mut self, volumes: usize) {
         let volumes = (0..volumes).map(|n| facts(n, 0, None)).collect();
-        self.succeed("source", Outcome::SourceInspected { volumes, objects: 14 });
+        self.succeed(
+            "source",
+            Outcome::SourceInspected { volumes, objects: 14, namespaces: vec![NamespaceMove::same("cms")] },
+        );
     }
 
     /// Both spokes clean up.
