@@ -80,6 +80,7 @@ async fn run(arguments: ServeArguments) -> anyhow::Result<()> {
     let spoke = Arc::new(Spoke {
         cluster: cluster.clone(),
         name: joined.cluster.clone(),
+        namespace: arguments.namespace,
         movers,
         sessions: crate::volumes::Sessions::default(),
         stores: crate::staging_area::Stores::default(),

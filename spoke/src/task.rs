@@ -20,6 +20,8 @@ pub struct Spoke {
     pub cluster: Cluster,
     /// The name of its `Cluster` record.
     pub name: String,
+    /// The namespace that it lives in.
+    pub namespace: String,
     /// How movers are started.
     pub movers: MoverSettings,
     /// The movers that are at work.

@@ -65,6 +65,9 @@ pub enum PatchKind {
         /// Say what would be, and change nothing.
         dry_run: bool,
     },
+    /// Server-side apply as [`FIELD_MANAGER`], taking over what others hold, that changes nothing
+    /// and refuses fields that the server's schema lacks.
+    Try,
 }
 
 /// How to delete.
@@ -225,10 +228,14 @@ impl Cluster {
                 // JSON is YAML, and every API server reads this one type.
                 (format!("&force={force}{dry}"), "application/apply-patch+yaml")
             }
+            PatchKind::Try => {
+                let query = "&force=true&dryRun=All&fieldValidation=Strict".to_owned();
+                (query, "application/apply-patch+yaml")
+            }
         };
         let path = format!("{path}?fieldManager={FIELD_MANAGER}{query}");
         let body = Some(encode(&path, patch)?);
-        let repeatable = matches!(kind, PatchKind::Apply { .. });
+        let repeatable = kind != PatchKind::Merge;
         let accept = "application/json";
         self.json(Call { method: Method::PATCH, path: &path, accept, content_type, body, repeatable }).await
     }
