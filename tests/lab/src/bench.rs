@@ -1,38 +1,47 @@
-//! `isthmus-lab bench`: what moving a volume costs, on the benchmark's three trees.
+//! `isthmus-lab bench`: what moving a volume costs, beside the tools that people use today.
 //!
-//! Sender, receiver and S3 server are three processes of this executable, so each one's CPU time
-//! and memory is its own. Sender and receiver start together, as in a migration; the wall time
-//! ends when both are done, and then the two trees are compared.
+//! ```text
+//!   tree ── pass 1 ──▶ each tool ── 1% changed ──▶ pass 2 ──▶ each tool
+//!            │ source folder ──▶ S3 (garage, else the embedded server) ──▶ destination folder
+//! ```
 //!
-//! - [`run`]: the command.
-//! - [`child`]: the processes that it starts.
+//! - [`tools`]: one file a tool: how it moves a tree from the source to the destination.
+//! - [`store`]: the S3 server, a process of its own, the same for all tools of a run.
+//! - [`child`]: this executable as one of the benchmark's processes.
+//! - [`measured`]: another program, with its CPU time and memory.
+//! - [`row`]: a measurement, as JSON and as a line of the table.
+//!
+//! Every tool reads the same source and has a destination and a prefix of the bucket of its own.
+//! The wall time of a pass is from the source folder to the destination folder. Isthmus' sender
+//! and receiver start together, as in a migration, and its two trees are compared after each pass.
 
 mod child;
+mod garage;
 mod measure;
+mod measured;
+mod row;
+mod store;
+mod tools;
 
 use std::{
     path::{Path, PathBuf},
-    process::{ExitCode, Stdio},
-    time::Instant,
+    process::ExitCode,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, ValueEnum};
-use serde::Serialize;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
-};
 
 pub use child::child;
-use child::{ChildReport, Job, ServerAddress};
-use measure::Usage;
+use row::Row;
+use store::Store;
+use tools::{Figures, Scene, Tool};
 
-use crate::trees::{CompareOptions, TreeKind, TreeSummary, compare_trees, generate};
+use crate::trees::{TreeKind, TreeSummary, change, generate};
 
 /// The same trees each time.
 const SEED: u64 = 2026;
-const MIB: f64 = 1024.0 * 1024.0;
+/// One part in this many changes between the passes.
+const CHANGED_PART: u64 = 100;
 
 /// Arguments of `bench`.
 #[derive(Debug, Clone, Args)]
@@ -43,13 +52,22 @@ pub struct BenchArgs {
     /// The trees' size; 1 is the benchmark's own
     #[arg(long, default_value_t = 1.0)]
     pub scale: f64,
-    /// Which trees; all of them without it
+    /// Which trees [default: large,small,mixed]
     #[arg(long, value_delimiter = ',')]
     pub tree: Vec<Tree>,
-    /// Where trees and objects are put for the time of the run; needs about 14 GiB at scale 1
+    /// Which tools [default: all that are installed]
+    #[arg(long, value_delimiter = ',')]
+    pub tool: Vec<Tool>,
+    /// Which S3 server [default: garage where it is installed]
+    #[arg(long)]
+    pub store: Option<store::Kind>,
+    /// Leave out the second pass
+    #[arg(long)]
+    pub one_pass: bool,
+    /// Where trees and objects are put for the time of the run; needs about 40 GiB at scale 1
     #[arg(long, value_name = "FOLDER")]
     pub dir: Option<PathBuf>,
-    /// Let the receiver end before all is on disk, as cp and restic do
+    /// Let the receiver end before all is on disk, as cp, restic and rclone do
     #[arg(long)]
     pub no_sync: bool,
 }
@@ -63,6 +81,8 @@ pub enum Tree {
     Small,
     /// 20,000 files of 256 B to 1 MiB with odd metadata
     Mixed,
+    /// One file of 8 GiB, half compressible
+    Single,
 }
 
 impl From<Tree> for TreeKind {
@@ -71,36 +91,9 @@ impl From<Tree> for TreeKind {
             Tree::Large => Self::Large,
             Tree::Small => Self::Small,
             Tree::Mixed => Self::Mixed,
+            Tree::Single => Self::Single,
         }
     }
-}
-
-/// One measurement.
-#[derive(Debug, Clone, Serialize)]
-struct Row {
-    tree: &'static str,
-    tool: &'static str,
-    pass: u32,
-    /// From the start of both sides to the end of both.
-    wall_s: f64,
-    /// Of both sides.
-    cpu_s: f64,
-    /// Of the larger side.
-    peak_mib: f64,
-    bytes: u64,
-    files: u64,
-    staged_bytes: u64,
-    send: Side,
-    receive: Side,
-    s3_cpu_s: f64,
-}
-
-/// One side of a measurement.
-#[derive(Debug, Clone, Serialize)]
-struct Side {
-    wall_s: f64,
-    cpu_s: f64,
-    peak_mib: f64,
 }
 
 /// Runs the benchmark.
@@ -114,22 +107,23 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     }
     .context("making a folder for the trees")?;
     let kinds: Vec<TreeKind> = match args.tree.as_slice() {
-        [] => TreeKind::ALL.to_vec(),
+        [] => TreeKind::COMPARED.to_vec(),
         some => some.iter().copied().map(TreeKind::from).collect(),
     };
-    let (mut rows, mut kept) = (Vec::new(), Vec::new());
+    let tools = tools::chosen(&args.tool)?;
+    let store_kind = store::choose(args.store)?;
     if !args.json {
-        println!("{}", heading());
+        println!("S3 server: {store_kind}");
+        println!("{}", row::heading());
     }
+    let (mut rows, mut kept) = (Vec::new(), Vec::new());
     for kind in kinds {
-        let (row, tree) = measure_tree(folder.path(), kind, &args).await?;
+        let place = tempfile::tempdir_in(folder.path()).context("making a folder for a tree")?;
+        let found = measure_tree(place.path(), kind, &tools, store_kind, &args).await?;
         // ext4 searches long for inodes that were not freed within the last minutes: a tree that
         // is removed now would be measured with the next one.
-        kept.push(tree);
-        if !args.json {
-            println!("{}", line(&row));
-        }
-        rows.push(row);
+        kept.push(place);
+        rows.extend(found);
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
@@ -140,151 +134,63 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
 async fn measure_tree(
     folder: &Path,
     kind: TreeKind,
+    tools: &[Tool],
+    store_kind: store::Kind,
     args: &BenchArgs,
-) -> anyhow::Result<(Row, tempfile::TempDir)> {
-    let folder = tempfile::tempdir_in(folder).context("making a folder for a tree")?;
-    let [source, destination, objects] =
-        ["source", "destination", "objects"].map(|name| folder.path().join(name));
+) -> anyhow::Result<Vec<Row>> {
+    let source = folder.join("source");
     std::fs::create_dir(&source)?;
-    std::fs::create_dir(&destination)?;
     let tree = generate(&source, kind, SEED, args.scale).context("making the tree")?;
-    // What was just written must not be on its way to disk while it is measured.
-    rustix::fs::syncfs(std::fs::File::open(&source)?).context("writing the tree to disk")?;
-    let mut server = Server::start(&objects).await?;
-    let job = |root: &Path, send: bool| Job {
-        send,
-        root: root.to_owned(),
-        access: server.address.access.clone(),
-        key: server.address.volume_key.clone(),
-        durable: !args.no_sync,
-    };
-    let (sending, receiving) = (job(&source, true), job(&destination, false));
-    let started = Instant::now();
-    let (sent, received) = tokio::try_join!(run_child(&sending), run_child(&receiving))?;
-    let wall_s = started.elapsed().as_secs_f64();
-    let s3 = server.stop().await?;
-    let differences = compare_trees(&source, &destination, &CompareOptions::default())
-        .context("comparing the two trees")?;
-    if let Some(first) = differences.first() {
-        bail!("{} differences between source and destination, the first: {first}", differences.len());
+    let store = Store::start(store_kind, &folder.join("store")).await?;
+    let mut rows = Vec::new();
+    for pass in 1..=if args.one_pass { 1 } else { 2 } {
+        if pass > 1 {
+            change(&source, kind, SEED, CHANGED_PART).context("changing the tree")?;
+        }
+        // What was just written must not be on its way to disk while it is measured.
+        settle(&source)?;
+        for tool in tools {
+            let scene = Scene {
+                source: &source,
+                folder: &folder.join(tool.name()),
+                store: &store,
+                pass,
+                durable: !args.no_sync,
+            };
+            let figures = match tool.pass(&scene).await {
+                Ok(figures) => figures,
+                // Others' tools may refuse what a volume may hold, e.g. names that are not UTF-8.
+                Err(error) if *tool != Tool::Isthmus => {
+                    eprintln!("{} does not move the {} tree: {error:#}", tool.name(), kind.name());
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            settle(&source)?;
+            let row = row(kind, *tool, pass, tree, figures);
+            if !args.json {
+                println!("{}", row::line(&row));
+            }
+            rows.push(row);
+        }
     }
-    Ok((row(kind, tree, wall_s, &sent, &received, s3), folder))
+    store.stop().await?;
+    Ok(rows)
 }
 
-fn row(
-    kind: TreeKind,
-    tree: TreeSummary,
-    wall_s: f64,
-    sent: &ChildReport,
-    received: &ChildReport,
-    s3: Usage,
-) -> Row {
-    let side = |report: &ChildReport| Side {
-        wall_s: report.wall_s,
-        cpu_s: report.usage.cpu_s,
-        peak_mib: report.usage.peak_mib,
-    };
+fn settle(folder: &Path) -> anyhow::Result<()> {
+    rustix::fs::syncfs(std::fs::File::open(folder)?).context("writing everything to disk")
+}
+
+fn row(kind: TreeKind, tool: Tool, pass: u32, tree: TreeSummary, figures: Figures) -> Row {
     Row {
         tree: kind.name(),
-        tool: "isthmus",
-        pass: 1,
-        wall_s,
-        cpu_s: sent.usage.cpu_s + received.usage.cpu_s,
-        peak_mib: sent.usage.peak_mib.max(received.usage.peak_mib),
+        tool: tool.name(),
+        pass,
+        wall_s: figures.wall_s,
+        cpu_s: figures.cpu_s,
+        peak_mib: figures.peak_mib,
         bytes: tree.bytes,
         files: tree.files,
-        staged_bytes: sent.staged_bytes,
-        send: side(sent),
-        receive: side(received),
-        s3_cpu_s: s3.cpu_s,
-    }
-}
-
-fn heading() -> String {
-    format!(
-        "{:6} {:>8} {:>9} {:>8} {:>8} {:>9} | {:>9} {:>9} | {:>9} {:>9} | {:>6}",
-        "tree",
-        "files",
-        "MiB",
-        "staged",
-        "wall s",
-        "MiB/s",
-        "send CPU",
-        "peak MiB",
-        "recv CPU",
-        "peak MiB",
-        "S3 CPU"
-    )
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn line(row: &Row) -> String {
-    let bytes = row.bytes as f64 / MIB;
-    format!(
-        "{:6} {:>8} {:>9.1} {:>8.1} {:>8.2} {:>9.1} | {:>9.2} {:>9.1} | {:>9.2} {:>9.1} | {:>6.2}",
-        row.tree,
-        row.files,
-        bytes,
-        row.staged_bytes as f64 / MIB,
-        row.wall_s,
-        bytes / row.wall_s,
-        row.send.cpu_s,
-        row.send.peak_mib,
-        row.receive.cpu_s,
-        row.receive.peak_mib,
-        row.s3_cpu_s,
-    )
-}
-
-/// Starts this executable as one of the benchmark's processes; it ends when its input does.
-fn start(role: &str) -> anyhow::Result<Child> {
-    let executable = std::env::current_exe().context("finding this executable")?;
-    Command::new(executable)
-        .args(["mover-bench", role])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("starting the {role} process"))
-}
-
-async fn run_child(job: &Job) -> anyhow::Result<ChildReport> {
-    let role = if job.send { "send" } else { "receive" };
-    let mut child = start(role)?;
-    let mut input = child.stdin.take().context("the process has no input")?;
-    input.write_all(&serde_json::to_vec(job)?).await?;
-    drop(input);
-    let output = child.wait_with_output().await?;
-    if !output.status.success() {
-        bail!("the {role} process failed ({})", output.status);
-    }
-    serde_json::from_slice(&output.stdout).with_context(|| format!("reading the {role} process's report"))
-}
-
-/// The S3 server's process.
-struct Server {
-    process: Child,
-    lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
-    address: ServerAddress,
-}
-
-impl Server {
-    async fn start(objects: &Path) -> anyhow::Result<Self> {
-        let mut process = start("s3")?;
-        let mut input = process.stdin.take().context("the process has no input")?;
-        input.write_all(format!("{}\n", serde_json::to_string(objects)?).as_bytes()).await?;
-        process.stdin = Some(input);
-        let output = process.stdout.take().context("the process has no output")?;
-        let mut lines = BufReader::new(output).lines();
-        let line = lines.next_line().await?.context("the S3 process ended at once")?;
-        let address = serde_json::from_str(&line).context("reading the S3 server's address")?;
-        Ok(Self { process, lines, address })
-    }
-
-    async fn stop(&mut self) -> anyhow::Result<Usage> {
-        drop(self.process.stdin.take());
-        let line = self.lines.next_line().await?.context("the S3 process did not say what it used")?;
-        self.process.wait().await?;
-        serde_json::from_str(&line).context("reading what the S3 server used")
     }
 }

@@ -1,25 +1,26 @@
-//! The benchmark's own processes: `mover-bench send|receive|s3`, hidden.
+//! The benchmark's own processes: `mover-bench send|receive|s3|run`, hidden.
 
 use std::{
     ffi::OsString,
     path::PathBuf,
-    process::ExitCode,
+    process::{ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use isthmus_shared::{
     protocol::MetadataPolicy,
-    staging::{PairKey, PairUid, StoreAccess, VolumeKey, VolumeUid, s3},
+    staging::{PairUid, StoreAccess, VolumeKey, VolumeUid, s3},
 };
 use isthmus_spoke::mover::{Limits, Progress, ReceiveOptions, SendOptions, receive, send};
 use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::measure::{Usage, own_usage};
 use crate::s3::{KeyAccess, REGION, S3, S3Options};
 
-const BUCKET: &str = "bench";
+pub const BUCKET: &str = "bench";
 /// A receiver starts with its sender; a sender that is not there by then has failed.
 const PEER_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -34,6 +35,8 @@ pub struct Job {
     pub access: StoreAccess,
     /// The volume's key.
     pub key: VolumeKey,
+    /// The pass, from 1; it builds on the one before it.
+    pub pass: u32,
     /// Whether to wait until all is on disk.
     pub durable: bool,
 }
@@ -45,27 +48,12 @@ pub struct ChildReport {
     pub wall_s: f64,
     /// What it used.
     pub usage: Usage,
-    /// Bytes that it put into the store.
-    pub staged_bytes: u64,
-}
-
-/// How to reach the S3 process.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ServerAddress {
-    /// The store.
-    pub access: StoreAccess,
-    /// A key for the run's one volume.
-    pub volume_key: VolumeKey,
 }
 
 /// Runs one of the processes; `args` are those behind `mover-bench`.
 pub async fn child(args: Vec<OsString>) -> ExitCode {
     let role = args.first().and_then(|role| role.to_str()).unwrap_or_default();
-    let done = match role {
-        "send" | "receive" => mover().await,
-        "s3" => server().await,
-        _ => Err(anyhow::anyhow!("mover-bench is started by isthmus-lab bench only")),
-    };
+    let done = perform(role).await;
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -75,28 +63,53 @@ pub async fn child(args: Vec<OsString>) -> ExitCode {
     }
 }
 
-async fn mover() -> anyhow::Result<()> {
+async fn perform(role: &str) -> anyhow::Result<()> {
+    match role {
+        "send" | "receive" => mover().await,
+        "run" => super::measured::run_given(&whole_input().await?).await,
+        "s3" => server().await,
+        _ => bail!("mover-bench is started by isthmus-lab bench only"),
+    }
+}
+
+/// Starts this executable as one of the benchmark's processes; it ends when its input does.
+pub fn start(role: &str) -> anyhow::Result<Child> {
+    let executable = std::env::current_exe().context("finding this executable")?;
+    Command::new(executable)
+        .args(["mover-bench", role])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("starting the {role} process"))
+}
+
+async fn whole_input() -> anyhow::Result<String> {
     let reading = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
-    let json = reading.await?.context("reading the job")?;
-    let job: Job = serde_json::from_str(&json).context("reading the job")?;
+    reading.await?.context("reading the job")
+}
+
+async fn mover() -> anyhow::Result<()> {
+    let job: Job = serde_json::from_str(&whole_input().await?).context("reading the job")?;
+    let previous = job.pass.checked_sub(1).filter(|pass| *pass > 0);
     let store = s3::open(&job.access)?;
     let (pair, volume) = (PairUid::new("bench")?, VolumeUid::new("tree")?);
     let limits = Limits { peer_timeout: PEER_TIMEOUT, durable: job.durable, ..Limits::default() };
     let (progress, cancel) = (Progress::new(), CancellationToken::new());
     let started = Instant::now();
-    let staged_bytes = if job.send {
+    if job.send {
         let options = SendOptions {
             root: job.root,
             store,
             key: job.key,
             volume,
             pair,
-            pass: 1,
-            previous: None,
+            pass: job.pass,
+            previous,
             sender: "bench".to_owned(),
             limits,
         };
-        send(options, progress, cancel).await?.bytes_uploaded
+        send(options, progress, cancel).await?;
     } else {
         let options = ReceiveOptions {
             root: job.root,
@@ -104,15 +117,14 @@ async fn mover() -> anyhow::Result<()> {
             key: job.key,
             volume,
             pair,
-            pass: 1,
-            previous: None,
+            pass: job.pass,
+            previous,
             metadata_policy: MetadataPolicy::Strict,
             limits,
         };
         receive(options, progress, cancel).await?;
-        0
-    };
-    let report = ChildReport { wall_s: started.elapsed().as_secs_f64(), usage: own_usage()?, staged_bytes };
+    }
+    let report = ChildReport { wall_s: started.elapsed().as_secs_f64(), usage: own_usage()? };
     println!("{}", serde_json::to_string(&report)?);
     Ok(())
 }
@@ -137,11 +149,9 @@ async fn server() -> anyhow::Result<()> {
         session_token: None,
         sts: None,
     };
-    let volume_key = PairKey::generate()?.volume_key(&VolumeUid::new("tree")?)?;
-    println!("{}", serde_json::to_string(&ServerAddress { access, volume_key })?);
+    println!("{}", serde_json::to_string(&access)?);
     // The parent closes our input when it is done, or when it died.
     while next_line().await?.is_some() {}
-    println!("{}", serde_json::to_string(&own_usage()?)?);
     Ok(())
 }
 

@@ -13,23 +13,39 @@ pub struct Usage {
 }
 
 /// What this process used so far.
-#[allow(clippy::cast_precision_loss)]
 pub fn own_usage() -> anyhow::Result<Usage> {
-    let stat = std::fs::read_to_string("/proc/self/stat").context("reading /proc/self/stat")?;
-    // The name, in parentheses, may hold anything; user and system time are fields 14 and 15.
-    let fields: Vec<&str> = stat.rsplit_once(") ").context("an odd /proc/self/stat")?.1.split(' ').collect();
-    let ticks = |field: usize| -> anyhow::Result<u64> {
-        Ok(fields.get(field - 3).context("a short /proc/self/stat")?.parse()?)
-    };
-    let cpu_s = (ticks(14)? + ticks(15)?) as f64 / rustix::param::clock_ticks_per_second() as f64;
-    let status = std::fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
+    Ok(Usage { cpu_s: ticks(14)?, peak_mib: peak_mib_of(std::process::id())? })
+}
+
+/// CPU time of the children that this process has waited for, and of theirs, in seconds.
+pub fn children_cpu_s() -> anyhow::Result<f64> {
+    ticks(16)
+}
+
+/// The most memory that a process held at any time, in MiB.
+#[allow(clippy::cast_precision_loss)]
+pub fn peak_mib_of(process: u32) -> anyhow::Result<f64> {
+    let path = format!("/proc/{process}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     let peak: u64 = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .and_then(|rest| rest.trim().strip_suffix(" kB"))
-        .context("no VmHWM in /proc/self/status")?
+        .with_context(|| format!("no VmHWM in {path}"))?
         .parse()?;
-    Ok(Usage { cpu_s, peak_mib: peak as f64 / 1024.0 })
+    Ok(peak as f64 / 1024.0)
+}
+
+/// Seconds of user and system time: two fields of this process' `stat`, the first `from`.
+#[allow(clippy::cast_precision_loss)]
+fn ticks(from: usize) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").context("reading /proc/self/stat")?;
+    // The name, in parentheses, may hold anything; the fields behind it count from 3.
+    let fields: Vec<&str> = stat.rsplit_once(") ").context("an odd /proc/self/stat")?.1.split(' ').collect();
+    let field = |number: usize| -> anyhow::Result<u64> {
+        Ok(fields.get(number - 3).context("a short /proc/self/stat")?.parse()?)
+    };
+    Ok((field(from)? + field(from + 1)?) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 #[cfg(test)]

@@ -23,11 +23,13 @@ pub enum TreeKind {
     Small,
     /// 20,000 files of 256 B to 1 MiB with odd metadata.
     Mixed,
+    /// One file of 8 GiB, half compressible.
+    Single,
 }
 
 impl TreeKind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Large, Self::Small, Self::Mixed];
+    /// Those that tools are compared on.
+    pub const COMPARED: [Self; 3] = [Self::Large, Self::Small, Self::Mixed];
 
     /// Its name in tables.
     pub fn name(self) -> &'static str {
@@ -35,6 +37,7 @@ impl TreeKind {
             Self::Large => "large",
             Self::Small => "small",
             Self::Mixed => "mixed",
+            Self::Single => "single",
         }
     }
 }
@@ -56,11 +59,12 @@ impl TreeSummary {
 }
 
 /// Makes a tree in the existing folder `root`. `scale` 1.0 is the benchmark's own size; the
-/// large tree scales its files' sizes, the others their number.
+/// trees of large files scale their sizes, the others their number.
 pub fn generate(root: &Path, kind: TreeKind, seed: u64, scale: f64) -> io::Result<TreeSummary> {
     let mut random = Random::new(seed);
     match kind {
-        TreeKind::Large => large(root, &mut random, scale),
+        TreeKind::Large => large(root, &mut random, 4, scaled(512, scale)),
+        TreeKind::Single => large(root, &mut random, 1, scaled(8192, scale)),
         TreeKind::Small => small(root, &mut random, scaled(100_000, scale)),
         TreeKind::Mixed => mixed(root, &mut random, scaled(20_000, scale)),
     }
@@ -71,10 +75,9 @@ fn scaled(count: u64, scale: f64) -> u64 {
     ((count as f64 * scale) as u64).max(1)
 }
 
-fn large(root: &Path, random: &mut Random, scale: f64) -> io::Result<TreeSummary> {
+fn large(root: &Path, random: &mut Random, files: u32, blocks: u64) -> io::Result<TreeSummary> {
     let mut summary = TreeSummary::default();
-    let blocks = scaled(512, scale);
-    for number in 0..4 {
+    for number in 0..files {
         let mut file = File::create(root.join(format!("large-{number}.bin")))?;
         for block in 0..blocks {
             let bytes = if block % 2 == 0 { random.noise(1 << 20) } else { random.text(1 << 20) };
