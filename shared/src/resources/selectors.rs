@@ -44,7 +44,7 @@ impl LabelSelectors {
     pub fn all_of(&self) -> Result<Vec<Selector>, BadSelector> {
         match &self.0 {
             _ if self.is_empty() => Ok(Vec::new()),
-            Value::Array(list) => self.each(list),
+            Value::Array(list) => Self::each(list),
             one => Ok(vec![selector(one)?]),
         }
     }
@@ -54,7 +54,7 @@ impl LabelSelectors {
     pub fn any_of(&self) -> Result<Vec<Selector>, BadSelector> {
         match &self.0 {
             _ if self.is_empty() => Ok(Vec::new()),
-            Value::Array(list) => self.each(list),
+            Value::Array(list) => Self::each(list),
             Value::Object(map) if !is_typed(&self.0) => map
                 .iter()
                 .map(|(key, value)| {
@@ -65,7 +65,7 @@ impl LabelSelectors {
         }
     }
 
-    fn each(&self, list: &[Value]) -> Result<Vec<Selector>, BadSelector> {
+    fn each(list: &[Value]) -> Result<Vec<Selector>, BadSelector> {
         if list.len() > MAX_SELECTORS {
             let detail = format!("it has {} items, and at most {MAX_SELECTORS} are read", list.len());
             return Err(BadSelector { selector: "the list".to_owned(), detail });
