@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use isthmus_shared::protocol::{Outcome, TaskState, VolumeFacts};
 use isthmus_shared::resources::{
-    ActivationPhase, Cluster, ClusterPair, FINALIZER, LinkState, Migration, MigrationPhase, ResourceCounts,
+    ActivationPhase, Cluster, ClusterPair, FINALIZER, LinkState, Migration, MigrationPhase, NamespaceMove,
+    ResourceCounts,
 };
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
@@ -21,7 +22,11 @@ fn inspected() -> Outcome {
         last_pass: 0,
         last_complete_pass: None,
     };
-    Outcome::SourceInspected { volumes: vec![volume], objects: 3 }
+    Outcome::SourceInspected {
+        volumes: vec![volume],
+        objects: 3,
+        namespaces: vec![NamespaceMove::same("cms")],
+    }
 }
 
 fn moved() -> Outcome {
@@ -37,6 +42,7 @@ fn phase(migration: &Migration) -> MigrationPhase {
 }
 
 async fn up_to_volumes(hub: &Hub, east: &Spoke, west: &Spoke) {
+    west.does(hub, "Preflight/survey", Outcome::Done).await;
     east.does(hub, "Preflight/source", inspected()).await;
     west.does(hub, "Preflight/destination", Outcome::Done).await;
     west.does(hub, "PrepareDestination/destination", Outcome::Done).await;
@@ -83,31 +89,32 @@ async fn tasks_carry_what_the_spoke_needs_and_only_its_own() {
     let hub = new_hub().await;
     let (east, west) = hub.pair().await;
     hub.migrate("m").await;
-    let task = east.await_task(&hub, "Preflight/source").await;
-    let (_, list) = east.post(&hub, isthmus_shared::protocol::TASKS_PATH, &json!({})).await;
+    let task = west.await_task(&hub, "Preflight/survey").await;
+    let (_, list) = west.post(&hub, isthmus_shared::protocol::TASKS_PATH, &json!({})).await;
     let run = &list["tasks"][0]["work"]["run"];
     assert_eq!(run["migration"], json!(task.record));
-    assert_eq!((&run["name"], &run["namespaces"]), (&json!("isthmus/m"), &json!(["cms"])));
+    assert_eq!((&run["name"], &run["namespaces"]), (&json!("isthmus/m"), &json!([])));
+    assert_eq!(run["spec"]["namespaces"], json!(["cms"]));
     assert_eq!(run["staging"]["access"]["secretAccessKey"], "secret");
     assert_eq!(run["staging"]["key"].as_str().unwrap().len(), 44);
-    assert!(west.poll(&hub, None, 0).await.0.is_empty());
+    assert!(east.poll(&hub, None, 0).await.0.is_empty());
     // The other spoke cannot end it either.
-    assert_eq!(west.report(&hub, &task, TaskState::Failed, None).await, 200);
+    assert_eq!(east.report(&hub, &task, TaskState::Failed, None).await, 200);
     assert_eq!(phase(&hub.get("m").await), MigrationPhase::InProgress);
-    assert_eq!(east.poll(&hub, None, 0).await.0.len(), 1);
+    assert_eq!(west.poll(&hub, None, 0).await.0.len(), 1);
 }
 
 #[tokio::test]
 async fn a_poll_is_held_until_there_is_something_new() {
     let hub = new_hub().await;
-    let (east, _west) = hub.pair().await;
-    let (none, revision) = east.poll(&hub, None, 25).await;
+    let (_east, west) = hub.pair().await;
+    let (none, revision) = west.poll(&hub, None, 25).await;
     assert!(none.is_empty());
-    let waits = east.poll(&hub, Some(&revision), 25);
+    let waits = west.poll(&hub, Some(&revision), 25);
     let (answer, _) = tokio::join!(waits, hub.migrate("m"));
     assert_eq!(answer.0.len(), 1);
     let begun = tokio::time::Instant::now();
-    let (_, again) = east.poll(&hub, Some(&answer.1), 1).await;
+    let (_, again) = west.poll(&hub, Some(&answer.1), 1).await;
     assert_eq!(again, answer.1);
     assert!(begun.elapsed() >= Duration::from_millis(900), "it was answered early");
 }
@@ -117,6 +124,7 @@ async fn a_report_is_in_the_record_when_it_is_answered_even_if_others_write_too(
     let hub = new_hub().await;
     let (east, west) = hub.pair().await;
     hub.migrate("m").await;
+    west.does(&hub, "Preflight/survey", Outcome::Done).await;
     let task = east.await_task(&hub, "Preflight/source").await;
     hub.api.conflict(3);
     assert_eq!(east.report(&hub, &task, TaskState::Succeeded, Some(inspected())).await, 200);
@@ -147,9 +155,9 @@ async fn the_next_leader_goes_on_where_the_last_one_was() {
 #[tokio::test]
 async fn a_former_leader_finds_the_higher_fence_and_stops() {
     let hub = new_hub().await;
-    let (east, _west) = hub.pair().await;
+    let (east, west) = hub.pair().await;
     let mut migration = hub.migrate("m").await;
-    east.await_task(&hub, "Preflight/source").await;
+    west.await_task(&hub, "Preflight/survey").await;
     migration = hub.get(&migration.name_any()).await;
     let mut status = migration.status.clone().unwrap();
     status.fence = 7;
@@ -192,7 +200,7 @@ async fn a_deleted_run_is_cancelled_then_let_go() {
     let hub = new_hub().await;
     let (east, west) = hub.pair().await;
     hub.migrate("m").await;
-    east.await_task(&hub, "Preflight/source").await;
+    west.await_task(&hub, "Preflight/survey").await;
     let api: Api<Migration> = Api::namespaced(hub.api.client(), "isthmus");
     let patch = Patch::Merge(json!({"metadata": {"deletionTimestamp": "2026-11-22T12:00:00Z"}}));
     api.patch("m", &PatchParams::default(), &patch).await.unwrap();

@@ -19,7 +19,7 @@ fn refusal(mut run: World) -> (String, String) {
 }
 
 fn namespaces(list: &[&str]) -> impl FnOnce(&mut MigrationSpec) {
-    let list = list.iter().map(|&name| name.to_owned()).collect();
+    let list = list.iter().map(|&name| name.into()).collect();
     move |spec| spec.namespaces = list
 }
 

@@ -3,16 +3,17 @@
 use isthmus_shared::protocol::{Outcome, Progress, TaskId, TaskState, VolumeFacts};
 use isthmus_shared::resources::{MAX_FINDINGS, MigrationPhase, Step, StepState, VolumePhase};
 
-use super::world::{applied, at_volumes, exported, facts, finding, moved, world};
+use super::world::{applied, at_volumes, exported, facts, finding, inspected, moved, world};
 use crate::itinerary::{Verdict, notes};
 
 #[test]
 fn a_failing_step_ends_the_run_after_its_clean_up_and_skips_the_rest() {
-    for failing in 0..5 {
+    for failing in 0..6 {
         let mut run = world(|spec| spec.include_volumes = false);
         run.advance();
         for _ in 0..failing {
             match run.current().unwrap() {
+                Step::Preflight if run.docket()[0].ends_with("/survey") => run.survey(),
                 Step::Preflight if run.docket()[0].starts_with("east") => run.inspect(0),
                 Step::ExportResources => drop(run.succeed("source", exported())),
                 _ => drop(run.succeed("destination", applied())),
@@ -118,6 +119,7 @@ fn a_restarted_spoke_gets_the_task_that_it_had_and_ends_it() {
 fn silence_of_a_step_ends_it_and_news_keeps_it_alive() {
     let mut run = world(|spec| spec.step_timeout_seconds = 60);
     run.advance();
+    run.survey();
     for n in 0..5 {
         run.pass(50);
         let report =
@@ -289,6 +291,7 @@ fn a_failure_without_a_reason_says_where_to_look() {
 fn an_inspection_without_its_findings_is_a_failure() {
     let mut run = world(|_| {});
     run.advance();
+    run.survey();
     run.succeed("source", Outcome::Done);
     assert_eq!(run.status().failures[0].reason, "BadReport");
     assert_eq!(run.current(), Some(Step::Cleanup));
@@ -304,9 +307,10 @@ fn a_spoke_cannot_bring_in_volumes_that_were_not_asked_for() {
     ] {
         let mut run = world(|_| {});
         run.advance();
+        run.survey();
         let mut volume = facts(0, 0, None);
         change(&mut volume);
-        run.succeed("source", Outcome::SourceInspected { volumes: vec![volume], objects: 1 });
+        run.succeed("source", inspected(vec![volume]));
         assert_eq!(run.status().failures[0].reason, "BadReport");
         assert!(run.status().volumes.is_empty());
     }

@@ -3,7 +3,7 @@
 use isthmus_shared::protocol::{Outcome, Progress, TaskState};
 use isthmus_shared::resources::{MigrationPhase, Step, StepState, VolumePhase};
 
-use super::world::{applied, at_volumes, exported, facts, finding, moved, world};
+use super::world::{applied, at_volumes, exported, facts, finding, inspected, moved, world};
 use crate::itinerary::{Verdict, advance, notes};
 
 #[test]
@@ -26,6 +26,8 @@ fn a_promotion_goes_through_its_steps_and_succeeds() {
             Step::Cleanup
         ]
     );
+    assert_eq!(run.docket(), ["west Preflight/survey"]);
+    run.survey();
     assert_eq!(run.docket(), ["east Preflight/source"]);
     run.inspect(1);
     assert_eq!(run.docket(), ["west Preflight/destination"]);
@@ -111,8 +113,9 @@ fn as_many_volumes_as_allowed_are_under_way_and_the_next_begins_when_one_is_ther
 fn a_pass_follows_the_newest_and_builds_on_the_newest_complete_one() {
     let mut run = world(|_| {});
     run.advance();
+    run.survey();
     let volumes = vec![facts(0, 4, Some(3)), facts(1, 0, None)];
-    run.succeed("source", Outcome::SourceInspected { volumes, objects: 1 });
+    run.succeed("source", inspected(volumes));
     let passes: Vec<_> = run.status().volumes.iter().map(|v| (v.pass, v.previous_pass)).collect();
     assert_eq!(passes, [(5, Some(3)), (1, None)]);
 }
@@ -122,6 +125,8 @@ fn in_reverse_the_pairs_destination_is_the_source() {
     let mut run = world(|spec| spec.reverse = true);
     run.view.pair.as_mut().unwrap().bidirectional = true;
     run.advance();
+    assert_eq!(run.docket(), ["east Preflight/survey"]);
+    run.survey();
     assert_eq!(run.docket(), ["west Preflight/source"]);
     assert_eq!(run.status().destination.as_deref(), Some("east"));
 }

@@ -4,7 +4,7 @@ use isthmus_shared::protocol::{Outcome, Progress, TaskId, TaskReport, TaskState}
 use isthmus_shared::resources::{MAX_FINDINGS, MigrationPhase, StepState, VolumePhase};
 use proptest::prelude::*;
 
-use super::world::{UID, World, applied, exported, facts, finding, moved, world};
+use super::world::{UID, World, applied, exported, facts, finding, inspected, moved, world};
 use crate::itinerary::{advance, side_of};
 
 /// Something that happens.
@@ -42,9 +42,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 
 fn outcome(id: &TaskId) -> Outcome {
     match (id.step.as_str(), id.item.as_deref()) {
-        ("Preflight", Some("source")) => {
-            Outcome::SourceInspected { volumes: (0..4).map(|n| facts(n, 2, Some(1))).collect(), objects: 14 }
-        }
+        ("Preflight", Some("source")) => inspected((0..4).map(|n| facts(n, 2, Some(1))).collect()),
         ("ExportResources", _) => exported(),
         ("ApplyResources" | "Verify", _) => applied(),
         ("FinalVolumes", _) => moved(),

@@ -2,8 +2,8 @@
 
 use isthmus_shared::protocol::{Outcome, Progress, TaskId, TaskReport, TaskState, VolumeFacts};
 use isthmus_shared::resources::{
-    Finding, Migration, MigrationPhase, MigrationSpec, MigrationStatus, ResourceCounts, Step, StepState,
-    StepStatus,
+    Finding, Migration, MigrationPhase, MigrationSpec, MigrationStatus, NamespaceMove, ResourceCounts, Step,
+    StepState, StepStatus,
 };
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -155,12 +155,17 @@ impl World {
         report
     }
 
+    /// The destination says what it serves.
+    pub(super) fn survey(&mut self) {
+        self.succeed("survey", Outcome::Done);
+    }
+
     pub(super) fn inspect(&mut self, volumes: usize) {
+        if self.docket().iter().any(|task| task.ends_with("/survey")) {
+            self.survey();
+        }
         let volumes = (0..volumes).map(|n| facts(n, 0, None)).collect();
-        self.succeed(
-            "source",
-            Outcome::SourceInspected { volumes, objects: 14, namespaces: vec![NamespaceMove::same("cms")] },
-        );
+        self.succeed("source", inspected(volumes));
     }
 
     /// Both spokes clean up.
@@ -197,6 +202,11 @@ pub(super) fn finding(object: &str) -> Finding {
         message: "it is broken: mend it".into(),
         step: None,
     }
+}
+
+/// What the source found: the namespace `cms` with these volumes.
+pub(super) fn inspected(volumes: Vec<VolumeFacts>) -> Outcome {
+    Outcome::SourceInspected { volumes, objects: 14, namespaces: vec![NamespaceMove::same("cms")] }
 }
 
 pub(super) fn moved() -> Outcome {
