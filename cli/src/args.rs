@@ -15,7 +15,7 @@ pub use records::{
     ClusterAdd, ClusterCommand, ClusterRemove, ClusterToken, PairCommand, PairCreate, StoreCommand,
     StoreCreate, TokenDelivery,
 };
-pub use runs::{Activate, Migrate, MigrationCommand, MigrationDelete};
+pub use runs::{Activate, Migrate, MigrationCommand, MigrationDelete, MigrationOptions};
 
 use crate::names;
 

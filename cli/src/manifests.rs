@@ -10,7 +10,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ObjectMeta;
 
-use crate::args::{Migrate, PairCreate};
+use crate::args::{MigrationOptions, PairCreate};
 
 /// The keys to a bucket. They are in memory only as long as it takes to make the Secret.
 pub struct Keys {
@@ -111,7 +111,7 @@ pub fn pair(namespace: &str, args: &PairCreate) -> ClusterPair {
 }
 
 /// A migration.
-pub fn migration(namespace: &str, name: &str, args: &Migrate) -> Migration {
+pub fn migration(namespace: &str, name: &str, args: &MigrationOptions) -> Migration {
     let label = |(key, value): &(String, String)| format!("{key}={value}");
     let spec = MigrationSpec {
         namespaces: args.namespaces.iter().map(|name| name.as_str().into()).collect(),

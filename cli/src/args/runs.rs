@@ -7,19 +7,16 @@ use clap::{ArgAction, Args, Subcommand};
 use super::{Creation, Output, duration};
 use crate::names;
 
-/// `isthmus migrate`
+/// What to move and how: the options that `migrate` and `diff` share.
 #[derive(Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own, in any combination")]
-pub struct Migrate {
+pub struct MigrationOptions {
     /// The namespaces to move
     #[arg(required = true, value_name = "NAMESPACE", value_parser = names::label)]
     pub namespaces: Vec<String>,
     /// The pair to move them through
     #[arg(long, value_parser = names::subdomain)]
     pub pair: String,
-    /// The migration's name [default: the first namespace and a few random letters]
-    #[arg(long, value_parser = names::subdomain)]
-    pub name: Option<String>,
     /// Start the applications on the destination
     #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set)]
@@ -47,6 +44,17 @@ pub struct Migrate {
     /// Move from the pair's destination to its source; the pair must be bidirectional
     #[arg(long)]
     pub reverse: bool,
+}
+
+/// `isthmus migrate`
+#[derive(Args)]
+pub struct Migrate {
+    /// What to move and how
+    #[command(flatten)]
+    pub options: MigrationOptions,
+    /// The migration's name [default: the first namespace and a few random letters]
+    #[arg(long, value_parser = names::subdomain)]
+    pub name: Option<String>,
     /// Show the progress until the migration has ended, and exit accordingly
     #[arg(long)]
     pub wait: bool,

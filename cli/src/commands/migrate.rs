@@ -19,14 +19,15 @@ use crate::{manifests, names, output};
 const REDRAW: Duration = Duration::from_secs(1);
 
 pub async fn run(connection: &Connection, args: Migrate) -> Result<Ending, Error> {
-    names::distinct(&args.namespaces)?;
+    let options = &args.options;
+    names::distinct(&options.namespaces)?;
     let namespace = &connection.namespace;
-    let name = match (&args.name, args.namespaces.first()) {
+    let name = match (&args.name, options.namespaces.first()) {
         (Some(name), _) => name.clone(),
         (None, Some(first)) => names::generated(first, uuid::Uuid::new_v4().as_u128()),
         (None, None) => return Err(Error::Usage("no namespace to move was named".to_owned())),
     };
-    let migration = manifests::migration(namespace, &name, &args);
+    let migration = manifests::migration(namespace, &name, options);
     let format = args.creation.output.format();
     if args.creation.dry_run {
         let documents = [output::value(&migration)?];
@@ -34,7 +35,7 @@ pub async fn run(connection: &Connection, args: Migrate) -> Result<Ending, Error
         return Ok(Ending::Succeeded);
     }
     let session = Session::open(connection).await?;
-    Records::<ClusterPair>::of(&session, namespace).get(&args.pair).await?;
+    Records::<ClusterPair>::of(&session, namespace).get(&options.pair).await?;
     let made = Records::of(&session, namespace).create(&migration).await?;
     output::note(&format!("Migration {namespace}/{name} is created."));
     if args.wait {

@@ -30,9 +30,10 @@ use crate::docket;
 pub(super) const MAX_PAGE: usize = 1000;
 /// The results in a page when nobody says how many.
 const DEFAULT_PAGE: usize = 500;
-/// The archives of a run that hold results, the fullest first: the results name what was left
-/// behind too, and until they are there that alone is known.
-const RESULTS: [ArchiveName; 2] = [ArchiveName::Results, ArchiveName::LeftBehind];
+/// The archives of a run that hold results, the fullest first: what became of each object; until
+/// that is there, what would become of it. Both name what is left behind too, and before them that
+/// alone is known.
+const RESULTS: [ArchiveName; 3] = [ArchiveName::Results, ArchiveName::Preview, ArchiveName::LeftBehind];
 /// How often a log that is followed is looked at.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// Lines of each cluster that are read at a time.
