@@ -1,41 +1,96 @@
 //! How an object is rewritten on its way: JSON in, JSON out, no I/O, one file a family of rules.
 //!
 //! ```text
-//!   metadata          what the source's API server wrote: uid, resourceVersion, status, ...
-//!   service           addresses and ports that were allocated
-//!   claim             the binding to the source's volume
-//!   job               the labels of the source's Job controller
-//!   service_account   token Secrets
-//!   namespace         what the source's cluster wrote into it
-//!   (stopped)         replica counts kept aside: `crate::workloads::state`
+//!   standard rules, in this order
+//!     service, claim, volume, job, pod,         what the source's cluster allocated, bound
+//!     service_account, secret, injected,          or made
+//!     definition, openshift
+//!     metadata                                  what its API server wrote: uid, status, ...
+//!     references, host_names, grants            namespaces that get another name
+//!   the run's own maps
+//!     storage, images, ingress_class
+//!   last_applied                                the same, in what kubectl keeps of an object
+//!   own                                         the run's transforms
+//!   (stopped)                                   replica counts kept aside: `crate::workloads::state`
 //! ```
 //!
-//! Promises: rewriting twice is rewriting once, and a field that no rule names stays as it is.
-//! A rule is a function of the object alone and of [`Rewriter`]; a new rule is a new line in
-//! [`RULES`].
+//! Promises: the same object becomes the same each time; rewriting twice is rewriting once; a field
+//! that no rule names stays as it is.
+//!
+//! Maps may chain (`a: b`, `b: c`) and patches may add to lists, so rules cannot tell from an object
+//! alone whether they have seen it. The mark does: what carries the mark of this very run, and lies
+//! in a namespace that the run fills, was rewritten by it and stays.
+//!
+//! A rule is a function of the object and of a [`Scope`]; a new rule is a new line in [`STANDARD`]
+//! or [`MAPS`].
 
 mod claim;
+mod images;
+mod ingress_class;
 mod job;
 mod metadata;
 mod namespace;
+mod notes;
+mod options;
+mod own;
+mod pod_specs;
+mod references;
 mod service;
 mod service_account;
+mod storage;
 
 use isthmus_shared::protocol::Run;
-use isthmus_shared::resources::MIGRATED_BY;
-use serde_json::{Map, Value};
+use isthmus_shared::resources::{MIGRATED_BY, PLAN};
+use serde_json::{Map, Value, json};
 
 pub use namespace::carried as namespace_marks;
+pub use notes::Note;
+use notes::Notes;
+use options::{Namespaces, Options};
+use own::OwnTransform;
 
+use crate::cluster::{label, namespace as namespace_of};
 use crate::workloads::state;
 
 /// Why an object cannot be rewritten as the run asks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TransformError {}
+pub enum TransformError {
+    /// A transform that cannot be used at all.
+    #[error("{transform} cannot be used: {detail}")]
+    Bad {
+        /// Which.
+        transform: String,
+        /// Why, and what to do.
+        detail: String,
+    },
+    /// An entry of one of the run's maps that means nothing.
+    #[error("the entry {key:?} of {map} cannot be used: {detail}")]
+    BadMapping {
+        /// The field of the spec.
+        map: &'static str,
+        /// The entry.
+        key: String,
+        /// Why, and what to do.
+        detail: String,
+    },
+    /// A transform that does not fit an object.
+    #[error("{transform} cannot be applied to {object}: {detail}")]
+    Failed {
+        /// Which.
+        transform: String,
+        /// The object, by its names on the destination.
+        object: String,
+        /// Why, and what to do.
+        detail: String,
+    },
+}
 
 /// Rewrites the objects of one run: what its spec asks for, made ready once.
 #[derive(Clone, Debug, Default)]
-pub struct Rewriter {}
+pub struct Rewriter {
+    options: Options,
+    transforms: Vec<OwnTransform>,
+}
 
 /// How an object is to arrive.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,49 +110,96 @@ pub struct Arrival<'a> {
 pub struct Rewritten {
     /// As it is to be applied.
     pub object: Value,
-    /// As it would be without the run's own maps and transforms, if those changed it.
+    /// As it would be without the run's own maps and transforms, if those changed it. The
+    /// mapping of namespaces is in both.
     pub standard: Option<Value>,
     /// What a person should know of it.
     pub notes: Vec<Note>,
 }
 
-/// What a person should know of a rewriting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// One word in CamelCase.
-    pub reason: &'static str,
-    /// The same for a person.
-    pub message: String,
+/// What a rule may look at, and tell.
+struct Scope<'a> {
+    options: &'a Options,
+    notes: Notes,
 }
 
-/// The rules in their order. Each looks for itself whether the object is its concern.
-const RULES: &[fn(&mut Value)] =
-    &[metadata::rewrite, service::rewrite, claim::rewrite, job::rewrite, service_account::rewrite];
+/// Each looks for itself whether the object is its concern.
+type Rule = fn(&mut Value, &mut Scope<'_>);
+
+/// What every object goes through. Rules that look at what the API server wrote come before the
+/// one that drops it.
+const STANDARD: &[Rule] = &[
+    service::rewrite,
+    claim::rewrite,
+    job::rewrite,
+    service_account::rewrite,
+    metadata::rewrite,
+    references::rewrite,
+];
+
+/// What a run's own maps do.
+const MAPS: &[Rule] = &[storage::rewrite, images::rewrite, ingress_class::rewrite];
 
 impl Rewriter {
     /// Makes ready what a run's spec asks for.
-    pub fn new(_run: &Run) -> Result<Self, TransformError> {
-        Ok(Self {})
+    pub fn new(run: &Run) -> Result<Self, TransformError> {
+        Ok(Self { options: Options::new(run)?, transforms: own::compile(&run.spec.transforms)? })
     }
 
     /// The object as it is to be applied on the destination.
     pub fn rewrite(&self, mut object: Value, arrival: &Arrival<'_>) -> Result<Rewritten, TransformError> {
-        for rule in RULES {
-            rule(&mut object);
+        let mut scope = Scope { options: &self.options, notes: Notes::default() };
+        if self.has_rewritten(&object, arrival) {
+            metadata::rewrite(&mut object, &mut scope);
+            finish(&mut object, arrival);
+            return Ok(Rewritten { object, standard: None, notes: Vec::new() });
         }
-        if arrival.stopped
-            && let Some(patch) = state::stop(&object)
-        {
-            merge(&mut object, &patch);
+        let source = namespace_of(&object).to_owned();
+        for rule in STANDARD {
+            rule(&mut object, &mut scope);
         }
-        set_label(&mut object, MIGRATED_BY, arrival.mark);
-        Ok(Rewritten { object, standard: None, notes: Vec::new() })
+        set_marks(&mut object, arrival);
+        let has_own = self.options.has_maps() || !self.transforms.is_empty();
+        let standard = has_own.then(|| object.clone());
+        for rule in MAPS {
+            rule(&mut object, &mut scope);
+        }
+        for transform in &self.transforms {
+            transform.apply(&mut object, &source)?;
+        }
+        let standard = standard.filter(|standard| *standard != object).map(|mut standard| {
+            finish(&mut standard, arrival);
+            standard
+        });
+        finish(&mut object, arrival);
+        Ok(Rewritten { object, standard, notes: scope.notes.finish() })
+    }
+
+    /// Whether the object is one that this run has rewritten.
+    fn has_rewritten(&self, object: &Value, arrival: &Arrival<'_>) -> bool {
+        let namespace = namespace_of(object);
+        !arrival.mark.is_empty()
+            && label(object, MIGRATED_BY) == Some(arrival.mark)
+            && (namespace.is_empty() || self.options.namespaces.fills(namespace))
     }
 }
 
-/// Sets a label.
-pub fn set_label(object: &mut Value, key: &str, value: &str) {
-    merge(object, &serde_json::json!({"metadata": {"labels": {key: value}}}));
+/// Marks the object as the run's. An object of cluster scope may come from many plans and carries
+/// the mark of none.
+fn set_marks(object: &mut Value, arrival: &Arrival<'_>) {
+    merge(object, &json!({"metadata": {"labels": {MIGRATED_BY: arrival.mark, PLAN: arrival.plan}}}));
+}
+
+/// What comes after the transforms: a workload is stopped with the count that they gave it.
+fn finish(object: &mut Value, arrival: &Arrival<'_>) {
+    if arrival.stopped
+        && let Some(patch) = state::stop(object)
+    {
+        merge(object, &patch);
+    }
+    if !arrival.owners.is_empty() {
+        merge(object, &json!({"metadata": {"ownerReferences": arrival.owners}}));
+    }
 }
 
 /// RFC 7386: merges a patch into a value.
@@ -119,11 +221,14 @@ pub fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
+/// The API group of an object; empty for the core one.
+fn group(object: &Value) -> &str {
+    crate::cluster::api_version(object).split_once('/').map_or("", |(group, _)| group)
+}
+
 /// Whether the object is of a group (in any version) and kind.
-fn is(object: &Value, group: &str, kind: &str) -> bool {
-    let api_version = crate::cluster::api_version(object);
-    let found = api_version.split_once('/').map_or("", |(group, _)| group);
-    found == group && crate::cluster::kind(object) == kind
+fn is(object: &Value, wanted: &str, kind: &str) -> bool {
+    group(object) == wanted && crate::cluster::kind(object) == kind
 }
 
 /// Removes fields of the map at a pointer; the map itself too, once it is empty.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{is, remove};
+use super::{Scope, is, remove};
 
 /// Written while the claim was bound; with them the destination would wait for the source's
 /// volume, node or provisioner.
@@ -19,7 +19,7 @@ const BINDING: &[&str] = &[
 
 /// Drops it. `dataSource` goes too: the data comes from the source's volume, not from what that
 /// was made of.
-pub fn rewrite(object: &mut Value) {
+pub fn rewrite(object: &mut Value, _: &mut Scope<'_>) {
     if !is(object, "", "PersistentVolumeClaim") {
         return;
     }

@@ -4,14 +4,14 @@
 
 use serde_json::Value;
 
-use super::{is, remove};
+use super::{Scope, is, remove};
 
 const CONTROLLER_LABELS: &[&str] =
     &["controller-uid", "batch.kubernetes.io/controller-uid", "job-name", "batch.kubernetes.io/job-name"];
 const CONTROLLER_UIDS: &[&str] = &["controller-uid", "batch.kubernetes.io/controller-uid"];
 
 /// Drops them. The template of a CronJob has none of them unless it was copied from a Job.
-pub fn rewrite(object: &mut Value) {
+pub fn rewrite(object: &mut Value, _: &mut Scope<'_>) {
     let spec = if is(object, "batch", "Job") {
         "/spec"
     } else if is(object, "batch", "CronJob") {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::remove;
+use super::{Scope, remove};
 
 const SERVER_FIELDS: &[&str] = &[
     "uid",
@@ -19,11 +19,15 @@ const SERVER_FIELDS: &[&str] = &[
 ];
 
 /// Written by controllers; says how far they got on the source.
-const CONTROLLER_ANNOTATIONS: &[&str] =
-    &["deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation"];
+const CONTROLLER_ANNOTATIONS: &[&str] = &[
+    "deployment.kubernetes.io/revision",
+    "deprecated.daemonset.template.generation",
+    // Rancher: the addresses at which the source could be reached.
+    "field.cattle.io/publicEndpoints",
+];
 
 /// Drops them.
-pub fn rewrite(object: &mut Value) {
+pub fn rewrite(object: &mut Value, _: &mut Scope<'_>) {
     remove(object, "/metadata", SERVER_FIELDS);
     remove(object, "/metadata/annotations", CONTROLLER_ANNOTATIONS);
     remove(object, "", &["status"]);

@@ -5,11 +5,11 @@
 
 use serde_json::Value;
 
-use super::{is, remove};
+use super::{Scope, is, remove};
 use crate::cluster::text;
 
 /// Drops what was allocated.
-pub fn rewrite(object: &mut Value) {
+pub fn rewrite(object: &mut Value, _: &mut Scope<'_>) {
     if !is(object, "", "Service") {
         return;
     }

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::{is, remove};
+use super::{Scope, is, remove};
 use crate::cluster::{name, text};
 
 /// Drops the account's token Secrets (and OpenShift's dockercfg ones, which its registry makes);
 /// other Secrets and the pull secrets that people chose stay.
-pub fn rewrite(object: &mut Value) {
+pub fn rewrite(object: &mut Value, _: &mut Scope<'_>) {
     if !is(object, "", "ServiceAccount") {
         return;
     }

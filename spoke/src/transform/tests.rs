@@ -8,8 +8,126 @@ use super::*;
 const RUNNING: Arrival<'_> = Arrival { mark: "m-1", plan: None, stopped: false, owners: &[] };
 const STOPPED: Arrival<'_> = Arrival { stopped: true, ..RUNNING };
 
+/// How most tests let an object arrive.
+pub const ARRIVED: Arrival<'_> = Arrival { mark: "m-1", plan: Some("p-1"), stopped: false, owners: &[] };
+
 fn rewrite(object: Value, arrival: &Arrival<'_>) -> Value {
     Rewriter::default().rewrite(object, arrival).unwrap().object
+}
+
+/// A run with these options and namespaces.
+pub fn run_of(options: Value, namespaces: &[(&str, &str)]) -> Run {
+    let mut spec = json!({"clusterPair": "pair"});
+    merge(&mut spec, &options);
+    let namespaces: Vec<Value> =
+        namespaces.iter().map(|(from, to)| json!({"from": from, "to": to})).collect();
+    serde_json::from_value(json!({
+        "migration": "m-1", "name": "isthmus/m", "source": "east", "spec": spec, "namespaces": namespaces,
+        "staging": {"pair": "p", "key": "", "access": {"endpoint": "http://127.0.0.1:1", "region": "r", "bucket": "b",
+                    "accessKeyId": "", "secretAccessKey": ""}}
+    }))
+    .unwrap()
+}
+
+pub fn rewriter(run: &Run) -> Rewriter {
+    Rewriter::new(run).unwrap()
+}
+
+pub fn rewritten(run: &Run, object: Value) -> Rewritten {
+    rewriter(run).rewrite(object, &ARRIVED).unwrap()
+}
+
+#[test]
+fn an_object_carries_the_marks_of_its_run_and_plan() {
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "c", "namespace": "a", "labels": {MIGRATED_BY: "earlier", PLAN: "earlier"}}});
+    let after = rewrite(config.clone(), &ARRIVED);
+    assert_eq!(after["metadata"]["labels"], json!({MIGRATED_BY: "m-1", PLAN: "p-1"}));
+    let after = rewrite(config, &RUNNING);
+    assert_eq!(after["metadata"]["labels"], json!({MIGRATED_BY: "m-1"}));
+}
+
+#[test]
+fn rebuilt_owners_take_the_place_of_the_sources() {
+    let owners = [json!({"apiVersion": "v1", "kind": "Widget", "name": "w", "uid": "new"})];
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata("c")});
+    let after = rewrite(config, &Arrival { owners: &owners, ..ARRIVED });
+    assert_eq!(after["metadata"]["ownerReferences"], json!(owners));
+}
+
+#[test]
+fn storage_classes_and_access_modes_are_mapped_once_and_shown_beside_the_standard() {
+    let run = run_of(
+        json!({"storageClassMapping": {"a": "b", "b": "c"}, "accessModeMapping": {"ReadWriteOnce": "ReadWriteMany"}}),
+        &[],
+    );
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "x", "namespace": "cms", "annotations": {"volume.beta.kubernetes.io/storage-class": "b"}},
+        "spec": {"storageClassName": "a", "accessModes": ["ReadWriteOnce", "ReadWriteMany"]}});
+    let after = rewritten(&run, claim.clone());
+    assert_eq!(after.object["spec"], json!({"storageClassName": "b", "accessModes": ["ReadWriteMany"]}));
+    assert_eq!(after.object["metadata"]["annotations"]["volume.beta.kubernetes.io/storage-class"], "c");
+    assert_eq!(after.standard.unwrap()["spec"], claim["spec"]);
+    let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "x", "namespace": "cms"},
+        "spec": {"volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {"storageClassName": "a"}}, {"spec": {}}],
+                 "template": {"spec": {"containers": [], "volumes": [{"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {"storageClassName": "b"}}}}]}}}});
+    let after = rewritten(&run, set).object;
+    assert_eq!(
+        after["spec"]["volumeClaimTemplates"],
+        json!([{"metadata": {"name": "d"}, "spec": {"storageClassName": "b"}}, {"spec": {}}])
+    );
+    assert_eq!(
+        after
+            .pointer("/spec/template/spec/volumes/0/ephemeral/volumeClaimTemplate/spec/storageClassName")
+            .unwrap(),
+        "c"
+    );
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "x", "namespace": "cms"},
+        "spec": {"hard": {"a.storageclass.storage.k8s.io/requests.storage": "1Gi", "pods": "3"}}});
+    assert_eq!(
+        rewritten(&run, quota).object["spec"]["hard"],
+        json!({"b.storageclass.storage.k8s.io/requests.storage": "1Gi", "pods": "3"})
+    );
+    let plain =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "cms"}});
+    assert!(rewritten(&run, plain).standard.is_none(), "nothing of it was mapped");
+}
+
+#[test]
+fn images_and_ingress_classes_are_mapped_wherever_pods_and_routes_name_them() {
+    let run = run_of(
+        json!({"imageMapping": {"quay.io": "m.example/q"}, "ingressClassMapping": {"nginx": "traefik", "traefik": "x"}}),
+        &[],
+    );
+    let image = "quay.io/a:1";
+    let pod = json!({"initContainers": [{"image": image}], "containers": [{"image": image, "name": "c"}, {}],
+        "ephemeralContainers": [{"image": image}], "volumes": [{"name": "v", "image": {"reference": image}}]});
+    let mapped = json!({"initContainers": [{"image": "m.example/q/a:1"}],
+        "containers": [{"image": "m.example/q/a:1", "name": "c"}, {}],
+        "ephemeralContainers": [{"image": "m.example/q/a:1"}],
+        "volumes": [{"name": "v", "image": {"reference": "m.example/q/a:1"}}]});
+    for (api_version, kind, spec, at) in [
+        ("apps/v1", "DaemonSet", json!({"template": {"spec": pod}}), "/spec/template/spec"),
+        (
+            "batch/v1",
+            "CronJob",
+            json!({"jobTemplate": {"spec": {"template": {"spec": pod}}}}),
+            "/spec/jobTemplate/spec/template/spec",
+        ),
+        ("argoproj.io/v1alpha1", "Rollout", json!({"template": {"spec": pod}}), "/spec/template/spec"),
+    ] {
+        let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x", "namespace": "cms"}, "spec": spec});
+        assert_eq!(rewritten(&run, object).object.pointer(at).unwrap(), &mapped, "{kind}");
+    }
+    let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+        "metadata": {"name": "x", "namespace": "cms", "annotations": {"kubernetes.io/ingress.class": "traefik"}},
+        "spec": {"ingressClassName": "nginx"}});
+    let after = rewritten(&run, ingress).object;
+    assert_eq!(after["spec"]["ingressClassName"], "traefik");
+    assert_eq!(after["metadata"]["annotations"]["kubernetes.io/ingress.class"], "x");
+    let gateway = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"name": "x", "namespace": "cms"}, "spec": {"gatewayClassName": "nginx"}});
+    assert_eq!(rewritten(&run, gateway).object["spec"]["gatewayClassName"], "traefik");
 }
 
 fn metadata(name: &str) -> Value {

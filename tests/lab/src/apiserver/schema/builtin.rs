@@ -1,19 +1,19 @@
-//! The schemas of built-in types, from the API's published definitions and `merge_rules.txt`.
+//! The schemas of built-in types, from the API's published definitions and the rules of
+//! [`isthmus_shared::strategic_merge::rules`].
 //!
-//! The definitions name every field; the rules file adds what they leave out: the lists that are maps
-//! or sets, the maps that are atomic, and the strategic merge keys. A line without indentation names a
-//! type (less its `io.k8s.api.` prefix), the lines under it a field and its rules; `*` is the type.
+//! The definitions name every field; the rules add what they leave out: the lists that are maps or
+//! sets, the maps that are atomic, and the strategic merge keys.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 
+use isthmus_shared::strategic_merge::rules::rules_of;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::{ListMerge, ListType, Node, Schema, Type};
 use crate::apiserver::builtins::BUILTINS;
 
-const RULES: &str = include_str!("merge_rules.txt");
 /// Where the definitions lie in an OpenAPI v3 document.
 const REFERENCE: &str = "#/components/schemas/";
 /// The definition of every object's metadata.
@@ -22,24 +22,6 @@ const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 
 /// Types of raw JSON, and of a schema or something simpler, are among these.
 const EXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.";
-
-type FieldRules = HashMap<&'static str, Vec<&'static str>>;
-
-static PARSED_RULES: LazyLock<HashMap<&'static str, FieldRules>> = LazyLock::new(|| {
-    let mut types: HashMap<&str, FieldRules> = HashMap::new();
-    let mut current = "";
-    for line in RULES.lines() {
-        if let Some(field) = line.strip_prefix("  ") {
-            let mut words = field.split_whitespace();
-            if let Some(name) = words.next() {
-                types.entry(current).or_default().insert(name, words.collect());
-            }
-        } else {
-            current = line.trim();
-        }
-    }
-    types
-});
 
 /// The published definitions, as they stand in an OpenAPI document.
 pub static DEFINITIONS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
@@ -70,14 +52,6 @@ pub fn published_name(schema: fn(&mut schemars::SchemaGenerator) -> schemars::Sc
     let mut generator = SchemaSettings::openapi3().into_generator();
     let reference = schema(&mut generator);
     reference.get("$ref")?.as_str()?.strip_prefix(REFERENCE).map(str::to_owned)
-}
-
-fn rules_of(name: &str) -> Option<&'static FieldRules> {
-    let short = name
-        .strip_prefix("io.k8s.api.")
-        .or_else(|| name.strip_prefix("io.k8s.apimachinery.pkg.apis."))
-        .or_else(|| name.strip_prefix("io.k8s.apiextensions-apiserver.pkg.apis."))?;
-    PARSED_RULES.get(short)
 }
 
 /// Gives a definition the extensions that clients look for.

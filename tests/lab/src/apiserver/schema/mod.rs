@@ -14,6 +14,7 @@ pub mod validate;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use isthmus_shared::strategic_merge::ListMerge;
 use serde_json::Value;
 
 /// The JSON type that a place takes.
@@ -48,15 +49,6 @@ pub enum ListType {
     Set,
     /// Elements are objects, told apart by these fields.
     Map(Vec<String>),
-}
-
-/// How strategic merge patch treats a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListMerge {
-    /// Objects, merged by this field.
-    By(String),
-    /// Scalars, united.
-    Scalars,
 }
 
 /// A part of a kind's schema.
