@@ -3,6 +3,7 @@
 //! Whatever can be judged without a cluster is judged here (names, lists, durations), so that a
 //! wrong command ends with exit code 2 before anything is created.
 
+mod diff;
 mod records;
 mod runs;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use diff::Diff;
 pub use records::{
     ClusterAdd, ClusterCommand, ClusterRemove, ClusterToken, PairCommand, PairCreate, StoreCommand,
     StoreCreate, TokenDelivery,
@@ -25,7 +27,8 @@ pub const DEFAULT_NAMESPACE: &str = "isthmus";
 /// Move applications with their volumes from one Kubernetes cluster to another.
 ///
 /// The commands work on the cluster where the hub runs. Exit codes: 0 succeeded, 1 failed,
-/// 2 wrong usage, 3 succeeded with warnings, 130 watching was interrupted.
+/// 2 wrong usage, 3 succeeded with warnings, 4 (of diff) could not be told, 130 watching was
+/// interrupted.
 #[derive(Parser)]
 #[command(name = "isthmus", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
@@ -73,6 +76,9 @@ pub enum Command {
     Pair(PairCommand),
     /// Move namespaces from a pair's source to its destination
     Migrate(Migrate),
+    /// Show what a migration would create, change, skip and refuse, and what would be in its way;
+    /// change nothing
+    Diff(Box<Diff>),
     /// Migrations that run or have run
     #[command(subcommand)]
     Migration(MigrationCommand),

@@ -2,6 +2,7 @@
 
 mod activate;
 mod cluster;
+mod diff;
 mod migrate;
 mod migration;
 mod pair;
@@ -27,6 +28,7 @@ pub async fn run(cli: Cli) -> Result<Ending, Error> {
         Command::Store(command) => store::run(connection, command).await,
         Command::Pair(command) => pair::run(connection, command).await,
         Command::Migrate(args) => migrate::run(connection, args).await,
+        Command::Diff(args) => diff::run(connection, *args).await,
         Command::Migration(command) => migration::run(connection, command).await,
         Command::Activate(args) => activate::run(connection, args, TargetState::Active).await,
         Command::Deactivate(args) => activate::run(connection, args, TargetState::Inactive).await,

@@ -15,6 +15,8 @@ pub enum Ending {
     Usage,
     /// 3: it is done, and there are warnings that a person should read.
     Warnings,
+    /// 4: whether it could be done is not known.
+    Untold,
     /// 130, as shells have it: Ctrl-C ended the watching; what was watched goes on.
     Interrupted,
 }
@@ -27,6 +29,7 @@ impl Ending {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::Warnings => 3,
+            Self::Untold => 4,
             Self::Interrupted => 130,
         }
     }

@@ -71,6 +71,9 @@ pub enum Error {
     /// What was waited for has not come.
     #[error("{0}")]
     NotReached(String),
+    /// It is not known whether something is in the way.
+    #[error("whether the migration could run is not known: {0}")]
+    Untold(Box<Self>),
     /// Something is in the way.
     #[error("{0}")]
     Refused(String),
@@ -81,12 +84,17 @@ impl Error {
     pub fn ending(&self) -> Ending {
         match self {
             Self::Usage(_) | Self::Name(_) => Ending::Usage,
+            Self::Untold(_) => Ending::Untold,
             _ => Ending::Failed,
         }
     }
 
     /// Whether the reader of our output has gone.
     pub fn is_closed_pipe(&self) -> bool {
-        matches!(self, Self::Write(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+        match self {
+            Self::Write(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
+            Self::Untold(cause) => cause.is_closed_pipe(),
+            _ => false,
+        }
     }
 }

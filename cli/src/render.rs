@@ -4,14 +4,17 @@
 //! every cell and every line, so that no message can steer a terminal.
 
 mod cluster;
+mod diff;
 pub mod figures;
 mod lists;
 mod migration;
+mod objects;
 mod pair;
 mod sheet;
 mod store;
 
 pub use cluster::describe_cluster;
+pub use diff::{DiffView, Prospect, describe_diff};
 pub use lists::{clusters, migrations, pairs, stores};
 pub use migration::{MigrationView, describe_migration, told_at};
 pub use pair::{describe_pair, link};

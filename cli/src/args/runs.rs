@@ -68,11 +68,14 @@ pub struct Migrate {
 pub enum MigrationCommand {
     /// List the migrations
     List(Output),
-    /// Show steps, volumes, objects, totals and events of a migration
+    /// Show steps, volumes, totals and events of a migration, and what failed
     Describe {
         /// The migration
         #[arg(value_parser = names::subdomain)]
         name: String,
+        /// Also every object of the namespaces: what became of it and why, and what was changed
+        #[arg(long)]
+        details: bool,
         /// How to print it
         #[command(flatten)]
         output: Output,

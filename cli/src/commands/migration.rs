@@ -19,7 +19,9 @@ use crate::watching::{Waited, Watched};
 pub async fn run(connection: &Connection, command: MigrationCommand) -> Result<Ending, Error> {
     match command {
         MigrationCommand::List(args) => list::<Migration>(connection, args, render::migrations).await,
-        MigrationCommand::Describe { name, output } => describe(connection, &name, output.format()).await,
+        MigrationCommand::Describe { name, details, output } => {
+            describe(connection, &name, details, output.format()).await
+        }
         MigrationCommand::Wait { name, output } => {
             migrate::watch(&Session::open(connection).await?, &name, output.format()).await
         }
@@ -28,15 +30,25 @@ pub async fn run(connection: &Connection, command: MigrationCommand) -> Result<E
     }
 }
 
-/// The record comes first; what cannot be had beside it is said to be missing.
-async fn describe(connection: &Connection, name: &str, format: Format) -> Result<Ending, Error> {
+/// The record comes first; what cannot be had beside it is said to be missing. Programs get the
+/// objects always.
+async fn describe(
+    connection: &Connection,
+    name: &str,
+    details: bool,
+    format: Format,
+) -> Result<Ending, Error> {
     let session = Session::open(connection).await?;
     let mut migration = Records::<Migration>::of(&session, &session.namespace).get(name).await?;
     migration.meta_mut().managed_fields = None;
-    let (objects, objects_missing) = split(objects(&session, name).await);
+    let (objects, objects_missing) = if details || format != Format::Table {
+        split(objects(&session, name).await)
+    } else {
+        (Vec::new(), None)
+    };
     let (events, events_missing) = split(events(&session, &migration).await);
     let view = MigrationView { migration, objects, objects_missing, events, events_missing };
-    print_record(format, &view, || render::describe_migration(&view, jiff::Timestamp::now()))?;
+    print_record(format, &view, || render::describe_migration(&view, details, jiff::Timestamp::now()))?;
     Ok(Ending::Succeeded)
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Event;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::MigrationView;
+use super::{DiffView, MigrationView};
 
 /// The moment at which the fixtures are looked at.
 pub fn now() -> Timestamp {
@@ -130,7 +130,13 @@ pub fn view() -> MigrationView {
         migration: migration(),
         objects: vec![
             object("Service", "wordpress", ObjectAction::Created, None),
-            object("Deployment", "wordpress", ObjectAction::Updated, None),
+            ObjectResult {
+                diff: Some(
+                    "--- on the destination\n+++ after the migration\n@@ -1 +1 @@\n-a: \u{1b}[2J1\n+a: 2\n"
+                        .to_owned(),
+                ),
+                ..object("Deployment", "wordpress", ObjectAction::Updated, None)
+            },
             object(
                 "Pod",
                 "wordpress-1",
@@ -145,4 +151,43 @@ pub fn view() -> MigrationView {
         ],
         events_missing: None,
     }
+}
+
+/// A dry run that finds something in the way.
+pub fn diff_view() -> DiffView {
+    let mut migration = migration();
+    let status = migration.status.get_or_insert_default();
+    status.status = isthmus_shared::resources::MigrationPhase::Failed;
+    status.namespaces = vec![serde_json::from_value(json!({"from": "cms", "to": "cms-green"})).unwrap()];
+    status.failures = vec![
+        serde_json::from_value(json!({
+            "object": "Service cms-green/db", "reason": "NodePortTaken", "step": "Preflight",
+            "message": "node port 30123 is taken by Service tools/db: free it, or let the destination choose another",
+        }))
+        .unwrap(),
+    ];
+    status.failures_total = 1;
+    let mut objects = view().objects;
+    for object in &mut objects {
+        object.namespace = Some("cms-green".to_owned());
+    }
+    objects[0].rewritten = Some("--- by the rules\n+++ by the options\n@@ -1 +1 @@\n-a\n+b\n".to_owned());
+    objects.extend([
+        object("ConfigMap", "settings", ObjectAction::Unchanged, None),
+        object(
+            "ConfigMap",
+            "theirs",
+            ObjectAction::Skipped,
+            Some(("Exists", "existingResourcePolicy is Skip")),
+        ),
+        object(
+            "ConfigMap",
+            "old",
+            ObjectAction::Deleted,
+            Some(("GoneFromSource", "an earlier run brought it")),
+        ),
+        object("Service", "db", ObjectAction::Failed, Some(("NodePortTaken", "node port 30123 is taken"))),
+        object("Pod", "wordpress-2", ObjectAction::LeftBehind, Some(("Owned", "its ReplicaSet makes it"))),
+    ]);
+    DiffView::new(&pair(), &migration, objects, None)
 }

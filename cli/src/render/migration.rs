@@ -1,20 +1,17 @@
 //! `migration describe`: everything about one run.
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use isthmus_shared::protocol::{ObjectAction, ObjectResult};
+use isthmus_shared::protocol::ObjectResult;
 use isthmus_shared::resources::{Finding, Migration, MigrationStatus, StepStatus, VolumePhase, VolumeStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
+use super::objects::{action_of, diff_lines, kind_of, reason_of, title_of};
 use super::sheet::Sheet;
 use super::{figures, word};
-
-/// The most objects of one kind that stay behind for one reason and are listed one by one.
-const MAX_LEFT_BEHIND_ROWS: usize = 5;
 
 /// What there is to show of a migration.
 #[derive(Serialize)]
@@ -34,8 +31,8 @@ pub struct MigrationView {
     pub events_missing: Option<String>,
 }
 
-/// Everything about one run.
-pub fn describe_migration(view: &MigrationView, now: Timestamp) -> String {
+/// Everything about one run; with `details` every object of it too.
+pub fn describe_migration(view: &MigrationView, details: bool, now: Timestamp) -> String {
     let status = view.migration.status.clone().unwrap_or_default();
     let mut sheet = Sheet::default();
     head(&mut sheet, &view.migration, &status, now);
@@ -49,9 +46,10 @@ pub fn describe_migration(view: &MigrationView, now: Timestamp) -> String {
     );
     if let Some(why) = &view.objects_missing {
         sheet.instead("Objects", &format!("the list is missing: {why}"));
-    } else {
+    } else if details {
         let rows = object_rows(&view.objects);
         sheet.rows("Objects", &["NAMESPACE", "KIND", "NAME", "STATUS", "REASON"], &rows);
+        changes(&mut sheet, &view.objects);
     }
     totals(&mut sheet, &status);
     findings(&mut sheet, "Failures", &status.failures, status.failures_total);
@@ -113,52 +111,29 @@ fn volume_row(volume: &VolumeStatus) -> Vec<String> {
     ]
 }
 
-/// A row for each object, except that many which stay behind for the same reason share one: a
-/// namespace may have thousands of Events.
+/// A row for each object.
 fn object_rows(objects: &[ObjectResult]) -> Vec<Vec<String>> {
-    let alike = |object: &ObjectResult| {
-        (object.action == ObjectAction::LeftBehind).then(|| {
-            let ObjectResult { api_version, kind, namespace, reason, .. } = object;
-            (api_version.clone(), kind.clone(), namespace.clone(), reason.clone())
-        })
+    let row = |object: &ObjectResult| {
+        let namespace = object.namespace.clone().unwrap_or_default();
+        vec![namespace, kind_of(object), object.name.clone(), action_of(object), reason_of(object)]
     };
-    let mut counts = HashMap::new();
-    for group in objects.iter().filter_map(alike) {
-        *counts.entry(group).or_insert(0_usize) += 1;
-    }
-    let mut shown = HashSet::new();
-    let mut rows = Vec::new();
-    for object in objects {
-        let mut row = object_row(object);
-        if let Some(group) = alike(object)
-            && let Some(count) = counts.get(&group).copied().filter(|count| *count > MAX_LEFT_BEHIND_ROWS)
-        {
-            if !shown.insert(group) {
-                continue;
-            }
-            if let Some(name) = row.get_mut(2) {
-                *name = format!("({count} objects)");
-            }
-        }
-        rows.push(row);
-    }
-    rows
+    objects.iter().map(row).collect()
 }
 
-fn object_row(object: &ObjectResult) -> Vec<String> {
-    let action = match object.action {
-        ObjectAction::LeftBehind => "Left behind".to_owned(),
-        other => word(other),
-    };
-    let reason = match (&object.reason, &object.message) {
-        (Some(reason), Some(message)) => format!("{reason}: {message}"),
-        (Some(one), None) | (None, Some(one)) => one.clone(),
-        (None, None) => String::new(),
-    };
-    // The group, as kubectl has it: `Deployment.apps`.
-    let group = object.api_version.split_once('/').map(|(group, _)| format!(".{group}")).unwrap_or_default();
-    let namespace = object.namespace.clone().unwrap_or_default();
-    vec![namespace, format!("{}{group}", object.kind), object.name.clone(), action, reason]
+/// What was changed, object by object.
+fn changes(sheet: &mut Sheet, objects: &[ObjectResult]) {
+    let mut changed = objects.iter().filter(|o| o.diff.is_some() || o.rewritten.is_some()).peekable();
+    if changed.peek().is_some() {
+        sheet.title("Changes");
+    }
+    for object in changed {
+        for (what, diff) in [("on the destination", &object.diff), ("by the options", &object.rewritten)] {
+            if let Some(diff) = diff {
+                sheet.text(&format!("  {}, {what}:", title_of(object)));
+                diff_lines(sheet, diff);
+            }
+        }
+    }
 }
 
 fn totals(sheet: &mut Sheet, status: &MigrationStatus) {
@@ -176,19 +151,22 @@ fn totals(sheet: &mut Sheet, status: &MigrationStatus) {
     sheet.line(
         "  Objects",
         &format!(
-            "{} of {}: {} created, {} updated, {} unchanged, {} failed; {} left behind by rule",
+            "{} of {}: {} created, {} updated, {} unchanged, {} skipped, {} failed; {} deleted; {} left behind by rule",
             counts.done,
             counts.total,
             counts.created,
             counts.updated,
             counts.unchanged,
+            counts.skipped,
             counts.failed,
+            counts.deleted,
             counts.left_behind
         ),
     );
 }
 
-fn findings(sheet: &mut Sheet, title: &str, findings: &[Finding], total: u64) {
+/// Findings under a title that says how many more there are.
+pub fn findings(sheet: &mut Sheet, title: &str, findings: &[Finding], total: u64) {
     let rows: Vec<_> = findings
         .iter()
         .map(|finding| {
@@ -225,34 +203,4 @@ fn took(started: Option<&Time>, finished: Option<&Time>, now: Timestamp) -> Stri
         let time = figures::between(started, end);
         if time < Duration::from_secs(1) { "<1s".to_owned() } else { figures::length(time) }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn object(kind: &str, name: &str, action: ObjectAction, reason: Option<&str>) -> ObjectResult {
-        ObjectResult {
-            api_version: "v1".to_owned(),
-            kind: kind.to_owned(),
-            namespace: Some("cms".to_owned()),
-            name: name.to_owned(),
-            action,
-            reason: reason.map(str::to_owned),
-            message: None,
-            diff: None,
-            rewritten: None,
-        }
-    }
-
-    #[test]
-    fn many_objects_that_stay_behind_for_one_reason_share_a_row() {
-        let events =
-            (0..300).map(|i| object("Event", &format!("e{i}"), ObjectAction::LeftBehind, Some("Event")));
-        let pods = (0..2).map(|i| object("Pod", &format!("p{i}"), ObjectAction::LeftBehind, Some("Pod")));
-        let maps = (0..9).map(|i| object("ConfigMap", &format!("m{i}"), ObjectAction::Created, None));
-        let rows = object_rows(&events.chain(pods).chain(maps).collect::<Vec<_>>());
-        assert_eq!(rows.len(), 1 + 2 + 9);
-        assert_eq!(rows[0], ["cms", "Event", "(300 objects)", "Left behind", "Event"]);
-    }
 }

@@ -60,6 +60,11 @@ impl Sheet {
         self.put(&format!("\n{title}:"));
     }
 
+    /// A line as it is: the caller has taken out what could steer a terminal.
+    pub fn text(&mut self, line: &str) {
+        self.put(line);
+    }
+
     /// A title, and a sentence in place of rows.
     pub fn instead(&mut self, title: &str, sentence: &str) {
         self.put(&format!("\n{title}:"));

@@ -1,6 +1,6 @@
 //! What is printed, as a whole.
 
-use super::fixtures::{clusters, migration, now, pair, stores, view};
+use super::fixtures::{clusters, diff_view, migration, now, pair, stores, view};
 use super::*;
 
 #[test]
@@ -36,7 +36,46 @@ fn a_pair_is_described_with_both_statuses() {
 
 #[test]
 fn a_migration_is_described_with_all_there_is_to_it() {
-    insta::assert_snapshot!(describe_migration(&view(), now()));
+    insta::assert_snapshot!(describe_migration(&view(), true, now()));
+}
+
+#[test]
+fn a_description_without_details_names_no_objects() {
+    let view = MigrationView { objects: Vec::new(), ..view() };
+    let text = describe_migration(&view, false, now());
+    assert!(!text.contains("\nObjects:"), "{text}");
+    assert!(text.contains("12 created, 1 updated") && text.contains("FileChanged"), "{text}");
+}
+
+#[test]
+fn a_dry_run_is_shown_with_what_would_be_and_what_is_in_the_way() {
+    insta::assert_snapshot!(describe_diff(&diff_view(), false));
+}
+
+#[test]
+fn a_dry_run_with_details_names_every_object() {
+    insta::assert_snapshot!(describe_diff(&diff_view(), true));
+}
+
+#[test]
+fn a_dry_run_that_the_clusters_had_no_part_in_says_nothing_of_them() {
+    let mut migration = migration();
+    let status = migration.status.get_or_insert_default();
+    status.status = isthmus_shared::resources::MigrationPhase::Failed;
+    let reasons = |migration: &isthmus_shared::resources::Migration| {
+        DiffView::new(&pair(), migration, Vec::new(), None).prospect
+    };
+    assert_eq!(reasons(&migration), Prospect::Unknown);
+    let finding = |reason: &str| isthmus_shared::resources::Finding {
+        object: "Cluster west".to_owned(),
+        reason: reason.to_owned(),
+        message: "m".to_owned(),
+        step: None,
+    };
+    migration.status.get_or_insert_default().failures = vec![finding("NoNews")];
+    assert_eq!(reasons(&migration), Prospect::Unknown);
+    migration.status.get_or_insert_default().failures.push(finding("QuotaExceeded"));
+    assert_eq!(reasons(&migration), Prospect::InTheWay);
 }
 
 #[test]
@@ -48,7 +87,7 @@ fn a_description_says_what_it_could_not_get_and_why() {
         events_missing: missing(),
         ..view()
     };
-    let text = describe_migration(&view, now());
+    let text = describe_migration(&view, true, now());
     assert!(text.contains("Objects:\n  the list is missing: no answer from the hub"), "{text}");
     assert!(text.contains("Events:\n  they are missing: no answer from the hub"), "{text}");
 }

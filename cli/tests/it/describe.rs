@@ -27,7 +27,7 @@ fn started() -> FakeApi {
 }
 
 fn described(api: &FakeApi) -> String {
-    printed(&mut api.isthmus(&["migration", "describe", "monday"]))
+    printed(&mut api.isthmus(&["migration", "describe", "monday", "--details"]))
 }
 
 #[test]

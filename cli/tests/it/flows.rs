@@ -248,3 +248,43 @@ fn someone_who_always_writes_meanwhile_does_not_keep_us_for_ever() {
     let said = refused(&mut api.isthmus(&["activate", "cms", "--cluster", "west"]), 1);
     assert!(said.contains("others changed it"), "{said}");
 }
+
+#[test]
+fn a_dry_run_says_what_is_in_the_way_and_leaves_nothing() {
+    fn finds(object: &Value) -> Vec<(String, Value)> {
+        let (name, mut answer) = (object["metadata"]["name"].as_str().unwrap_or_default(), object.clone());
+        if object["kind"] != "Migration" || object["metadata"]["deletionTimestamp"].is_string() {
+            return Vec::new();
+        }
+        assert_eq!(object["spec"]["dryRun"], true);
+        let reason = if object["spec"]["startApplications"] == true { "QuotaExceeded" } else { "NoNews" };
+        answer["status"] = status(if object["spec"]["reverse"] == true { "Succeeded" } else { "Failed" });
+        let finding = json!({"object": "ResourceQuota cms/q", "reason": reason, "message": "raise it"});
+        answer["status"]["failures"] = json!([finding]);
+        answer["status"]["failuresTotal"] = json!(1);
+        vec![(record("migrations", name), answer)]
+    }
+    let api = FakeApi::start(finds);
+    with_pair(&api);
+    let ends = |flags: &[&str], code: i32| {
+        let mut command = api.isthmus(&["diff", "cms", "--pair", "prod"]);
+        let output = command.args(flags).assert().code(code).get_output().clone();
+        assert_eq!(api.count(), 1, "the dry run's record is removed again");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let text = ends(&["--start-applications"], 1);
+    assert!(text.contains("QuotaExceeded  raise it") && text.contains("Nothing was changed."), "{text}");
+    assert!(ends(&["--reverse"], 0).contains("The migration could run."));
+    assert!(ends(&[], 4).contains("It could not be told"), "the hub heard nothing");
+    let view: Value = serde_json::from_str(&ends(&["--start-applications", "-o", "json"], 1)).unwrap();
+    assert_eq!((view["prospect"].as_str(), view["failuresTotal"].as_u64()), (Some("InTheWay"), Some(1)));
+}
+
+#[test]
+fn a_dry_run_that_takes_too_long_is_removed_again() {
+    let api = FakeApi::start(no_hub);
+    with_pair(&api);
+    let said = refused(&mut api.isthmus(&["diff", "cms", "--pair", "prod", "--timeout", "1s"]), 4);
+    assert!(said.contains("had not been looked at within 1s"), "{said}");
+    assert_eq!(api.count(), 1);
+}

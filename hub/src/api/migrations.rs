@@ -30,6 +30,8 @@ use crate::docket;
 pub(super) const MAX_PAGE: usize = 1000;
 /// The results in a page when nobody says how many.
 const DEFAULT_PAGE: usize = 500;
+/// A page ends early when it holds so many bytes of JSON: diffs may be long.
+const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// The archives of a run that hold results, the fullest first: what became of each object; until
 /// that is there, what would become of it. Both name what is left behind too, and before them that
 /// alone is known.
@@ -140,23 +142,30 @@ async fn page(opened: &Opened, offset: u64, limit: usize) -> Result<ObjectPage, 
     let failed = |error: ArchiveError| Problem::unavailable(error.to_string());
     let mut items = Vec::new();
     let Some(mut reader) = results(opened).await.map_err(failed)? else { return Ok(ObjectPage::default()) };
-    let mut number = 0;
+    let (mut number, mut bytes) = (0, 0);
     while let Some(line) = reader.next().await.map_err(failed)? {
         number += 1;
         if number <= offset {
             continue;
         }
-        if items.len() == limit {
-            return Ok(ObjectPage { next: Some(offset.saturating_add(limit as u64)), items });
+        if items.len() == limit || bytes >= MAX_PAGE_BYTES {
+            return Ok(ObjectPage { next: Some(offset.saturating_add(items.len() as u64)), items });
         }
         let result: ObjectResult = serde_json::from_value(line).map_err(|error| {
             Problem::unavailable(format!(
                 "a result in staging is not one ({error}); update the hub to the spoke's version"
             ))
         })?;
+        bytes += length(&result);
         items.push(result);
     }
     Ok(ObjectPage { items, next: None })
+}
+
+/// About how long a result is as JSON.
+fn length(result: &ObjectResult) -> usize {
+    let texts = [&result.reason, &result.message, &result.diff, &result.rewritten];
+    texts.into_iter().flatten().map(String::len).sum::<usize>() + result.name.len() + result.kind.len()
 }
 
 /// The fullest archive of results that is there; nothing before any step has written one.

@@ -108,7 +108,7 @@ async fn migrate_and_compare(lab: &Lab) -> anyhow::Result<usize> {
     say("Migrating");
     isthmus(lab, &["migrate", NAMESPACE, "--pair", PAIR, "--name", MIGRATION, "--wait"]).await?;
     say("The result");
-    isthmus(lab, &["migration", "describe", MIGRATION]).await?;
+    isthmus(lab, &["migration", "describe", MIGRATION, "--details"]).await?;
 
     say("Comparing what arrived, stopped, with what was sent");
     let mut differences =

@@ -62,7 +62,7 @@ async fn an_application_arrives_stopped_and_whole_and_starts_at_its_counts() {
     assert_eq!(status.resources.failed, 0);
     assert!(status.bytes_done > 3_500_000, "{}", status.bytes_done);
 
-    let described = world.isthmus(&["migration", "describe", "first"]).await.ends_with(0).out;
+    let described = world.isthmus(&["migration", "describe", "first", "--details"]).await.ends_with(0).out;
     for expected in ["FinalVolumes", "px-wp-pvc", "wordpress", "wp-settings", "kube-root-ca.crt", "Succeeded"]
     {
         assert!(described.contains(expected), "{expected} is not in:\n{described}");
