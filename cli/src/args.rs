@@ -4,6 +4,7 @@
 //! wrong command ends with exit code 2 before anything is created.
 
 mod diff;
+mod moving;
 mod records;
 mod runs;
 
@@ -13,11 +14,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use diff::Diff;
+pub use moving::MigrationOptions;
 pub use records::{
     ClusterAdd, ClusterCommand, ClusterRemove, ClusterToken, PairCommand, PairCreate, StoreCommand,
     StoreCreate, TokenDelivery,
 };
-pub use runs::{Activate, Migrate, MigrationCommand, MigrationDelete, MigrationOptions};
+pub use runs::{Activate, Migrate, MigrationCommand, MigrationDelete};
 
 use crate::names;
 
@@ -75,7 +77,7 @@ pub enum Command {
     #[command(subcommand)]
     Pair(PairCommand),
     /// Move namespaces from a pair's source to its destination
-    Migrate(Migrate),
+    Migrate(Box<Migrate>),
     /// Show what a migration would create, change, skip and refuse, and what would be in its way;
     /// change nothing
     Diff(Box<Diff>),

@@ -27,7 +27,7 @@ pub async fn run(cli: Cli) -> Result<Ending, Error> {
         Command::Cluster(command) => cluster::run(connection, command).await,
         Command::Store(command) => store::run(connection, command).await,
         Command::Pair(command) => pair::run(connection, command).await,
-        Command::Migrate(args) => migrate::run(connection, args).await,
+        Command::Migrate(args) => migrate::run(connection, &args).await,
         Command::Diff(args) => diff::run(connection, *args).await,
         Command::Migration(command) => migration::run(connection, command).await,
         Command::Activate(args) => activate::run(connection, args, TargetState::Active).await,

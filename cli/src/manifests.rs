@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use isthmus_shared::resources::{
-    Cluster, ClusterPair, ClusterPairSpec, ClusterSpec, Migration, MigrationAction, MigrationSpec,
-    ObjectStore, ObjectStoreSpec, SecretRef, StsSpec,
+    Cluster, ClusterPair, ClusterPairSpec, ClusterSpec, Migration, ObjectStore, ObjectStoreSpec, SecretRef,
+    StsSpec,
 };
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ObjectMeta;
 
 use crate::args::{MigrationOptions, PairCreate};
+use crate::error::Error;
 
 /// The keys to a bucket. They are in memory only as long as it takes to make the Secret.
 pub struct Keys {
@@ -110,23 +111,9 @@ pub fn pair(namespace: &str, args: &PairCreate) -> ClusterPair {
     pair
 }
 
-/// A migration.
-pub fn migration(namespace: &str, name: &str, args: &MigrationOptions) -> Migration {
-    let label = |(key, value): &(String, String)| format!("{key}={value}");
-    let spec = MigrationSpec {
-        namespaces: args.namespaces.iter().map(|name| name.as_str().into()).collect(),
-        action: MigrationAction::Final,
-        reverse: args.reverse,
-        include_resources: args.include_resources,
-        include_volumes: args.include_volumes,
-        start_applications: args.start_applications,
-        parallel_volumes: args.parallel_volumes,
-        step_timeout_seconds: u32::try_from(args.step_timeout.as_secs()).unwrap_or(u32::MAX),
-        selectors: args.selectors.iter().map(label).collect::<Vec<_>>().into(),
-        exclude_selectors: args.exclude_selectors.iter().map(label).collect::<Vec<_>>().into(),
-        ..MigrationSpec::through(&args.pair)
-    };
-    let mut migration = Migration::new(name, spec);
+/// A migration, of the spec that its options make.
+pub fn migration(namespace: &str, name: &str, options: &MigrationOptions) -> Result<Migration, Error> {
+    let mut migration = Migration::new(name, options.spec()?);
     migration.metadata.namespace = Some(namespace.to_owned());
-    migration
+    Ok(migration)
 }

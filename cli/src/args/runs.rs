@@ -4,52 +4,13 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Subcommand};
 
-use super::{Creation, Output, duration};
+use super::{Creation, MigrationOptions, Output, duration};
 use crate::names;
-
-/// What to move and how: the options that `migrate` and `diff` share.
-#[derive(Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own, in any combination")]
-pub struct MigrationOptions {
-    /// The namespaces to move
-    #[arg(required = true, value_name = "NAMESPACE", value_parser = names::label)]
-    pub namespaces: Vec<String>,
-    /// The pair to move them through
-    #[arg(long, value_parser = names::subdomain)]
-    pub pair: String,
-    /// Start the applications on the destination
-    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
-          require_equals = true, action = ArgAction::Set)]
-    pub start_applications: bool,
-    /// Take the namespaces' objects along
-    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
-          require_equals = true, action = ArgAction::Set)]
-    pub include_resources: bool,
-    /// Take the volumes' data along
-    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
-          require_equals = true, action = ArgAction::Set)]
-    pub include_volumes: bool,
-    /// Only objects with this label; may be given several times
-    #[arg(long = "selector", short = 'l', value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label_pair)]
-    pub selectors: Vec<(String, String)>,
-    /// Not objects with this label; may be given several times
-    #[arg(long = "exclude-selector", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label_pair)]
-    pub exclude_selectors: Vec<(String, String)>,
-    /// How many volumes to move at a time
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=32))]
-    pub parallel_volumes: u32,
-    /// How long a step may go without any news from the spoke that does it
-    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = step_timeout)]
-    pub step_timeout: Duration,
-    /// Move from the pair's destination to its source; the pair must be bidirectional
-    #[arg(long)]
-    pub reverse: bool,
-}
 
 /// `isthmus migrate`
 #[derive(Args)]
 pub struct Migrate {
-    /// What to move and how
+    /// What to move and how.
     #[command(flatten)]
     pub options: MigrationOptions,
     /// The migration's name [default: the first namespace and a few random letters]
@@ -135,36 +96,4 @@ pub struct Activate {
     /// How to print what became of it
     #[command(flatten)]
     pub output: Output,
-}
-
-fn step_timeout(text: &str) -> Result<Duration, String> {
-    let length = duration(text)?;
-    let (least, most) = (Duration::from_mins(1), Duration::from_hours(24));
-    if (least..=most).contains(&length) {
-        Ok(length)
-    } else {
-        Err(format!("{text} is not between 1m and 24h"))
-    }
-}
-
-fn label_pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() && !key.ends_with('!') => {
-            Ok((key.to_owned(), value.to_owned()))
-        }
-        _ => Err(format!("{text:?} is not a label: write it as key=value")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_label_is_a_key_and_a_value() {
-        assert_eq!(label_pair("app=cms").unwrap(), ("app".to_owned(), "cms".to_owned()));
-        for bad in ["app", "=cms", "app!=cms"] {
-            assert!(label_pair(bad).is_err(), "{bad} was taken");
-        }
-    }
 }

@@ -33,12 +33,8 @@ enum Waiting {
 
 pub async fn run(connection: &Connection, args: Diff) -> Result<Ending, Error> {
     let options = &args.options;
-    names::distinct(&options.namespaces)?;
-    let Some(first) = options.namespaces.first() else {
-        return Err(Error::Usage("no namespace was named".to_owned()));
-    };
-    let name = names::generated(&format!("diff-{first}"), uuid::Uuid::new_v4().as_u128());
-    let mut migration = manifests::migration(&connection.namespace, &name, options);
+    let name = names::generated(&format!("diff-{}", options.stem()), uuid::Uuid::new_v4().as_u128());
+    let mut migration = manifests::migration(&connection.namespace, &name, options)?;
     migration.spec.dry_run = true;
     show(connection, &args, &migration).await.map_err(|error| Error::Untold(Box::new(error)))
 }

@@ -18,16 +18,13 @@ use crate::{manifests, names, output};
 /// How often progress is drawn anew while nothing is heard.
 const REDRAW: Duration = Duration::from_secs(1);
 
-pub async fn run(connection: &Connection, args: Migrate) -> Result<Ending, Error> {
-    let options = &args.options;
-    names::distinct(&options.namespaces)?;
+pub async fn run(connection: &Connection, args: &Migrate) -> Result<Ending, Error> {
     let namespace = &connection.namespace;
-    let name = match (&args.name, options.namespaces.first()) {
-        (Some(name), _) => name.clone(),
-        (None, Some(first)) => names::generated(first, uuid::Uuid::new_v4().as_u128()),
-        (None, None) => return Err(Error::Usage("no namespace to move was named".to_owned())),
-    };
-    let migration = manifests::migration(namespace, &name, options);
+    let name = args
+        .name
+        .clone()
+        .unwrap_or_else(|| names::generated(&args.options.stem(), uuid::Uuid::new_v4().as_u128()));
+    let migration = manifests::migration(namespace, &name, &args.options)?;
     let format = args.creation.output.format();
     if args.creation.dry_run {
         let documents = [output::value(&migration)?];
@@ -35,7 +32,7 @@ pub async fn run(connection: &Connection, args: Migrate) -> Result<Ending, Error
         return Ok(Ending::Succeeded);
     }
     let session = Session::open(connection).await?;
-    Records::<ClusterPair>::of(&session, namespace).get(&options.pair).await?;
+    Records::<ClusterPair>::of(&session, namespace).get(&args.options.pair).await?;
     let made = Records::of(&session, namespace).create(&migration).await?;
     output::note(&format!("Migration {namespace}/{name} is created."));
     if args.wait {

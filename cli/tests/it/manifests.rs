@@ -149,7 +149,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&[], "Usage"),
         (&["migrate", "--pair", "prod"], "NAMESPACE"),
         (&["migrate", "CMS", "--pair", "prod"], "not a legal name"),
-        (&["migrate", "cms", "cms", "--pair", "prod"], "given twice"),
+        (&["migrate", "a-*:b", "--pair", "prod"], "old: new"),
         (&["migrate", "cms"], "--pair"),
         (&["migrate", "cms", "--pair", "prod", "--start-applications=perhaps"], "perhaps"),
         (&["migration", "list", "-o", "xml"], "xml"),
