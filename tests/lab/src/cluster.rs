@@ -117,6 +117,26 @@ pub struct ClusterOptions {
     pub dir: PathBuf,
     /// What serves its API.
     pub flavour: Flavour,
+    /// What of it is unlike other clusters.
+    pub traits: ClusterTraits,
+}
+
+/// In what a cluster differs from the lab's others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterTraits {
+    /// Built-in group versions that it does not serve, such as `autoscaling/v2`: with `autoscaling/v1`
+    /// left, it serves an older version than the others.
+    pub without_versions: Vec<String>,
+    /// Whether a write is answered only when it is on disk, as in production. Of a real etcd: without it
+    /// nothing is waited for, which suits tests. The embedded API server keeps all in memory.
+    pub durable: bool,
+}
+
+impl ClusterTraits {
+    /// A cluster that does not serve these group versions.
+    pub fn without<S: Into<String>>(versions: impl IntoIterator<Item = S>) -> Self {
+        Self { without_versions: versions.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
 }
 
 /// What a started API server is reached with.
@@ -155,7 +175,7 @@ impl std::fmt::Debug for Cluster {
 impl Cluster {
     /// Starts a cluster on the current runtime; it is ready for use when this returns.
     pub async fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
-        let ClusterOptions { name, dir, flavour } = options;
+        let ClusterOptions { name, dir, flavour, traits } = options;
         let volumes_dir = dir.join("volumes");
         for folder in [&volumes_dir, &dir.join("pods")] {
             std::fs::create_dir_all(folder).map_err(|source| ClusterError::File {
@@ -166,11 +186,11 @@ impl Cluster {
         }
         let (server, endpoint, scope) = match &flavour {
             Flavour::Embedded => {
-                let (server, endpoint) = embedded::start(&name).await?;
+                let (server, endpoint) = embedded::start(&name, &traits).await?;
                 (Server::Embedded(server), endpoint, Scope::All)
             }
             Flavour::Real(binaries) => {
-                let (server, endpoint) = real::start(&name, &dir, binaries).await?;
+                let (server, endpoint) = real::start(&name, &dir, binaries, &traits).await?;
                 let scope = if binaries.controller_manager.is_some() {
                     Scope::BesideControllerManager
                 } else {

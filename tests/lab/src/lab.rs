@@ -4,6 +4,7 @@
 //! share one lab in a static and have their own runtimes. Everything ends when the lab is dropped and
 //! when the process ends in any way; a temporary folder goes with it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
@@ -15,7 +16,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::cluster::{Cluster, ClusterError, ClusterOptions, Flavour};
+use crate::cluster::{Cluster, ClusterError, ClusterOptions, ClusterTraits, Flavour};
 use crate::kubelet::MOVER_IMAGE;
 use crate::programs::process::DirGuard;
 use crate::programs::program::{self, Program};
@@ -38,6 +39,8 @@ pub struct LabOptions {
     pub flavour: Option<Flavour>,
     /// Serve S3 by https.
     pub s3_tls: bool,
+    /// In what single clusters are unlike the others, by name; the hub's has its name too.
+    pub traits: BTreeMap<String, ClusterTraits>,
 }
 
 /// The lab could not be started or used.
@@ -129,6 +132,11 @@ impl Lab {
     pub async fn start(options: LabOptions) -> Result<Self, LabError> {
         if let Some(name) = options.clusters.iter().find(|name| !valid(name)) {
             return Err(LabError::Name(name.clone()));
+        }
+        let is_there = |name: &str| name == HUB_CLUSTER || options.clusters.iter().any(|c| c == name);
+        if let Some(name) = options.traits.keys().find(|name| !is_there(name)) {
+            let known = options.clusters.join(", ");
+            return Err(LabError::NoCluster { name: name.clone(), known: format!("{HUB_CLUSTER}, {known}") });
         }
         crate::install_crypto_provider();
         raise_open_files();
@@ -347,10 +355,14 @@ fn folder(given: Option<&Path>) -> Result<(PathBuf, Option<DirGuard>), LabError>
 }
 
 async fn parts(dir: PathBuf, options: LabOptions, flavour: Flavour) -> Result<(Vec<Cluster>, S3), LabError> {
-    let names = std::iter::once(HUB_CLUSTER.to_owned()).chain(options.clusters);
+    let names = std::iter::once(HUB_CLUSTER.to_owned()).chain(options.clusters.iter().cloned());
     let starting = names.map(|name| {
-        let options =
-            ClusterOptions { dir: dir.join("clusters").join(&name), name, flavour: flavour.clone() };
+        let options = ClusterOptions {
+            dir: dir.join("clusters").join(&name),
+            traits: options.traits.get(&name).cloned().unwrap_or_default(),
+            name,
+            flavour: flavour.clone(),
+        };
         async move { Cluster::start(options).await.map_err(LabError::from) }
     });
     let s3 = async {

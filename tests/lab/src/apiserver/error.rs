@@ -17,6 +17,9 @@ struct Refusal {
     message: String,
     details: Value,
     retry_after: Option<u64>,
+    continue_token: Option<String>,
+    /// A body that is no `Status`.
+    plain: Option<&'static str>,
 }
 
 /// One wrong field of an object, as apimachinery's `field.Error`.
@@ -112,6 +115,8 @@ impl ApiError {
             message: message.into(),
             details: json!({}),
             retry_after: None,
+            continue_token: None,
+            plain: None,
         }))
     }
 
@@ -175,7 +180,7 @@ impl ApiError {
         };
         let causes: Vec<Value> = errors.iter().map(FieldError::cause).collect();
         Self::new(422, "Invalid", format!("{} {name:?} is invalid: {summary}", qualified(kind, group)))
-            .with_details(json!({"name": name, "group": group, "kind": kind, "causes": causes}))
+            .with_details(invalid_details(group, kind, name, &causes))
     }
 
     /// 403 that an admission check gives for an object.
@@ -210,6 +215,29 @@ impl ApiError {
     /// 410 for a resource version or a continue token that history no longer reaches.
     pub fn expired(message: impl Into<String>) -> Self {
         Self::new(410, "Expired", message)
+    }
+
+    /// The same, with a token to go on with, at the price of consistency.
+    pub fn with_continue(mut self, token: &str) -> Self {
+        self.0.continue_token = Some(token.to_owned());
+        self
+    }
+
+    /// 504 for a version that the server has not reached.
+    pub fn too_new_version(wanted: u64, current: u64) -> Self {
+        let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
+        let causes = json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]);
+        let mut error = Self::new(504, "Timeout", message)
+            .with_details(json!({"causes": causes, "retryAfterSeconds": 1}));
+        error.0.retry_after = Some(1);
+        error
+    }
+
+    /// 404 for a group and version that nothing serves: no `Status`, as the real server's.
+    pub fn no_such_page() -> Self {
+        let mut error = Self::no_such_resource();
+        error.0.plain = Some("404 page not found\n");
+        error
     }
 
     /// 405.
@@ -256,6 +284,11 @@ impl ApiError {
         self.0.retry_after
     }
 
+    /// The body of an answer that is no `Status`.
+    pub fn plain(&self) -> Option<&'static str> {
+        self.0.plain
+    }
+
     /// The message alone.
     pub fn message(&self) -> &str {
         &self.0.message
@@ -269,9 +302,14 @@ impl ApiError {
             "metadata": {},
             "status": "Failure",
             "message": self.0.message,
-            "reason": self.0.reason,
             "code": self.0.code,
         });
+        if !self.0.reason.is_empty() {
+            status["reason"] = json!(self.0.reason);
+        }
+        if let Some(token) = &self.0.continue_token {
+            status["metadata"]["continue"] = json!(token);
+        }
         if self.0.details.as_object().is_some_and(|d| !d.is_empty()) {
             status["details"] = self.0.details.clone();
         }
@@ -283,6 +321,17 @@ fn object_details(group: &str, resource: &str, name: &str) -> Value {
     let mut details = json!({"name": name, "kind": resource});
     if !group.is_empty() {
         details["group"] = json!(group);
+    }
+    details
+}
+
+/// As [`object_details`], with the kind's own spelling; what is empty is left out.
+fn invalid_details(group: &str, kind: &str, name: &str, causes: &[Value]) -> Value {
+    let mut details = json!({"causes": causes});
+    for (field, value) in [("name", name), ("group", group), ("kind", kind)] {
+        if !value.is_empty() {
+            details[field] = json!(value);
+        }
     }
     details
 }

@@ -31,7 +31,6 @@
 //! - A quota's status follows its objects at once, without a controller.
 //! - CustomResourceDefinitions convert only by changing the apiVersion. CEL rules are parsed, not type
 //!   checked; costs are not estimated; Kubernetes' own CEL libraries (quantities, IPs, URLs) are missing.
-//! - Duplicate keys in a body are not reported by strict field validation.
 //! - PUT never creates. Watches end after half an hour unless the client says otherwise.
 //! - History holds the last 50,000 changes of the whole server; what began before them gets 410.
 
@@ -46,6 +45,7 @@ mod jsonpath;
 mod kinds;
 mod managed;
 mod openapi;
+mod options;
 mod patch;
 mod protobuf;
 mod quantity;
@@ -58,13 +58,11 @@ mod seed;
 mod selectors;
 mod serve;
 mod store;
+mod strict;
 mod subresources;
 mod tls;
 mod versions;
 mod write;
-
-#[cfg(test)]
-mod tests;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;

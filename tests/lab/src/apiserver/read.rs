@@ -13,6 +13,7 @@ use super::Server;
 use super::columns;
 use super::error::{ApiError, ApiResult};
 use super::json::{list, namespace, text};
+use super::options::{self, Moment, moment};
 use super::registry::Resource;
 use super::reply::{self, Body};
 use super::request::{Call, Form, Target, form};
@@ -68,9 +69,9 @@ impl Selection {
 /// One object in the form that the client wants.
 pub fn show(call: &Call, resource: &Resource, stored: &Value) -> ApiResult<Value> {
     let object = presented(resource, stored);
-    Ok(match form(&call.accept)? {
+    Ok(match form(&call.accept)?.fit(false, &resource.internal_name(false))? {
         Form::Whole => object.into_owned(),
-        Form::Metadata => columns::metadata_of(&object),
+        Form::Metadata | Form::MetadataList => columns::metadata_of(&object),
         Form::Table => {
             let metadata = json!({"resourceVersion": text(stored, &["metadata", "resourceVersion"])});
             columns::table(
@@ -95,17 +96,25 @@ pub fn get(server: &Server, call: &Call, target: &Target, resource: &Resource) -
 }
 
 /// Where a paged list goes on.
-fn read_continue(token: &str) -> ApiResult<(u64, (String, String))> {
-    let bad = || {
-        ApiError::bad_request("continue key is not valid: start a new list without the continue parameter")
-    };
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-    let version = value["rv"].as_u64().ok_or_else(bad)?;
-    Ok((version, (text(&value, &["ns"]).to_owned(), text(&value, &["n"]).to_owned())))
+struct Place {
+    /// The version of the first page; none in a token that lets go of consistency.
+    version: Option<u64>,
+    after: (String, String),
 }
 
-fn write_continue(version: u64, key: &(String, String)) -> String {
+fn read_continue(token: &str) -> ApiResult<Place> {
+    let bad = |why: &dyn std::fmt::Display| {
+        ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+    };
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token).map_err(|e| bad(&e))?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(&e))?;
+    let version = value["rv"].as_i64().ok_or_else(|| bad(&"incorrect encoded start resourceVersion"))?;
+    let after = (text(&value, &["ns"]).to_owned(), text(&value, &["n"]).to_owned());
+    Ok(Place { version: u64::try_from(version).ok(), after })
+}
+
+fn write_continue(version: Option<u64>, key: &(String, String)) -> String {
+    let version = version.map_or_else(|| json!(-1), |v| json!(v));
     let token = json!({"rv": version, "ns": key.0, "n": key.1}).to_string();
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token)
 }
@@ -120,43 +129,37 @@ pub fn list_objects(
     let selection = Selection::of(call, target, resource)?;
     let limit = call.query.number("limit")?.filter(|l| *l > 0).and_then(|l| usize::try_from(l).ok());
     let mut range = Range { namespace: selection.namespace(), limit, ..Range::default() };
-    let version = call.query.number("resourceVersion")?;
-    let current = server.store.version();
-    match (call.query.get("continue"), call.query.get("resourceVersionMatch"), version) {
-        (Some(token), None, _) => {
-            let (at, after) = read_continue(token)?;
-            range.at = Some(at);
-            range.after = Some(after);
+    let form = form(&call.accept)?.fit(true, &resource.internal_name(true))?;
+    match moment(&call.query)? {
+        Moment::Now => {}
+        Moment::Exact(at) => range.at = Some(at),
+        Moment::NotOlderThan(at) if at > server.store.version() => {
+            return Err(ApiError::too_new_version(at, server.store.version()));
         }
-        (Some(_), Some(_), _) => {
-            return Err(ApiError::bad_request("resourceVersionMatch is forbidden with continue"));
+        Moment::NotOlderThan(_) => {}
+        Moment::Continue(token) => {
+            let place = read_continue(&token)?;
+            // An inconsistent token goes on from its key in whatever is there now.
+            range.at = place.version;
+            range.after = Some(place.after);
         }
-        (None, Some("Exact"), Some(at)) => range.at = Some(at),
-        (None, Some(_), None) => {
-            return Err(ApiError::bad_request(
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            ));
-        }
-        (None, _, Some(at)) if at > current => {
-            return Err(ApiError::new(
-                504,
-                "Timeout",
-                format!("Too large resource version: {at}, current: {current}"),
-            ));
-        }
-        _ => {}
     }
-    let Listing { version, objects, more } =
-        server.store.list(&resource.storage, &range, |o| selection.matches(o))?;
+    let Listing { version, objects, more } = server
+        .store
+        .list(&resource.storage, &range, |o| selection.matches(o))
+        .map_err(|error| match &range.after {
+            Some(after) if error.code() == 410 => error.with_continue(&write_continue(None, after)),
+            _ => error,
+        })?;
     let mut metadata = json!({"resourceVersion": version.to_string()});
     if let Some((key, left)) = more {
-        metadata["continue"] = json!(write_continue(version, &key));
+        metadata["continue"] = json!(write_continue(Some(version), &key));
         if selection.labels.is_empty() && selection.fields.is_empty() {
             metadata["remainingItemCount"] = json!(left);
         }
     }
     let shown: Vec<_> = objects.iter().map(|o| presented(resource, o)).collect();
-    let answer = match form(&call.accept)? {
+    let answer = match form {
         Form::Table => {
             let rows: Vec<&Value> = shown.iter().map(AsRef::as_ref).collect();
             columns::table(
@@ -167,7 +170,7 @@ pub fn list_objects(
                 true,
             )
         }
-        Form::Metadata => {
+        Form::Metadata | Form::MetadataList => {
             let items: Vec<Value> = shown.iter().map(|o| columns::metadata_of(o)).collect();
             json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
         }
@@ -195,7 +198,7 @@ impl Watch {
         let object = presented(&self.resource, object);
         let shown = match self.form {
             Form::Whole => object.into_owned(),
-            Form::Metadata => columns::metadata_of(&object),
+            Form::Metadata | Form::MetadataList => columns::metadata_of(&object),
             Form::Table => {
                 let header = !std::mem::replace(&mut self.header_sent, true);
                 let metadata = json!({"resourceVersion": text(&object, &["metadata", "resourceVersion"])});
@@ -233,7 +236,7 @@ impl Watch {
             Form::Whole => {
                 json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata})
             }
-            Form::Metadata => {
+            Form::Metadata | Form::MetadataList => {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
             }
             Form::Table => {
@@ -259,7 +262,7 @@ pub fn watch(
     resource: &Arc<Resource>,
 ) -> ApiResult<Response<Body>> {
     let selection = Selection::of(call, target, resource)?;
-    let version = call.query.number("resourceVersion")?;
+    let version = options::number(&call.query)?;
     let initial = call.query.flag("sendInitialEvents") && call.query.get("sendInitialEvents").is_some();
     let forbids_initial = call.query.get("sendInitialEvents") == Some("false");
     let bookmarks = call.query.flag("allowWatchBookmarks") && call.query.get("allowWatchBookmarks").is_some();

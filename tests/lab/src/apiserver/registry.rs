@@ -101,6 +101,16 @@ impl Resource {
         self.group == group && self.kind == kind && !self.is_custom()
     }
 
+    /// The name of the server's own type, as it stands in a few messages.
+    pub fn internal_name(&self, list: bool) -> String {
+        let suffix = if list { "List" } else { "" };
+        if self.is_custom() {
+            return format!("unstructured.Unstructured{suffix}");
+        }
+        let package = self.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
+        format!("{package}.{}{suffix}", self.kind)
+    }
+
     /// The verbs that discovery lists.
     pub fn verbs(&self) -> Vec<&'static str> {
         if !self.stored {
@@ -247,6 +257,21 @@ fn strings(value: &Value, path: &[&str]) -> Vec<String> {
     list(value, path).iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
+/// The warning at a deprecated version, which names the best one to use.
+fn deprecated(group: &str, kind: &str, version: &str, versions: &[Value]) -> String {
+    let told = format!("{} {kind} is deprecated", join_version(group, version));
+    let better = versions
+        .iter()
+        .filter(|v| v["served"] == Value::Bool(true) && v["deprecated"] != Value::Bool(true))
+        .map(|v| text(v, &["name"]))
+        .max_by_key(|name| priority(name))
+        .filter(|best| priority(best) > priority(version));
+    match better {
+        Some(best) => format!("{told}; use {} {kind}", join_version(group, best)),
+        None => told,
+    }
+}
+
 /// The resources that a definition adds, one for each served version.
 fn defined(definition: &Value) -> Vec<Resource> {
     let spec = &definition["spec"];
@@ -278,10 +303,9 @@ fn defined(definition: &Value) -> Vec<Resource> {
             // What is wrong with a schema was said when the definition was written.
             let schema = custom::read(&version["schema"]["openAPIV3Schema"], "schema", &mut Vec::new());
             let deprecation = (version["deprecated"] == Value::Bool(true)).then(|| {
-                version["deprecationWarning"].as_str().map_or_else(
-                    || format!("{} {kind} is deprecated", join_version(group, name)),
-                    str::to_owned,
-                )
+                version["deprecationWarning"]
+                    .as_str()
+                    .map_or_else(|| deprecated(group, kind, name, versions), str::to_owned)
             });
             let list_kind = text(names, &["listKind"]);
             Resource {

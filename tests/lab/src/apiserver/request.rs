@@ -46,6 +46,11 @@ impl Query {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
     }
 
+    /// Every value of a parameter that is not empty.
+    pub fn all(&self, key: &str) -> Vec<&str> {
+        self.0.iter().filter(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str()).collect()
+    }
+
     /// Whether a parameter says yes.
     pub fn flag(&self, key: &str) -> bool {
         self.0.iter().any(|(k, v)| k == key && matches!(v.as_str(), "" | "1" | "true" | "True" | "t"))
@@ -56,23 +61,10 @@ impl Query {
         self.get(key)
             .map(|v| {
                 v.parse().map_err(|_| {
-                    ApiError::bad_request(format!(
-                        "invalid value {v:?} of parameter {key}: use a whole number"
-                    ))
+                    ApiError::bad_request(format!("strconv.ParseInt: parsing {v:?}: invalid syntax"))
                 })
             })
             .transpose()
-    }
-
-    /// Whether the write is to be tried and not done.
-    pub fn dry_run(&self) -> ApiResult<bool> {
-        match self.get("dryRun") {
-            None => Ok(false),
-            Some("All") => Ok(true),
-            Some(other) => Err(ApiError::bad_request(format!(
-                "dryRun: Unsupported value: {other:?}: supported values: \"All\""
-            ))),
-        }
     }
 }
 
@@ -201,6 +193,23 @@ pub enum Form {
     Table,
     /// Their metadata alone.
     Metadata,
+    /// The metadata alone of each object of a list.
+    MetadataList,
+}
+
+impl Form {
+    /// The form for an answer that is a list, or is none; the wrong one for it is refused.
+    pub fn fit(self, is_list: bool, kind: &str) -> ApiResult<Self> {
+        let refused = |what: &str, is: &str| {
+            let message = format!("you requested {what}, but the requested object is {is} (*{kind})");
+            Err(ApiError::new(406, "NotAcceptable", message))
+        };
+        match self {
+            Self::Metadata if is_list => refused("PartialObjectMetadata", "a list"),
+            Self::MetadataList if !is_list => refused("PartialObjectMetadataList", "not a list"),
+            fits => Ok(fits),
+        }
+    }
 }
 
 /// Reads the wanted form from an `Accept` header.
@@ -218,9 +227,8 @@ pub fn form(accept: &str) -> ApiResult<Form> {
         for param in params {
             match param.split_once('=') {
                 Some(("as", "Table")) => wanted = Some(Form::Table),
-                Some(("as", "PartialObjectMetadata" | "PartialObjectMetadataList")) => {
-                    wanted = Some(Form::Metadata);
-                }
+                Some(("as", "PartialObjectMetadata")) => wanted = Some(Form::Metadata),
+                Some(("as", "PartialObjectMetadataList")) => wanted = Some(Form::MetadataList),
                 Some(("as", _)) => supported = false,
                 Some(("v", version)) => supported &= version == "v1",
                 Some(("g", group)) => supported &= group == "meta.k8s.io",
@@ -252,13 +260,14 @@ pub fn body(content_type: &str, bytes: &[u8]) -> ApiResult<Value> {
     }
 }
 
-/// Reads YAML, of which JSON is a part.
+/// Reads YAML, of which JSON is a part. The last of keys that are there twice counts.
 pub fn yaml(bytes: &[u8]) -> Result<Value, String> {
     if let Ok(value) = serde_json::from_slice(bytes) {
         return Ok(value);
     }
     let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
-    serde_saphyr::from_str(text).map_err(|e| e.to_string())
+    let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

@@ -102,6 +102,9 @@ fn requirement(part: &str) -> Option<Requirement> {
     for (sign, negative) in [("!=", true), ("==", false), ("=", false)] {
         if let Some((key, value)) = part.split_once(sign) {
             let values = vec![value.trim().to_owned()];
+            if values[0].contains(['=', '!', '(', ')', ' ']) {
+                return None;
+            }
             return made(key, if negative { Test::NotIn(values) } else { Test::In(values) });
         }
     }

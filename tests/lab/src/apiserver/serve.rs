@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -28,6 +29,8 @@ use super::write::Writing;
 
 /// The largest body that is read.
 const MAX_BODY: usize = 3 * 1024 * 1024;
+/// What is read of a body that is too large, before its connection is given up.
+const MAX_DISCARDED: usize = 16 * 1024 * 1024;
 /// Connections that may be open at once.
 const MAX_CONNECTIONS: usize = 4096;
 /// How long a client may take over its TLS handshake.
@@ -131,15 +134,9 @@ async fn respond(server: &Arc<Server>, request: Request<Incoming>) -> ApiResult<
     if rbac::allows(&server.store, &identity, &attributes).is_none() {
         return Err(ApiError::new(403, "Forbidden", attributes.refusal(&identity.user)));
     }
-    let limited = Limited::new(incoming, MAX_BODY);
-    let body = tokio::time::timeout(BODY_TIMEOUT, limited.collect())
+    let body = tokio::time::timeout(BODY_TIMEOUT, read_body(incoming))
         .await
-        .map_err(|_| ApiError::bad_request("the request's body did not arrive in time: send it again"))?
-        .map_err(|error| match error.downcast_ref::<http_body_util::LengthLimitError>() {
-            Some(_) => ApiError::too_large(MAX_BODY),
-            None => ApiError::bad_request(format!("reading the request's body: {error}")),
-        })?
-        .to_bytes();
+        .map_err(|_| ApiError::bad_request("the request's body did not arrive in time: send it again"))??;
     let content_type = header("content-type").split(';').next().unwrap_or("").trim().to_owned();
     let call = Call {
         method: parts.method.clone(),
@@ -155,6 +152,24 @@ async fn respond(server: &Arc<Server>, request: Request<Incoming>) -> ApiResult<
         Some(target) => dispatch(server, &call, &target).await,
         None => plain_path(server, &call),
     }
+}
+
+/// Reads a body. One that is too large is read on for a while, so that its sender comes to hear of it.
+async fn read_body(mut incoming: Incoming) -> ApiResult<Bytes> {
+    let mut body = BytesMut::new();
+    let mut length = 0;
+    while let Some(frame) = incoming.frame().await {
+        let frame =
+            frame.map_err(|error| ApiError::bad_request(format!("reading the request's body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length <= MAX_BODY {
+            body.extend_from_slice(&data);
+        } else if length > MAX_DISCARDED {
+            break;
+        }
+    }
+    if length > MAX_BODY { Err(ApiError::too_large(MAX_BODY)) } else { Ok(body.freeze()) }
 }
 
 fn identify(server: &Server, authorization: &str) -> ApiResult<Identity> {
@@ -247,9 +262,26 @@ fn plain_path(server: &Server, call: &Call) -> ApiResult<Response<Body>> {
 
 async fn dispatch(server: &Arc<Server>, call: &Call, target: &Target) -> ApiResult<Response<Body>> {
     let registry = server.registry();
-    let resource = registry
-        .find(&target.group, &target.version, &target.resource)
-        .ok_or_else(ApiError::no_such_resource)?;
+    let resource = registry.find(&target.group, &target.version, &target.resource).ok_or_else(|| {
+        if registry.serves(&target.group, &target.version) {
+            ApiError::no_such_resource()
+        } else {
+            ApiError::no_such_page()
+        }
+    })?;
+    let mut response = dispatch_to(server, call, target, resource).await?;
+    if let Some(warning) = resource.custom.as_ref().and_then(|c| c.deprecation.clone()) {
+        reply::warn(&mut response, &[warning]);
+    }
+    Ok(response)
+}
+
+async fn dispatch_to(
+    server: &Arc<Server>,
+    call: &Call,
+    target: &Target,
+    resource: &Arc<Resource>,
+) -> ApiResult<Response<Body>> {
     let namespaced_create = call.method == Method::POST && resource.namespaced && target.namespace.is_empty();
     if namespaced_create && target.subresource.is_empty() {
         return Err(ApiError::method_not_allowed());

@@ -214,7 +214,7 @@ impl Store {
         work: impl FnOnce(&mut Transaction<'_>) -> ApiResult<T>,
     ) -> ApiResult<T> {
         let mut state = self.state.write();
-        let mut transaction = Transaction { state: &state, pending: Vec::new() };
+        let mut transaction = Transaction { state: &state, pending: Vec::new(), dry_run };
         let result = work(&mut transaction)?;
         let pending = transaction.pending;
         if !dry_run {
@@ -235,11 +235,7 @@ impl State {
             ));
         }
         if at > self.version {
-            return Err(ApiError::new(
-                504,
-                "Timeout",
-                format!("Too large resource version: {at}, current: {}", self.version),
-            ));
+            return Err(ApiError::too_new_version(at, self.version));
         }
         let mut table = current.clone();
         let start = self.history.partition_point(|event| event.version <= at);
@@ -278,6 +274,8 @@ impl State {
 pub struct Transaction<'a> {
     state: &'a State,
     pending: Vec<Event>,
+    /// What is tried gets no version: it keeps the one that it has, and a new object has none.
+    dry_run: bool,
 }
 
 impl Transaction<'_> {
@@ -318,11 +316,23 @@ impl Transaction<'_> {
         self.pending.last().map_or(self.state.version, |event| event.version) + 1
     }
 
+    fn stamp(&self, object: &mut Value, version: u64, before: Option<&Value>) {
+        const PATH: [&str; 2] = ["metadata", "resourceVersion"];
+        let kept = before.map(|b| super::json::text(b, &PATH)).filter(|v| !v.is_empty());
+        match (self.dry_run, kept) {
+            (false, _) => super::json::set(object, &PATH, version.to_string()),
+            (true, Some(kept)) => super::json::set(object, &PATH, kept),
+            (true, None) => {
+                super::json::remove(object, &PATH);
+            }
+        }
+    }
+
     /// Puts an object, with its new resource version, and returns it as stored.
     pub fn put(&mut self, storage: &StorageId, key: ObjectKey, mut object: Value) -> Arc<Value> {
         let version = self.next_version();
-        super::json::set(&mut object, &["metadata", "resourceVersion"], version.to_string());
         let before = self.get(storage, &key);
+        self.stamp(&mut object, version, before.as_deref());
         let change = if before.is_some() { Change::Modified } else { Change::Added };
         let object = Arc::new(object);
         self.pending.push(Event {
@@ -341,7 +351,7 @@ impl Transaction<'_> {
         let before = self.get(storage, &key)?;
         let version = self.next_version();
         let mut object = Value::clone(&before);
-        super::json::set(&mut object, &["metadata", "resourceVersion"], version.to_string());
+        self.stamp(&mut object, version, Some(&before));
         let object = Arc::new(object);
         self.pending.push(Event {
             version,

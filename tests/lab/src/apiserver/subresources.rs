@@ -10,6 +10,7 @@ use super::builtins::Sub;
 use super::error::{ApiError, ApiResult, FieldError};
 use super::json::{at, list, name, number, set, text, uid};
 use super::managed::update;
+use super::options::WriteOptions;
 use super::read::{replicas_path, selector_text};
 use super::registry::Resource;
 use super::reply::{self, Body};
@@ -88,7 +89,7 @@ fn scale(
     target: &Target,
     resource: &Arc<Resource>,
 ) -> ApiResult<Response<Body>> {
-    let dry_run = call.query.dry_run()?;
+    let dry_run = WriteOptions::of(call)?.dry_run;
     let manager = update::manager_name(call.query.get("fieldManager"), &call.user_agent);
     let (spec_path, _, _) = replicas_path(resource).unwrap_or_default();
     let stored = server.store.write(dry_run, |t| {
@@ -168,7 +169,7 @@ fn bind(
             &[FieldError::required("target.name", "")],
         ));
     }
-    server.store.write(call.query.dry_run()?, |t| {
+    server.store.write(WriteOptions::of(call)?.dry_run, |t| {
         let key = (target.namespace.clone(), target.name.clone());
         let pod = t.get(&resource.storage, &key).ok_or_else(|| ApiError::not_found("", "pods", &target.name))?;
         let there = text(&pod, &["spec", "nodeName"]);
@@ -205,7 +206,7 @@ fn evict(
         grace: number(&eviction, &["deleteOptions", "gracePeriodSeconds"]),
         ..DeleteOptions::default()
     };
-    server.store.write(call.query.dry_run()?, |t| {
+    server.store.write(WriteOptions::of(call)?.dry_run, |t| {
         let key = (target.namespace.clone(), target.name.clone());
         let pod =
             t.get(&resource.storage, &key).ok_or_else(|| ApiError::not_found("", "pods", &target.name))?;

@@ -5,14 +5,21 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
-use super::{ClusterError, Endpoint};
+use super::{ClusterError, ClusterTraits, Endpoint};
 use crate::apiserver::{ApiServer, ApiServerOptions, LogProvider, LogRequest, LogStream};
 use crate::kubelet::{Kubelet, LogQuery};
 
 pub(super) struct Embedded(ApiServer);
 
-pub(super) async fn start(cluster: &str) -> Result<(Embedded, Endpoint), ClusterError> {
-    let options = ApiServerOptions { name: cluster.to_owned(), ..ApiServerOptions::default() };
+pub(super) async fn start(
+    cluster: &str,
+    traits: &ClusterTraits,
+) -> Result<(Embedded, Endpoint), ClusterError> {
+    let options = ApiServerOptions {
+        name: cluster.to_owned(),
+        groups_disabled: traits.without_versions.clone(),
+        ..ApiServerOptions::default()
+    };
     let token = options.admin_token.clone();
     let server = ApiServer::start(options)
         .await

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::certs::{Authority, signing_key};
 use super::flavour::Binaries;
-use super::{ClusterError, Endpoint, config, connect, kubeconfig_text, write_private};
+use super::{ClusterError, ClusterTraits, Endpoint, config, connect, kubeconfig_text, write_private};
 use crate::programs::ProcessError;
 use crate::programs::process::{Process, Run};
 
@@ -37,6 +37,7 @@ struct Plane<'a> {
     cluster: &'a str,
     dir: PathBuf,
     binaries: &'a Binaries,
+    traits: &'a ClusterTraits,
     token: String,
     ca_pem: String,
 }
@@ -45,6 +46,7 @@ pub(super) async fn start(
     cluster: &str,
     dir: &Path,
     binaries: &Binaries,
+    traits: &ClusterTraits,
 ) -> Result<(Real, Endpoint), ClusterError> {
     let certificate = |source| ClusterError::Certificate { cluster: cluster.to_owned(), source };
     let authority = Authority::new(&format!("{cluster} CA")).map_err(certificate)?;
@@ -56,6 +58,7 @@ pub(super) async fn start(
         cluster,
         dir: dir.join("control-plane"),
         binaries,
+        traits,
         token: uuid::Uuid::new_v4().simple().to_string(),
         ca_pem: authority.pem(),
     };
@@ -126,10 +129,9 @@ impl Plane<'_> {
         let file = |name: &str| self.dir.join(name).display().to_string();
         let etcd_url = format!("http://127.0.0.1:{client}");
         let peer_url = format!("http://127.0.0.1:{peer}");
-        let etcd = vec![
+        let mut etcd = vec![
             "--name=lab".to_owned(),
             format!("--data-dir={}", file(&format!("etcd-{attempt}"))),
-            "--unsafe-no-fsync=true".to_owned(),
             format!("--listen-client-urls={etcd_url}"),
             format!("--advertise-client-urls={etcd_url}"),
             format!("--listen-peer-urls={peer_url}"),
@@ -137,8 +139,11 @@ impl Plane<'_> {
             format!("--initial-cluster=lab={peer_url}"),
             "--log-level=warn".to_owned(),
         ];
+        if !self.traits.durable {
+            etcd.push("--unsafe-no-fsync=true".to_owned());
+        }
         let etcd = self.spawn("etcd", &self.binaries.etcd, etcd).await?;
-        let server = vec![
+        let mut server = vec![
             format!("--etcd-servers={etcd_url}"),
             "--bind-address=127.0.0.1".to_owned(),
             "--advertise-address=127.0.0.1".to_owned(),
@@ -157,6 +162,11 @@ impl Plane<'_> {
             "--profiling=false".to_owned(),
             "--v=0".to_owned(),
         ];
+        if !self.traits.without_versions.is_empty() {
+            let off: Vec<String> =
+                self.traits.without_versions.iter().map(|version| format!("{version}=false")).collect();
+            server.push(format!("--runtime-config={}", off.join(",")));
+        }
         let server = self.spawn("kube-apiserver", &self.binaries.api_server, server).await?;
         let endpoint = Endpoint {
             url: format!("https://127.0.0.1:{api}"),

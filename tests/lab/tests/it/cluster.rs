@@ -24,12 +24,12 @@ use tokio::sync::OnceCell;
 /// How long a condition is waited for; the machine may be building at the same time.
 const DEADLINE: Duration = Duration::from_secs(90);
 
-struct Bench {
-    lab: Lab,
+pub struct Bench {
+    pub lab: Lab,
 }
 
 /// The shared lab of a flavour; none where there is no real control plane.
-async fn lab(real: bool) -> Option<&'static Bench> {
+pub async fn lab(real: bool) -> Option<&'static Bench> {
     static EMBEDDED: OnceCell<Bench> = OnceCell::const_new();
     static REAL: OnceCell<Bench> = OnceCell::const_new();
     crate::use_lab_executable();
@@ -328,7 +328,7 @@ macro_rules! on_both_flavours {
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $scenario() {
-                    if let Some(bench) = super::lab(false).await {
+                    if crate::is_wanted(false) && let Some(bench) = super::lab(false).await {
                         super::$scenario(bench).await;
                     }
                 }
@@ -338,7 +338,7 @@ macro_rules! on_both_flavours {
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $scenario() {
-                    if let Some(bench) = super::lab(true).await {
+                    if crate::is_wanted(true) && let Some(bench) = super::lab(true).await {
                         super::$scenario(bench).await;
                     }
                 }

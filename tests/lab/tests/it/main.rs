@@ -1,5 +1,6 @@
-//! The lab's own tests. Those of clusters run on both flavours: on the lab's own API server always, on a
-//! real control plane where one is found (see `Flavour::real`).
+//! The lab's own tests. Those of clusters and of API servers run on both flavours: on the lab's own API
+//! server, and on a real control plane where one is found (see `Flavour::real`). `ISTHMUS_LAB=embedded`
+//! or `real` runs one of them only.
 //!
 //! The flavours differ in this, and in nothing else that these tests look at:
 //! - a StatefulSet has ControllerRevisions only with kube-controller-manager;
@@ -9,12 +10,23 @@
 // The allowance for tests reaches test functions only, not what they share.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod api;
 mod cluster;
 mod programs;
 mod s3;
 mod sts;
+mod versions;
 
 /// The lab's executable, for its supervisors and movers.
 fn use_lab_executable() {
     isthmus_lab::programs::set_executable(env!("CARGO_BIN_EXE_isthmus-lab"));
+}
+
+/// Whether a flavour is to be tested.
+fn is_wanted(real: bool) -> bool {
+    match std::env::var("ISTHMUS_LAB").as_deref() {
+        Ok("embedded") => !real,
+        Ok("real") => real,
+        _ => true,
+    }
 }

@@ -40,6 +40,12 @@ pub fn validate(config: &Value) -> Vec<FieldError> {
             size += if encoded { value.trim_end_matches('=').len() * 3 / 4 } else { value.len() };
         }
     }
+    for key in at(config, &["binaryData"]).as_object().into_iter().flatten().map(|(key, _)| key) {
+        if config["data"].get(key).is_some() {
+            let why = "duplicate of key present in binaryData";
+            errors.push(FieldError::invalid(format!("data[{key}]"), &json!(key), why));
+        }
+    }
     if size > MAX_SIZE {
         errors.push(FieldError::too_long(if secret { "data" } else { "[]" }, MAX_SIZE as u64));
     }

@@ -69,6 +69,22 @@ pub fn set_defaults(resource: &Resource, object: &mut Value) {
     }
 }
 
+/// What the server warns of and takes all the same.
+pub fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
+    if resource.is_custom() {
+        return Vec::new();
+    }
+    let path: &[&str] = match (resource.group.as_str(), resource.kind.as_str()) {
+        ("", "Pod") => &["spec"],
+        ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
+        | ("batch", "Job")
+        | ("", "ReplicationController") => &["spec", "template", "spec"],
+        ("batch", "CronJob") => &["spec", "jobTemplate", "spec", "template", "spec"],
+        _ => return Vec::new(),
+    };
+    pods::warnings(super::json::at(object, path), &path.join("."))
+}
+
 /// What the server itself sets on a new object; the status is not the client's to write.
 pub fn prepare_create(
     transaction: &Transaction<'_>,

@@ -30,7 +30,10 @@ pub fn is_label(name: &str) -> bool {
 /// What is wrong with a DNS label, if anything.
 pub fn label_problem(name: &str) -> Option<String> {
     if name.len() > 63 {
-        return Some("must be no more than 63 bytes".to_owned());
+        return Some("must be no more than 63 characters".to_owned());
+    }
+    if name.contains('.') {
+        return Some("must not contain dots".to_owned());
     }
     (!is_label(name)).then(|| LABEL.to_owned())
 }
@@ -38,7 +41,7 @@ pub fn label_problem(name: &str) -> Option<String> {
 /// What is wrong with a DNS subdomain, if anything.
 pub fn subdomain_problem(name: &str) -> Option<String> {
     if name.len() > 253 {
-        return Some("must be no more than 253 bytes".to_owned());
+        return Some("must be no more than 253 characters".to_owned());
     }
     let part = |p: &str| {
         !p.is_empty() && p.chars().all(|c| lower(c) || c == '-') && p.starts_with(lower) && p.ends_with(lower)
@@ -64,19 +67,44 @@ fn name_problem(resource: &Resource, name: &str) -> Option<String> {
     }
 }
 
-fn is_qualified(key: &str) -> bool {
+/// What is wrong with a key of labels or annotations.
+fn key_problems(key: &str) -> Vec<String> {
     let (prefix, name) = match key.split_once('/') {
+        Some((_, rest)) if rest.contains('/') => {
+            let part = QUALIFIED.replacen("name part", "a valid label key", 1);
+            return vec![format!(
+                "{part} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            )];
+        }
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
     };
-    prefix.is_none_or(|p| subdomain_problem(p).is_none()) && !name.is_empty() && is_label_value(name)
+    let mut problems = Vec::new();
+    match prefix {
+        Some("") => problems.push("prefix part must be non-empty".to_owned()),
+        Some(prefix) => problems.extend(subdomain_problem(prefix).map(|p| format!("prefix part {p}"))),
+        None => {}
+    }
+    if name.is_empty() {
+        problems.push("name part must be non-empty".to_owned());
+    } else if name.len() > 63 {
+        problems.push("name part must be no more than 63 bytes".to_owned());
+    }
+    if !is_label_text(name) || name.is_empty() {
+        problems.push(QUALIFIED.to_owned());
+    }
+    problems
 }
 
-fn is_label_value(value: &str) -> bool {
+fn is_qualified(key: &str) -> bool {
+    key_problems(key).is_empty()
+}
+
+/// Whether the characters are those of a label's value.
+fn is_label_text(value: &str) -> bool {
     let edge = |c: char| c.is_ascii_alphanumeric();
     value.is_empty()
-        || (value.len() <= 63
-            && value.chars().all(|c| edge(c) || matches!(c, '-' | '_' | '.'))
+        || (value.chars().all(|c| edge(c) || matches!(c, '-' | '_' | '.'))
             && value.starts_with(edge)
             && value.ends_with(edge))
 }
@@ -86,6 +114,13 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let metadata = &object["metadata"];
     let name = text(metadata, &["name"]);
+    let generate = text(metadata, &["generateName"]);
+    // What the server appends makes up for a last character that no name may end with.
+    let stem = generate.strip_suffix('-').map_or_else(|| generate.to_owned(), |stem| format!("{stem}a"));
+    let stem: String = stem.chars().take(58).collect();
+    if let Some(problem) = name_problem(resource, &stem).filter(|_| !generate.is_empty()) {
+        errors.push(FieldError::invalid("metadata.generateName", &json!(generate), &problem));
+    }
     if name.is_empty() {
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
     } else if let Some(problem) = name_problem(resource, name) {
@@ -95,8 +130,8 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let mut size = 0;
     for (key, value) in at(metadata, &["annotations"]).as_object().into_iter().flatten() {
         size += key.len() + value.as_str().map_or(0, str::len);
-        if !is_qualified(&key.to_lowercase()) {
-            errors.push(FieldError::invalid("metadata.annotations", &json!(key), QUALIFIED));
+        for problem in key_problems(&key.to_lowercase()) {
+            errors.push(FieldError::invalid("metadata.annotations", &json!(key), &problem));
         }
     }
     if size > MAX_ANNOTATIONS {
@@ -143,10 +178,13 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
 pub fn labels(labels: &Value, field: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (key, value) in labels.as_object().into_iter().flatten() {
-        if !is_qualified(key) {
-            errors.push(FieldError::invalid(field, &json!(key), QUALIFIED));
+        for problem in key_problems(key) {
+            errors.push(FieldError::invalid(field, &json!(key), &problem));
         }
-        if !value.as_str().is_some_and(is_label_value) {
+        if value.as_str().is_some_and(|v| v.len() > 63) {
+            errors.push(FieldError::invalid(field, value, "must be no more than 63 bytes"));
+        }
+        if !value.as_str().is_some_and(is_label_text) {
             errors.push(FieldError::invalid(field, value, LABEL_VALUE));
         }
     }

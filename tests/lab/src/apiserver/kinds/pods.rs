@@ -309,3 +309,36 @@ pub fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
 pub fn template_labels(template: &Value) -> Map<String, Value> {
     at(template, &["metadata", "labels"]).as_object().cloned().unwrap_or_default()
 }
+
+/// What is doubtful about a pod's spec and allowed all the same.
+pub fn warnings(spec: &Value, field: &str) -> Vec<String> {
+    let mut told = Vec::new();
+    for kind in ["initContainers", "containers"] {
+        for (index, container) in list(spec, &[kind]).iter().enumerate() {
+            let here = format!("{field}.{kind}[{index}]");
+            let mut names = std::collections::HashSet::new();
+            for (at, variable) in list(container, &["env"]).iter().enumerate() {
+                let name = text(variable, &["name"]);
+                if !names.insert(name) {
+                    told.push(format!(
+                        "{here}.env[{at}]: hides previous definition of {name:?}, which may be dropped when using apply"
+                    ));
+                }
+            }
+            let ports = list(container, &["ports"]);
+            let identity = |port: &Value| {
+                let protocol =
+                    if text(port, &["protocol"]).is_empty() { "TCP" } else { text(port, &["protocol"]) };
+                (port["containerPort"].clone(), protocol.to_owned())
+            };
+            for (at, port) in ports.iter().enumerate() {
+                if let Some(first) = ports[..at].iter().position(|p| identity(p) == identity(port)) {
+                    told.push(format!(
+                        "{here}.ports[{at}]: duplicate port definition with {here}.ports[{first}]"
+                    ));
+                }
+            }
+        }
+    }
+    told
+}

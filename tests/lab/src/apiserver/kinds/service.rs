@@ -250,7 +250,15 @@ pub fn validate(service: &Value) -> Vec<FieldError> {
         errors.push(FieldError::required("spec.externalName", ""));
     }
     let mut names = HashSet::new();
+    let mut taken = HashSet::new();
     for (index, port) in ports.iter().enumerate() {
+        let protocol = if text(port, &["protocol"]).is_empty() { "TCP" } else { text(port, &["protocol"]) };
+        if !taken.insert((number(port, &["port"]), protocol)) {
+            // The part of the server's own type that tells ports apart, as it prints.
+            let shown = json!({"Name": "", "Protocol": protocol, "AppProtocol": null,
+                "Port": port["port"], "TargetPort": 0, "NodePort": 0});
+            errors.push(FieldError::duplicate(format!("spec.ports[{index}]"), &shown));
+        }
         let name = text(port, &["name"]);
         if name.is_empty() && ports.len() > 1 {
             errors.push(FieldError::required(format!("spec.ports[{index}].name"), ""));

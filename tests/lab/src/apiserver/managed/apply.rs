@@ -24,20 +24,11 @@ pub struct Apply<'a> {
     pub schema: &'a Schema,
     /// Take the fields over from other managers.
     pub force: bool,
-    /// The object, as messages name it: `(namespace/name; group/version, Kind=Kind)`.
-    pub named: String,
 }
 
 /// Applies a configuration. Without a live object, the result is what is to be created.
 pub fn apply(live: Option<&Value>, config: &Value, request: &Apply<'_>) -> ApiResult<Value> {
     let schema = Some(request.schema);
-    if let Some(problem) = typed::duplicates(config, schema, true, "") {
-        return Err(ApiError::new(
-            500,
-            "",
-            format!("failed to create typed patch object {}: {problem}", request.named),
-        ));
-    }
     let nothing = json!({"apiVersion": config["apiVersion"], "kind": config["kind"], "metadata": {}});
     let before = live.map(read).unwrap_or_default();
     let mut old = live.unwrap_or(&nothing).clone();
@@ -139,7 +130,6 @@ mod tests {
             has_status: true,
             schema: builtin::definition("io.k8s.api.apps.v1.Deployment"),
             force,
-            named: "(ns/a; apps/v1, Kind=Deployment)".to_owned(),
         }
     }
 

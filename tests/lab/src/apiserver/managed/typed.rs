@@ -9,24 +9,24 @@ use super::set::FieldSet;
 use crate::apiserver::schema::{ListType, Schema, builtin};
 
 /// A place's schema; `None` where nothing is known, which makes maps granular and lists atomic.
-type Known<'a> = Option<&'a Schema>;
+pub(super) type Known<'a> = Option<&'a Schema>;
 
-fn field<'a>(schema: Known<'a>, key: &str, root: bool) -> Known<'a> {
+pub(super) fn field<'a>(schema: Known<'a>, key: &str, root: bool) -> Known<'a> {
     if key == "metadata" && (root || schema.is_some_and(|s| s.embedded)) {
         return Some(builtin::definition(builtin::OBJECT_META));
     }
     schema.and_then(|s| s.field(key))
 }
 
-fn item(schema: Known<'_>) -> Known<'_> {
+pub(super) fn item(schema: Known<'_>) -> Known<'_> {
     schema.and_then(Schema::item)
 }
 
-fn list_type(schema: Known<'_>) -> &ListType {
+pub(super) fn list_type(schema: Known<'_>) -> &ListType {
     schema.map_or(&ListType::Atomic, |s| &s.list)
 }
 
-fn is_atomic(value: &Value, schema: Known<'_>) -> bool {
+pub(super) fn is_atomic(value: &Value, schema: Known<'_>) -> bool {
     match value {
         Value::Object(_) => schema
             .is_some_and(|s| s.atomic || (s.preserve_unknown && s.properties.is_empty() && s.name.is_some())),
@@ -42,7 +42,7 @@ fn is_struct_field(schema: Known<'_>, key: &str, root: bool) -> bool {
 }
 
 /// The path element of a list's element; elements without their keys have none.
-fn element_of(child: &Value, schema: Known<'_>) -> Option<String> {
+pub(super) fn element_of(child: &Value, schema: Known<'_>) -> Option<String> {
     match list_type(schema) {
         ListType::Atomic => None,
         ListType::Set => Some(format!("v:{child}")),
@@ -58,44 +58,6 @@ fn element_of(child: &Value, schema: Known<'_>) -> Option<String> {
             (!identity.is_empty()).then(|| format!("k:{}", Value::Object(identity)))
         }
     }
-}
-
-/// Says which list elements cannot be told apart, as server-side apply must refuse them.
-pub fn duplicates(value: &Value, schema: Known<'_>, root: bool, path: &str) -> Option<String> {
-    match value {
-        Value::Object(map) if !is_atomic(value, schema) => map.iter().find_map(|(key, child)| {
-            duplicates(child, field(schema, key, root), false, &format!("{path}.{key}"))
-        }),
-        Value::Array(items) if !is_atomic(value, schema) => {
-            let mut seen = BTreeSet::new();
-            for child in items {
-                let Some(element) = element_of(child, schema) else {
-                    return Some(format!(
-                        "{path}: element 0: associative list with keys has an element that omits key field(s)"
-                    ));
-                };
-                let mut one = FieldSet::default();
-                one.put(element.clone(), FieldSet::leaf());
-                let shown = one.paths().concat();
-                if !seen.insert(element) {
-                    return Some(format!("{path}: duplicate entries for key {shown}"));
-                }
-                if let Some(found) = duplicates(child, item(schema), false, &format!("{path}{shown}")) {
-                    return Some(found);
-                }
-            }
-            None
-        }
-        _ => None,
-    }
-}
-
-/// Says which field the schema does not declare.
-pub fn undeclared(value: &Value, schema: &Schema) -> Vec<String> {
-    let mut copy = value.clone();
-    let mut unknown = Vec::new();
-    crate::apiserver::schema::shape::prune(&mut copy, schema, &mut unknown);
-    unknown
 }
 
 /// The fields that an object sets.

@@ -8,7 +8,10 @@ use super::error::{ApiError, ApiResult};
 
 /// JSON patch (RFC 6902).
 pub fn json_patch(object: &Value, patch: &[u8]) -> ApiResult<Value> {
-    let patch: json_patch::Patch = serde_json::from_slice(patch).map_err(|e| {
+    // By way of a value, so that the last of keys that are there twice counts.
+    let patch: Result<json_patch::Patch, _> =
+        serde_json::from_slice::<Value>(patch).and_then(serde_json::from_value);
+    let patch = patch.map_err(|e| {
         ApiError::bad_request(format!(
             "error decoding patch: {e}; send a list of operations with op, path and value"
         ))

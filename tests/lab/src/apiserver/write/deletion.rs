@@ -12,6 +12,7 @@ use crate::apiserver::error::{ApiError, ApiResult, FieldError};
 use crate::apiserver::json::{
     at, default, list, name, namespace, now, number, remove, set, terminating, text, uid,
 };
+use crate::apiserver::options::dry_run_problem;
 use crate::apiserver::read::Selection;
 use crate::apiserver::registry::Resource;
 use crate::apiserver::reply::{self, Body};
@@ -20,7 +21,8 @@ use crate::apiserver::store::{ObjectKey, Range, Transaction};
 use crate::apiserver::versions::presented;
 
 /// Kinds whose deletion is answered with the object, not with a status.
-const ANSWERED_WITH_OBJECT: [&str; 12] = [
+const ANSWERED_WITH_OBJECT: [&str; 13] = [
+    "CustomResourceDefinition",
     "Pod",
     "Service",
     "ServiceAccount",
@@ -169,6 +171,13 @@ impl DeleteOptions {
     /// Reads the options from the body and the query.
     pub fn of(call: &Call) -> ApiResult<Self> {
         let given = if call.body.is_empty() { json!({}) } else { body(&call.content_type, &call.body)? };
+        let dry_run: Vec<&str> = match list(&given, &["dryRun"]) {
+            [] => call.query.all("dryRun"),
+            within => within.iter().filter_map(Value::as_str).collect(),
+        };
+        if let Some(error) = dry_run_problem(&dry_run) {
+            return Err(ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &[error]));
+        }
         let string = |path: &[&str]| at(&given, path).as_str().map(str::to_owned);
         let propagation =
             string(&["propagationPolicy"]).or_else(|| call.query.get("propagationPolicy").map(str::to_owned));
@@ -185,7 +194,7 @@ impl DeleteOptions {
         }
         let orphan = at(&given, &["orphanDependents"]).as_bool();
         Ok(Self {
-            dry_run: call.query.dry_run()? || list(&given, &["dryRun"]).iter().any(|d| d == "All"),
+            dry_run: !dry_run.is_empty(),
             propagation: propagation
                 .or_else(|| orphan.map(|o| if o { "Orphan" } else { "Background" }.to_owned())),
             grace: number(&given, &["gracePeriodSeconds"])

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use hyper::Response;
-use serde_json::Value;
+use hyper::{Method, Response};
+use serde_json::{Value, json};
 
-use super::Writing;
 use super::deletion::settle;
 use super::quota_refresh;
+use super::{Source, Writing};
 use crate::apiserver::builtins::Sub;
 use crate::apiserver::error::{ApiError, ApiResult, FieldError};
 use crate::apiserver::json::{at, list, name, namespace, number, remove, set, terminating, text, uid};
 use crate::apiserver::kinds::{self, names};
 use crate::apiserver::managed::update;
+use crate::apiserver::options::WriteOptions;
 use crate::apiserver::registry::Resource;
 use crate::apiserver::reply::Body;
 use crate::apiserver::request::body;
@@ -23,10 +24,11 @@ use crate::apiserver::versions::{presented, to_storage};
 impl Writing<'_> {
     /// Answers an update.
     pub fn replace(mut self) -> ApiResult<Response<Body>> {
+        self.options = WriteOptions::of(self.call)?;
         let mut object = body(&self.call.content_type, &self.call.body)?;
-        self.decode(&mut object, false)?;
+        self.decode(&mut object, Source::Body)?;
         self.place(&mut object)?;
-        let dry_run = self.call.query.dry_run()?;
+        let dry_run = self.options.dry_run;
         let server = self.server;
         let stored = server.store.write(dry_run, |t| {
             let old = t.get(&self.resource.storage, &self.key()).ok_or_else(|| self.not_found())?;
@@ -55,6 +57,10 @@ impl Writing<'_> {
             return Err(ApiError::modified(group, plural, &object_name));
         }
         let given = uid(&new);
+        if !given.is_empty() && given != uid(&old) && self.call.method == Method::PATCH {
+            let error = FieldError::invalid("metadata.uid", &json!(given), "field is immutable");
+            return Err(ApiError::invalid(group, &resource.kind, &object_name, &[error]));
+        }
         if !given.is_empty() && given != uid(&old) {
             let why = format!(
                 "Precondition failed: UID in precondition: {given}, UID in object meta: {}",

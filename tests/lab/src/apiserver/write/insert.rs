@@ -5,14 +5,15 @@ use std::sync::Arc;
 use hyper::Response;
 use serde_json::{Value, json};
 
-use super::Writing;
 use super::quota_refresh;
 use super::{CRD_CLEANUP, NAMESPACES};
+use super::{Source, Writing};
 use crate::apiserver::admission::{limits, service_account};
 use crate::apiserver::error::{ApiError, ApiResult};
 use crate::apiserver::json::{name, now, remove, set, terminating, text};
 use crate::apiserver::kinds::{self, names};
 use crate::apiserver::managed::update;
+use crate::apiserver::options::WriteOptions;
 use crate::apiserver::registry::Resource;
 use crate::apiserver::reply::Body;
 use crate::apiserver::request::body;
@@ -23,9 +24,10 @@ use crate::apiserver::versions::to_storage;
 impl Writing<'_> {
     /// Answers a create.
     pub fn create(mut self) -> ApiResult<Response<Body>> {
+        self.options = WriteOptions::of(self.call)?;
         let mut object = body(&self.call.content_type, &self.call.body)?;
-        self.decode(&mut object, false)?;
-        let dry_run = self.call.query.dry_run()?;
+        self.decode(&mut object, Source::Body)?;
+        let dry_run = self.options.dry_run;
         let server = self.server;
         let stored = server.store.write(dry_run, |t| self.insert(t, object, true))?;
         if !dry_run {
@@ -53,11 +55,8 @@ impl Writing<'_> {
         let place = if resource.namespaced { self.target.namespace.clone() } else { String::new() };
         self.check_namespace(t, &resource, &object_name)?;
         if !text(&object, &["metadata", "resourceVersion"]).is_empty() {
-            return Err(ApiError::new(
-                400,
-                "BadRequest",
-                "resourceVersion should not be set on objects to be created",
-            ));
+            // Strange, and the real server's.
+            return Err(ApiError::new(500, "", "resourceVersion should not be set on objects to be created"));
         }
         let key = (place.clone(), object_name.clone());
         if t.get(&resource.storage, &key).is_some() {
@@ -82,7 +81,7 @@ impl Writing<'_> {
             service_account::admit(t, &mut object)?;
             kinds::set_defaults(&resource, &mut object);
         }
-        if resource.is("apiextensions.k8s.io", "CustomResourceDefinition") {
+        if resource.is("apiextensions.k8s.io", "CustomResourceDefinition") && !self.options.dry_run {
             let finalizers = crate::apiserver::json::place(&mut object, &["metadata", "finalizers"]);
             match finalizers.as_array_mut() {
                 Some(list) if list.iter().any(|f| f == CRD_CLEANUP) => {}

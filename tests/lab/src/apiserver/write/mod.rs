@@ -21,23 +21,28 @@ use super::error::{ApiError, ApiResult, FieldError};
 use super::json::{name, namespace, remove, set, text};
 use super::kinds::{self, config};
 use super::managed::update;
+use super::options::{FieldValidation, WriteOptions};
 use super::read;
 use super::registry::Resource;
 use super::reply::{self, Body};
 use super::request::{Call, Target};
 use super::schema::{shape, validate};
 use super::store::{ObjectKey, Transaction};
+use super::strict::{self, Reading};
 
 /// The finalizer that keeps a definition until its objects are gone.
 const CRD_CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 const NAMESPACES: &str = "/namespaces";
 
-/// What a client said about unknown fields.
+/// Where an object that is written comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unknown {
-    Ignore,
-    Warn,
-    Strict,
+enum Source {
+    /// The request's body is the object.
+    Body,
+    /// The body is a patch, and this is the object with it.
+    Patch,
+    /// The body is an applied configuration, and this is the object with it.
+    Applied,
 }
 
 /// A write in the context of its request.
@@ -47,6 +52,7 @@ pub struct Writing<'a> {
     target: &'a Target,
     resource: &'a Arc<Resource>,
     sub: Option<Sub>,
+    options: WriteOptions,
     warnings: Vec<String>,
 }
 
@@ -59,7 +65,9 @@ impl<'a> Writing<'a> {
         resource: &'a Arc<Resource>,
         sub: Option<Sub>,
     ) -> Self {
-        Self { server, call, target, resource, sub, warnings: Vec::new() }
+        // Those of a delete are its own.
+        let options = WriteOptions { dry_run: false, validation: FieldValidation::Warn };
+        Self { server, call, target, resource, sub, options, warnings: Vec::new() }
     }
 
     fn key(&self) -> ObjectKey {
@@ -78,28 +86,14 @@ impl<'a> Writing<'a> {
         update::manager_name(self.call.query.get("fieldManager"), &self.call.user_agent)
     }
 
-    fn answer(mut self, status: u16, object: &Value) -> ApiResult<Response<Body>> {
-        if let Some(warning) = self.resource.custom.as_ref().and_then(|c| c.deprecation.clone()) {
-            self.warnings.push(warning);
-        }
+    fn answer(self, status: u16, object: &Value) -> ApiResult<Response<Body>> {
         let mut response = reply::json(status, &read::show(self.call, self.resource, object)?);
         reply::warn(&mut response, &self.warnings);
         Ok(response)
     }
 
-    fn unknown(&self) -> ApiResult<Unknown> {
-        match self.call.query.get("fieldValidation") {
-            Some("Strict") => Ok(Unknown::Strict),
-            Some("Ignore") => Ok(Unknown::Ignore),
-            None | Some("Warn") => Ok(Unknown::Warn),
-            Some(other) => Err(ApiError::bad_request(format!(
-                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Warn\", \"Strict\""
-            ))),
-        }
-    }
-
     /// Brings an object into the shape of its kind.
-    fn decode(&mut self, object: &mut Value, patched: bool) -> ApiResult<()> {
+    fn decode(&mut self, object: &mut Value, source: Source) -> ApiResult<()> {
         let resource = self.resource;
         let kind = &resource.kind;
         let version = &resource.version;
@@ -143,27 +137,56 @@ impl<'a> Writing<'a> {
                 return Err(refused(problem));
             }
         }
-        if !unknown.is_empty() {
-            let told: Vec<String> = unknown.iter().map(|path| format!("unknown field {path:?}")).collect();
-            match self.unknown()? {
-                Unknown::Strict if patched => {
-                    let patch = String::from_utf8_lossy(&self.call.body).into_owned();
-                    let error = FieldError::invalid(
-                        "patch",
-                        &json!(patch),
-                        &format!("strict decoding error: {}", told.join(", ")),
-                    );
-                    return Err(ApiError::invalid("", "", "", &[error]));
-                }
-                Unknown::Strict => {
-                    return Err(refused(format!("strict decoding error: {}", told.join(", "))));
-                }
-                Unknown::Warn => self.warnings.extend(told),
-                Unknown::Ignore => {}
-            }
+        self.report(object, source, unknown)?;
+        if source != Source::Patch || self.sub.is_none() {
+            self.warnings.extend(kinds::warnings(resource, object));
         }
         kinds::set_defaults(resource, object);
         Ok(())
+    }
+
+    /// Tells of fields that were dropped, and of keys that are there twice; the strict refuse them.
+    fn report(&mut self, object: &Value, source: Source, mut unknown: Vec<String>) -> ApiResult<()> {
+        if self.options.validation == FieldValidation::Ignore || source == Source::Applied {
+            return Ok(());
+        }
+        let reading = Reading::of_json(&self.call.body);
+        let twice = if source == Source::Patch && self.call.content_type == "application/json-patch+json" {
+            "json patch duplicate field"
+        } else {
+            "duplicate field"
+        };
+        // Custom objects are pruned field by field, in the order of names.
+        if !self.resource.is_custom() {
+            reading.sort(&mut unknown);
+        }
+        let mut told: Vec<String> = match (reading.order.is_empty(), source) {
+            // What is no JSON is YAML, or has no names at all.
+            (true, Source::Body) if self.call.content_type == "application/yaml" => {
+                strict::repeated_keys(&self.call.body)
+            }
+            _ => reading.duplicates.iter().map(|path| format!("{twice} {path:?}")).collect(),
+        };
+        told.extend(unknown.iter().map(|path| format!("unknown field {path:?}")));
+        if told.is_empty() || self.options.validation == FieldValidation::Warn {
+            self.warnings.extend(told);
+            return Ok(());
+        }
+        let why = format!("strict decoding error: {}", told.join(", "));
+        if source == Source::Patch {
+            let shown = match self.call.content_type.as_str() {
+                "application/strategic-merge-patch+json" => {
+                    String::from_utf8_lossy(&self.call.body).into_owned()
+                }
+                _ => object.to_string(),
+            };
+            let error = FieldError::invalid("patch", &json!(shown), &why);
+            return Err(ApiError::invalid("", "", "", &[error]));
+        }
+        let (kind, version) = (&self.resource.kind, &self.resource.version);
+        Err(ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
+        )))
     }
 
     /// Makes the name and the namespace of the object those of the path.

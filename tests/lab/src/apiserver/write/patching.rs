@@ -5,21 +5,24 @@ use std::sync::Arc;
 use hyper::Response;
 use serde_json::Value;
 
-use super::Writing;
+use super::{Source, Writing};
 use crate::apiserver::builtins::Sub;
 use crate::apiserver::error::{ApiError, ApiResult, FieldError};
-use crate::apiserver::json::{list, remove, set, text, uid};
-use crate::apiserver::managed::{apply, typed};
+use crate::apiserver::json::{list, name, namespace, remove, set, text, uid};
+use crate::apiserver::managed::{apply, check};
+use crate::apiserver::options::{FieldValidation, WriteOptions};
 use crate::apiserver::patch;
 use crate::apiserver::reply::Body;
 use crate::apiserver::request::{Call, yaml};
 use crate::apiserver::schema::{Schema, shape};
+use crate::apiserver::strict;
 use crate::apiserver::versions::presented;
 
 impl Writing<'_> {
     /// Answers a patch.
     pub fn patch(mut self) -> ApiResult<Response<Body>> {
-        let dry_run = self.call.query.dry_run()?;
+        self.options = WriteOptions::of(self.call)?;
+        let dry_run = self.options.dry_run;
         let server = self.server;
         if self.call.content_type == "application/apply-patch+yaml" {
             let (stored, created) = self.apply(dry_run)?;
@@ -40,7 +43,7 @@ impl Writing<'_> {
             let old = t.get(&self.resource.storage, &self.key()).ok_or_else(|| self.not_found())?;
             let shown = presented(self.resource, &old);
             let mut new = self.patched(&shown)?;
-            self.decode(&mut new, true)?;
+            self.decode(&mut new, Source::Patch)?;
             self.place(&mut new)?;
             self.exchange(t, &old, new, true)
         })?;
@@ -53,6 +56,22 @@ impl Writing<'_> {
     /// The object with the request's patch on it.
     fn patched(&self, object: &Value) -> ApiResult<Value> {
         patched(self.call, object, self.resource.schema(), self.resource.is_custom())
+    }
+
+    /// Tells of keys that an applied text has twice; the strict refuse it.
+    fn repeated_keys(&mut self) -> ApiResult<()> {
+        if self.options.validation == FieldValidation::Ignore {
+            return Ok(());
+        }
+        let repeated = strict::repeated_keys(&self.call.body);
+        if self.options.validation == FieldValidation::Strict && !repeated.is_empty() {
+            return Err(ApiError::bad_request(format!(
+                "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
+                repeated.join("\n  ")
+            )));
+        }
+        self.warnings.extend(repeated);
+        Ok(())
     }
 
     /// Server-side apply; says whether the object was created.
@@ -72,30 +91,30 @@ impl Writing<'_> {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
         let wanted = resource.api_version();
-        if text(&config, &["apiVersion"]) != wanted || text(&config, &["kind"]) != resource.kind {
+        let qualified = |api_version: &str| match api_version.split_once('/') {
+            Some(_) => api_version.to_owned(),
+            None => format!("/{api_version}"),
+        };
+        let given = text(&config, &["apiVersion"]);
+        if given != wanted || text(&config, &["kind"]) != resource.kind {
+            let kind = text(&config, &["kind"]);
             return Err(ApiError::bad_request(format!(
-                "Incorrect version specified in apply patch. Specified patch version: {}, expected: {wanted}",
-                text(&config, &["apiVersion"])
+                "invalid object type: {}, Kind={kind}",
+                qualified(given)
             )));
         }
-        self.place(&mut config)?;
+        // As the configuration names itself; most leave the namespace to the path.
         let named = format!(
-            "({}; {wanted}, Kind={})",
-            if resource.namespaced {
-                format!("{}/{}", self.target.namespace, self.target.name)
-            } else {
-                format!("/{}", self.target.name)
-            },
+            "({}/{}; {}, Kind={})",
+            namespace(&config),
+            name(&config),
+            qualified(&wanted),
             resource.kind
         );
-        if let Some(field) = typed::undeclared(&config, resource.schema()).first() {
-            return Err(ApiError::new(
-                500,
-                "",
-                format!(
-                    "failed to create typed patch object {named}: .{field}: field not declared in schema"
-                ),
-            ));
+        self.place(&mut config)?;
+        if let Some(problem) = check::problems(&config, resource.schema()) {
+            let message = format!("failed to create typed patch object {named}: {problem}");
+            return Err(ApiError::new(500, "", message));
         }
         // Plain text of secrets is turned into data before the managers' books see it.
         if resource.is_custom() {
@@ -121,7 +140,6 @@ impl Writing<'_> {
             has_status: resource.has(Sub::Status),
             schema: resource.schema(),
             force: self.call.query.flag("force") && self.call.query.get("force").is_some(),
-            named,
         };
         let server = self.server;
         server.store.write(dry_run, |t| {
@@ -133,14 +151,17 @@ impl Writing<'_> {
                     if !uid(&config).is_empty() {
                         return Err(ApiError::conflict(&resource.group, &resource.plural, &self.target.name, &format!("uid mismatch: the provided object specified uid {}, and no existing object was found", uid(&config))));
                     }
+                    remove(&mut config, &["metadata", "resourceVersion"]);
                     let mut new = apply::apply(None, &config, &request)?;
-                    self.decode(&mut new, false)?;
+                    self.repeated_keys()?;
+                    self.decode(&mut new, Source::Applied)?;
                     Ok((self.insert(t, new, false)?, true))
                 }
                 Some(stored) => {
                     let shown = presented(&resource, stored);
                     let mut new = apply::apply(Some(&shown), &config, &request)?;
-                    self.decode(&mut new, false)?;
+                    self.repeated_keys()?;
+                    self.decode(&mut new, Source::Applied)?;
                     if let Some(version) = config["metadata"].get("resourceVersion") {
                         set(&mut new, &["metadata", "resourceVersion"], version.clone());
                     }
@@ -159,11 +180,11 @@ pub fn patched(call: &Call, object: &Value, schema: &Schema, custom: bool) -> Ap
         "application/strategic-merge-patch+json" if !custom => {
             patch::strategic::strategic_merge(object, &call.body, schema)
         }
-        other => Err(ApiError::new(
+        _ => Err(ApiError::new(
             415,
             "UnsupportedMediaType",
             format!(
-                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml{} (it was {other})",
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml{}",
                 if custom { "" } else { ", application/strategic-merge-patch+json" }
             ),
         )),

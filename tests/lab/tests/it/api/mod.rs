@@ -1,14 +1,16 @@
-//! The server, through a client, and the same through a real kube-apiserver.
+//! What an API server answers, on both flavours.
 //!
-//! Every test runs against each of [`servers`]: the embedded one and, where the environment names a
-//! kubeconfig in `ISTHMUS_LAB_TEST_KUBECONFIG`, the one behind it, so that the two can be compared.
-//! Each test works in a namespace of its own and leaves nothing behind.
+//! Every test runs against each of [`servers`]: the embedded server, and the shared real kube-apiserver
+//! where there is one; `ISTHMUS_LAB` narrows that to one. Each test works in a namespace of its own and
+//! leaves nothing behind. Where the two are known to differ, the test says so with
+//! [`Subject::is_real`] and the reason.
 
 mod access;
 mod admission;
 mod apply;
 mod custom;
 mod objects;
+mod options;
 mod watching;
 
 use std::time::Duration;
@@ -19,9 +21,9 @@ use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
-use super::{ApiServer, ApiServerOptions};
+use isthmus_lab::apiserver::{ApiServer, ApiServerOptions};
+use isthmus_lab::lab::HUB_CLUSTER;
 
-const OTHER: &str = "ISTHMUS_LAB_TEST_KUBECONFIG";
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -39,9 +41,15 @@ pub struct Subject {
 
 /// The servers to test, each with a namespace for this test.
 pub async fn servers() -> Vec<Subject> {
-    let mut subjects = vec![embedded().await];
-    if let Ok(path) = std::env::var(OTHER) {
-        subjects.push(Subject::new(None, Kubeconfig::read_from(path).unwrap()).await);
+    let mut subjects = Vec::new();
+    if crate::is_wanted(false) {
+        subjects.push(embedded().await);
+    }
+    if crate::is_wanted(true)
+        && let Some(bench) = crate::cluster::lab(true).await
+    {
+        let kubeconfig = bench.lab.kubeconfig(HUB_CLUSTER).unwrap();
+        subjects.push(Subject::new(None, Kubeconfig::read_from(kubeconfig).unwrap()).await);
     }
     subjects
 }
@@ -71,6 +79,11 @@ impl Subject {
         // Pods need their account; where a controller makes it, this is the loser of a harmless race.
         subject.post(&subject.path("serviceaccounts"), &json!({"metadata": {"name": "default"}})).await;
         subject
+    }
+
+    /// Whether this is a real kube-apiserver.
+    pub fn is_real(&self) -> bool {
+        self.embedded.is_none()
     }
 
     /// A client that shows another token.
@@ -139,6 +152,51 @@ impl Subject {
     }
 }
 
+/// What a server answered, with the headers that tests look at.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: u16,
+    pub body: Value,
+    pub warnings: Vec<String>,
+}
+
+impl Answer {
+    /// The message of a status.
+    pub fn message(&self) -> &str {
+        self.body["message"].as_str().unwrap_or("")
+    }
+}
+
+/// Sends bytes as they are and gives the answer with its warnings.
+pub async fn exchange(
+    client: &Client,
+    method: &str,
+    path: &str,
+    (content_type, accept): (&str, &str),
+    bytes: impl Into<Vec<u8>>,
+) -> Answer {
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", content_type)
+        .header("accept", accept)
+        .header("user-agent", "lab-test/1")
+        .body(Body::from(bytes.into()))
+        .unwrap();
+    let response = client.send(request).await.unwrap();
+    let code = response.status().as_u16();
+    let warnings = response.headers().get_all("warning").iter();
+    let warnings = warnings
+        .map(|value| {
+            let text = value.to_str().unwrap().strip_prefix("299 - ").unwrap();
+            serde_json::from_str(text).unwrap()
+        })
+        .collect();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)));
+    Answer { code, body, warnings }
+}
+
 /// Sends a request and gives the code and the JSON of the answer, whatever they are.
 pub async fn send(
     client: &Client,
@@ -148,18 +206,8 @@ pub async fn send(
     body: &Value,
 ) -> (u16, Value) {
     let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-    let request = http::Request::builder()
-        .method(method)
-        .uri(path)
-        .header("content-type", content_type)
-        .header("accept", JSON)
-        .header("user-agent", "lab-test/1")
-        .body(Body::from(bytes))
-        .unwrap();
-    let response = client.send(request).await.unwrap();
-    let code = response.status().as_u16();
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    (code, serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes))))
+    let answer = exchange(client, method, path, (content_type, JSON), bytes).await;
+    (answer.code, answer.body)
 }
 
 /// The message of a status.
