@@ -131,12 +131,11 @@ pub fn list_objects(
     let mut range = Range { namespace: selection.namespace(), limit, ..Range::default() };
     let form = form(&call.accept)?.fit(true, &resource.internal_name(true))?;
     match moment(&call.query)? {
-        Moment::Now => {}
         Moment::Exact(at) => range.at = Some(at),
         Moment::NotOlderThan(at) if at > server.store.version() => {
             return Err(ApiError::too_new_version(at, server.store.version()));
         }
-        Moment::NotOlderThan(_) => {}
+        Moment::Now | Moment::NotOlderThan(_) => {}
         Moment::Continue(token) => {
             let place = read_continue(&token)?;
             // An inconsistent token goes on from its key in whatever is there now.

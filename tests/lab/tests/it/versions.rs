@@ -9,7 +9,7 @@ use serde_json::json;
 
 async fn versions(client: &Client, group: &str) -> Vec<String> {
     let discovery = Discovery::new(client.clone()).filter(&[group]).run_aggregated().await.unwrap();
-    discovery.groups().flat_map(|group| group.versions()).map(str::to_owned).collect()
+    discovery.groups().flat_map(kube::discovery::ApiGroup::versions).map(str::to_owned).collect()
 }
 
 async fn an_older_cluster_serves_what_the_newer_one_reads_in_both_versions(flavour: Flavour) {

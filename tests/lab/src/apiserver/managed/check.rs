@@ -35,7 +35,7 @@ fn walk(value: &Value, schema: Known<'_>, root: bool, path: &str, found: &mut Ve
                 let below = format!("{path}.{key}");
                 match (field(schema, key, root), schema) {
                     (None, Some(_)) if root && matches!(key.as_str(), "apiVersion" | "kind") => {}
-                    (None, Some(s)) if !s.keeps_unknown() && !(s.embedded && is_head(key)) => {
+                    (None, Some(s)) if !(s.keeps_unknown() || s.embedded && is_head(key)) => {
                         found.push(format!("{below}: field not declared in schema"));
                     }
                     (known, _) => walk(child, known, false, &below, found),

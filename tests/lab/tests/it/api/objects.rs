@@ -84,18 +84,6 @@ async fn what_changes_nothing_stores_nothing_and_only_the_spec_counts_generation
 }
 
 #[tokio::test]
-async fn a_dry_run_answers_as_if_and_stores_nothing() {
-    for s in servers().await {
-        let maps = s.path("configmaps");
-        let (code, made) = s.post(&format!("{maps}?dryRun=All"), &config_map("a")).await;
-        assert_eq!(code, 201);
-        assert!(made["metadata"]["uid"].is_string());
-        assert_eq!(s.get(&format!("{maps}/a")).await.0, 404);
-        s.done().await;
-    }
-}
-
-#[tokio::test]
 async fn pages_of_a_list_show_one_moment() {
     for s in servers().await {
         let maps = s.path("configmaps");
