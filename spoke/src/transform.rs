@@ -1,17 +1,18 @@
 //! How an object is rewritten on its way: JSON in, JSON out, no I/O, one file a family of rules.
 //!
 //! ```text
-//!   standard rules, in this order
-//!     service, claim, volume, job, pod,         what the source's cluster allocated, bound
-//!     service_account, secret, injected,          or made
-//!     definition, openshift
-//!     metadata                                  what its API server wrote: uid, status, ...
-//!     references, host_names, grants            namespaces that get another name
+//!   standard rules
+//!     service, claim, volume, job, pod,         what the source's cluster allocated, bound,
+//!     service_account, secret, injected,          made or filled in
+//!     definition, openshift, metadata
+//!     references, host_names, grants            namespaces that get another name, or are not taken
 //!   the run's own maps
 //!     storage, images, ingress_class
-//!   last_applied                                the same, in what kubectl keeps of an object
+//!   kept_configuration                          the same again, in what kubectl keeps of the object
 //!   own                                         the run's transforms
 //!   (stopped)                                   replica counts kept aside: `crate::workloads::state`
+//!
+//!   beside them, for preflight and apply: scc, merge_subjects, namespace
 //! ```
 //!
 //! Promises: the same object becomes the same each time; rewriting twice is rewriting once; a field
@@ -24,30 +25,43 @@
 //! A rule is a function of the object and of a [`Scope`]; a new rule is a new line in [`STANDARD`]
 //! or [`MAPS`].
 
+mod chosen;
 mod claim;
+mod definition;
+mod grants;
+mod host_names;
 mod images;
 mod ingress_class;
+mod injected;
 mod job;
+mod kept_configuration;
 mod metadata;
 mod namespace;
 mod notes;
+mod openshift;
 mod options;
 mod own;
+mod pod;
 mod pod_specs;
 mod references;
+mod scc;
+mod secret;
 mod service;
 mod service_account;
 mod storage;
+mod volume;
 
 use isthmus_shared::protocol::Run;
 use isthmus_shared::resources::{MIGRATED_BY, PLAN};
 use serde_json::{Map, Value, json};
 
+pub use grants::merge_subjects;
 pub use namespace::carried as namespace_marks;
 pub use notes::Note;
 use notes::Notes;
 use options::{Namespaces, Options};
 use own::OwnTransform;
+pub use scc::scc_collisions;
 
 use crate::cluster::{label, namespace as namespace_of};
 use crate::workloads::state;
@@ -121,6 +135,8 @@ pub struct Rewritten {
 struct Scope<'a> {
     options: &'a Options,
     notes: Notes,
+    /// Whether the object is what a person wrote, in which nothing was allocated.
+    as_written: bool,
 }
 
 /// Each looks for itself whether the object is its concern.
@@ -131,10 +147,18 @@ type Rule = fn(&mut Value, &mut Scope<'_>);
 const STANDARD: &[Rule] = &[
     service::rewrite,
     claim::rewrite,
+    volume::rewrite,
     job::rewrite,
+    pod::rewrite,
     service_account::rewrite,
+    secret::rewrite,
+    injected::rewrite,
+    definition::rewrite,
+    openshift::rewrite,
+    grants::rewrite,
     metadata::rewrite,
     references::rewrite,
+    host_names::rewrite,
 ];
 
 /// What a run's own maps do.
@@ -148,7 +172,7 @@ impl Rewriter {
 
     /// The object as it is to be applied on the destination.
     pub fn rewrite(&self, mut object: Value, arrival: &Arrival<'_>) -> Result<Rewritten, TransformError> {
-        let mut scope = Scope { options: &self.options, notes: Notes::default() };
+        let mut scope = Scope { options: &self.options, notes: Notes::default(), as_written: false };
         if self.has_rewritten(&object, arrival) {
             metadata::rewrite(&mut object, &mut scope);
             finish(&mut object, arrival);
@@ -158,11 +182,15 @@ impl Rewriter {
         for rule in STANDARD {
             rule(&mut object, &mut scope);
         }
+        kept_configuration::rewrite(&mut object, &self.options, STANDARD);
         set_marks(&mut object, arrival);
         let has_own = self.options.has_maps() || !self.transforms.is_empty();
         let standard = has_own.then(|| object.clone());
         for rule in MAPS {
             rule(&mut object, &mut scope);
+        }
+        if self.options.has_maps() {
+            kept_configuration::rewrite(&mut object, &self.options, MAPS);
         }
         for transform in &self.transforms {
             transform.apply(&mut object, &source)?;

@@ -10,6 +10,8 @@ pub const MIGRATED_BY: &str = "isthmus.dev/migrated-by";
 /// Label: which namespace of which pair an object was brought from ([`plan_mark`]). A run may
 /// delete what carries its own and is gone from the source; nothing else.
 pub const PLAN: &str = "isthmus.dev/plan";
+/// Annotation on a kept volume: the reclaim policy that it had on the source.
+pub const RECLAIM_POLICY: &str = "isthmus.dev/reclaim-policy";
 /// Annotation on any source object: `"true"` leaves it behind.
 pub const SKIP: &str = "isthmus.dev/skip";
 /// Label on everything that a spoke makes for its own use in an application's namespace.

@@ -6,11 +6,12 @@ use serde_json::{Map, Value};
 const OWN_KEYS: &[&str] = &[
     "kubernetes.io/metadata.name",
     "kubectl.kubernetes.io/last-applied-configuration",
-    "openshift.io/sa.scc.mcs",
-    "openshift.io/sa.scc.supplemental-groups",
-    "openshift.io/sa.scc.uid-range",
     "security.openshift.io/scc.podSecurityLabelSync",
 ];
+
+/// Prefixes of such: OpenShift's ranges of ids, the marks of OLM's groups and of Rancher's projects.
+const OWN_PREFIXES: &[&str] =
+    &["openshift.io/sa.scc.", "olm.operatorgroup.uid/", "field.cattle.io/", "isthmus.dev/"];
 
 /// The labels or annotations of a namespace that its copy gets, and that the destination's does
 /// not have: what is there already stays as it is.
@@ -26,6 +27,6 @@ pub fn carried(source: &Value, destination: &Value, which: &str) -> Map<String, 
     of(source)
         .into_iter()
         .filter(|(key, _)| !OWN_KEYS.contains(&key.as_str()) && !present.contains_key(key))
-        .filter(|(key, _)| !key.starts_with("isthmus.dev/"))
+        .filter(|(key, _)| !OWN_PREFIXES.iter().any(|prefix| key.starts_with(prefix)))
         .collect()
 }

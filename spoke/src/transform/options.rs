@@ -83,6 +83,11 @@ impl Namespaces {
         !self.renamed.is_empty()
     }
 
+    /// Whether the run has not been told its namespaces.
+    pub fn is_unknown(&self) -> bool {
+        self.sources.is_empty()
+    }
+
     /// Whether the run takes the namespace.
     pub fn takes(&self, source: &str) -> bool {
         self.sources.contains(source)

@@ -59,8 +59,8 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{CompareOptions, compare_trees, generate};
     use super::*;
-    use crate::trees::{CompareOptions, compare_trees, generate};
 
     #[test]
     fn one_file_in_a_hundred_gets_new_content_of_the_same_length() {
