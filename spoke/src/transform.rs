@@ -51,6 +51,8 @@ mod service_account;
 mod storage;
 mod volume;
 
+use std::sync::Arc;
+
 use isthmus_shared::protocol::Run;
 use isthmus_shared::resources::{MIGRATED_BY, PLAN};
 use serde_json::{Map, Value, json};
@@ -99,9 +101,12 @@ pub enum TransformError {
     },
 }
 
-/// Rewrites the objects of one run: what its spec asks for, made ready once.
+/// Rewrites the objects of one run: what its spec asks for, made ready once. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Rewriter {
+pub struct Rewriter(Arc<Asked>);
+
+#[derive(Debug, Default)]
+struct Asked {
     options: Options,
     transforms: Vec<OwnTransform>,
 }
@@ -167,12 +172,14 @@ const MAPS: &[Rule] = &[storage::rewrite, images::rewrite, ingress_class::rewrit
 impl Rewriter {
     /// Makes ready what a run's spec asks for.
     pub fn new(run: &Run) -> Result<Self, TransformError> {
-        Ok(Self { options: Options::new(run)?, transforms: own::compile(&run.spec.transforms)? })
+        let (options, transforms) = (Options::new(run)?, own::compile(&run.spec.transforms)?);
+        Ok(Self(Arc::new(Asked { options, transforms })))
     }
 
     /// The object as it is to be applied on the destination.
     pub fn rewrite(&self, mut object: Value, arrival: &Arrival<'_>) -> Result<Rewritten, TransformError> {
-        let mut scope = Scope { options: &self.options, notes: Notes::default(), as_written: false };
+        let Asked { options, transforms } = &*self.0;
+        let mut scope = Scope { options, notes: Notes::default(), as_written: false };
         if self.has_rewritten(&object, arrival) {
             metadata::rewrite(&mut object, &mut scope);
             finish(&mut object, arrival);
@@ -182,17 +189,17 @@ impl Rewriter {
         for rule in STANDARD {
             rule(&mut object, &mut scope);
         }
-        kept_configuration::rewrite(&mut object, &self.options, STANDARD);
+        kept_configuration::rewrite(&mut object, options, STANDARD);
         set_marks(&mut object, arrival);
-        let has_own = self.options.has_maps() || !self.transforms.is_empty();
+        let has_own = options.has_maps() || !transforms.is_empty();
         let standard = has_own.then(|| object.clone());
         for rule in MAPS {
             rule(&mut object, &mut scope);
         }
-        if self.options.has_maps() {
-            kept_configuration::rewrite(&mut object, &self.options, MAPS);
+        if options.has_maps() {
+            kept_configuration::rewrite(&mut object, options, MAPS);
         }
-        for transform in &self.transforms {
+        for transform in transforms {
             transform.apply(&mut object, &source)?;
         }
         let standard = standard.filter(|standard| *standard != object).map(|mut standard| {
@@ -208,7 +215,7 @@ impl Rewriter {
         let namespace = namespace_of(object);
         !arrival.mark.is_empty()
             && label(object, MIGRATED_BY) == Some(arrival.mark)
-            && (namespace.is_empty() || self.options.namespaces.fills(namespace))
+            && (namespace.is_empty() || self.0.options.namespaces.fills(namespace))
     }
 }
 

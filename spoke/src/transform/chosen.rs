@@ -31,7 +31,7 @@ pub enum Chosen {
 
 /// A port of a Service, as far as it tells one from another.
 #[derive(Clone, Copy, Debug)]
-pub struct Port<'a> {
+pub struct ServicePort<'a> {
     /// Its name; empty if it has none.
     pub name: &'a str,
     /// Its number.
@@ -42,7 +42,7 @@ pub struct Port<'a> {
     pub node_port: i64,
 }
 
-impl<'a> Port<'a> {
+impl<'a> ServicePort<'a> {
     /// Reads a port of a Service.
     pub fn of(port: &'a Map<String, Value>) -> Self {
         let text = |key: &str| port.get(key).and_then(Value::as_str);
@@ -83,7 +83,7 @@ impl Chosen {
     }
 
     /// Whether the port on the nodes of a port of a Service was chosen.
-    pub fn node_port(&self, port: Port<'_>) -> bool {
+    pub fn node_port(&self, port: ServicePort<'_>) -> bool {
         match self {
             Self::All => true,
             Self::Recorded { applied, sets } => {
@@ -93,7 +93,7 @@ impl Chosen {
                     .into_iter()
                     .flatten()
                     .filter_map(Value::as_object)
-                    .map(Port::of)
+                    .map(ServicePort::of)
                     .any(|applied| applied.node_port > 0 && applied.is_same(port));
                 applied || sets.iter().any(|set| owns_node_port(set, port))
             }
@@ -101,7 +101,7 @@ impl Chosen {
     }
 }
 
-impl Port<'_> {
+impl ServicePort<'_> {
     /// Named ports are told apart by their names, others by what they are on the nodes.
     fn is_same(self, other: Self) -> bool {
         (!self.name.is_empty() && self.name == other.name) || self.node_port == other.node_port
@@ -115,11 +115,11 @@ fn is_a_persons(entry: &Value) -> bool {
 }
 
 /// In a field set a port is named `k:{"port":80,"protocol":"TCP"}`.
-fn owns_node_port(set: &Value, port: Port<'_>) -> bool {
+fn owns_node_port(set: &Value, port: ServicePort<'_>) -> bool {
     let ports = set.pointer("/f:spec/f:ports").and_then(Value::as_object);
     ports.into_iter().flatten().any(|(key, fields)| {
         let key = key.strip_prefix("k:").and_then(|key| serde_json::from_str::<Value>(key).ok());
-        let key = key.as_ref().and_then(Value::as_object).map(Port::of);
+        let key = key.as_ref().and_then(Value::as_object).map(ServicePort::of);
         key.is_some_and(|key| key.port == port.port && key.protocol == port.protocol)
             && fields.get("f:nodePort").is_some()
     })

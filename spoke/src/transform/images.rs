@@ -57,7 +57,7 @@ impl ImageMap {
             if from.is_empty() || to.is_empty() {
                 return Err(bad("name a registry, a repository or an image on both sides"));
             }
-            if split(from).1 != "" || split(to).1 != "" {
+            if !split(from).1.is_empty() || !split(to).1.is_empty() {
                 return Err(bad(
                     "leave out tag and digest: those of each image are kept; to change a tag, use a transform",
                 ));

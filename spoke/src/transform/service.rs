@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::chosen::{Chosen, Port};
+use super::chosen::{Chosen, ServicePort};
 use super::{Scope, is, remove};
 use crate::cluster::text;
 
@@ -81,7 +81,7 @@ fn node_ports(object: &mut Value, chosen: &Chosen, preserve: bool) {
     }
     let ports = object.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
     for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
-        if !chosen.node_port(Port::of(port)) {
+        if !chosen.node_port(ServicePort::of(port)) {
             port.remove("nodePort");
         }
     }

@@ -63,7 +63,9 @@ fn templates(value: &mut Value, options: &Options) {
                 match (key.as_str(), value) {
                     ("volumeClaimTemplate", template @ Value::Object(_)) => claim(template, options),
                     ("volumeClaimTemplates", Value::Array(list)) => {
-                        list.iter_mut().for_each(|template| claim(template, options));
+                        for template in list {
+                            claim(template, options);
+                        }
                     }
                     (_, value) => templates(value, options),
                 }

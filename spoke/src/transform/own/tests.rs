@@ -9,27 +9,27 @@ fn deployment() -> Value {
            "spec": {"replicas": 2, "template": {"spec": {"containers": [{"name": "c", "image": "i"}, {"name": "d", "image": "j"}]}}}})
 }
 
-fn with(transform: Value) -> Value {
+fn with(transform: &Value) -> Value {
     rewritten(&run_of(json!({"transforms": [transform]}), &[("shop", "new")]), deployment()).object
 }
 
-fn refused(transforms: Value) -> String {
+fn refused(transforms: &Value) -> String {
     Rewriter::new(&run_of(json!({"transforms": transforms}), &[])).unwrap_err().to_string()
 }
 
-fn failed(transform: Value) -> String {
+fn failed(transform: &Value) -> String {
     let run = run_of(json!({"transforms": [transform]}), &[("shop", "new")]);
     rewriter(&run).rewrite(deployment(), &ARRIVED).unwrap_err().to_string()
 }
 
 #[test]
 fn each_form_changes_what_it_names() {
-    let after = with(json!({"match": {"kind": "Deployment"},
+    let after = with(&json!({"match": {"kind": "Deployment"},
         "jsonPatch": [{"op": "test", "path": "/metadata/namespace", "value": "new"}, {"op": "replace", "path": "/spec/replicas", "value": 5}]}));
     assert_eq!(after["spec"]["replicas"], 5);
-    let after = with(json!({"mergePatch": {"spec": {"replicas": null, "paused": true}}}));
+    let after = with(&json!({"mergePatch": {"spec": {"replicas": null, "paused": true}}}));
     assert_eq!((after["spec"].get("replicas"), &after["spec"]["paused"]), (None, &json!(true)));
-    let after = with(json!({"match": {"group": "apps", "kind": "Deployment"},
+    let after = with(&json!({"match": {"group": "apps", "kind": "Deployment"},
         "strategicMergePatch": {"spec": {"template": {"spec": {"containers": [{"name": "d", "image": "k"}]}}}}}));
     assert_eq!(
         after["spec"]["template"]["spec"]["containers"],
@@ -53,7 +53,7 @@ fn a_transform_is_for_what_all_of_its_match_matches() {
         (json!({"namespaces": ["new"]}), false),
         (json!({"labels": {"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}}), false),
     ] {
-        let after = with(json!({"match": matching, "mergePatch": patch}));
+        let after = with(&json!({"match": matching, "mergePatch": patch}));
         assert_eq!(after["spec"].get("x").is_some(), expected, "{matching}");
     }
 }
@@ -106,7 +106,7 @@ fn a_bad_transform_is_refused_by_its_name_or_number_with_what_to_do() {
             "use mergePatch",
         ),
     ] {
-        let told = refused(transforms);
+        let told = refused(&transforms);
         assert!(told.contains(expected), "{told}");
     }
 }
@@ -118,7 +118,7 @@ fn a_patch_that_does_not_fit_an_object_names_both() {
         json!({"op": "replace", "path": "/spec/missing", "value": 3}),
         json!({"op": "remove", "path": "/spec/template/spec/containers/7"}),
     ] {
-        let told = failed(json!({"name": "t", "jsonPatch": [operation]}));
+        let told = failed(&json!({"name": "t", "jsonPatch": [operation]}));
         assert!(
             told.starts_with("the transform \"t\" cannot be applied to Deployment new/web-1: "),
             "{told}"
@@ -140,10 +140,10 @@ fn what_an_object_is_and_the_runs_marks_are_out_of_reach() {
             "isthmus.dev/migration-replicas",
         ),
     ] {
-        let told = failed(json!({"mergePatch": patch}));
+        let told = failed(&json!({"mergePatch": patch}));
         assert!(told.contains(&format!("it changes {field}")) || told.contains(field), "{told}");
         assert!(told.contains("take that out of the patch"), "{told}");
     }
-    let after = with(json!({"mergePatch": {"metadata": {"labels": {"tier": "back"}}}}));
+    let after = with(&json!({"mergePatch": {"metadata": {"labels": {"tier": "back"}}}}));
     assert_eq!(after["metadata"]["labels"]["tier"], "back");
 }

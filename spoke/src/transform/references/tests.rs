@@ -8,7 +8,7 @@ fn mapped(object: Value) -> Value {
     rewritten(&run, object).object
 }
 
-fn of(api_version: &str, kind: &str, spec: Value) -> Value {
+fn of(api_version: &str, kind: &str, spec: &Value) -> Value {
     let object = json!({"apiVersion": api_version, "kind": kind,
                         "metadata": {"name": "x", "namespace": "shop"}, "spec": spec});
     mapped(object)["spec"].clone()
@@ -58,13 +58,16 @@ fn webhooks_api_services_and_conversions_reach_their_service() {
         json!(["kube-system", "shop-new"])
     );
     assert_eq!(after["metadata"]["annotations"]["cert-manager.io/inject-ca-from"], "shop-new/cert");
-    let service =
-        of("apiregistration.k8s.io/v1", "APIService", json!({"service": {"name": "s", "namespace": "shop"}}));
+    let service = of(
+        "apiregistration.k8s.io/v1",
+        "APIService",
+        &json!({"service": {"name": "s", "namespace": "shop"}}),
+    );
     assert_eq!(service["service"]["namespace"], "shop-new");
     let crd = of(
         "apiextensions.k8s.io/v1",
         "CustomResourceDefinition",
-        json!({
+        &json!({
         "conversion": {"webhook": {"clientConfig": {"service": {"name": "s", "namespace": "shop"}}}},
         "versions": [{"schema": {"openAPIV3Schema": {"properties": {"x": {"default": {"name": "n", "namespace": "shop"}}}}}}]}),
     );
@@ -80,7 +83,7 @@ fn selectors_and_lists_of_namespaces_follow() {
     let monitor = of(
         "monitoring.coreos.com/v1",
         "ServiceMonitor",
-        json!({"namespaceSelector": {"matchNames": ["shop", "other"]}, "selector": {"matchLabels": {"app": "shop"}}}),
+        &json!({"namespaceSelector": {"matchNames": ["shop", "other"]}, "selector": {"matchLabels": {"app": "shop"}}}),
     );
     assert_eq!(
         monitor,
@@ -89,7 +92,7 @@ fn selectors_and_lists_of_namespaces_follow() {
     let policy = of(
         "networking.k8s.io/v1",
         "NetworkPolicy",
-        json!({"ingress": [{"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "a", "team": "a"}}}]}]}),
+        &json!({"ingress": [{"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "a", "team": "a"}}}]}]}),
     );
     assert_eq!(
         policy["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"],
@@ -99,7 +102,7 @@ fn selectors_and_lists_of_namespaces_follow() {
     let deployment = of(
         "apps/v1",
         "Deployment",
-        json!({"template": {"spec": {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}}}),
+        &json!({"template": {"spec": {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}}}),
     );
     assert_eq!(
         deployment
@@ -114,7 +117,7 @@ fn gateways_grants_and_references_of_custom_resources_follow() {
     let route = of(
         "gateway.networking.k8s.io/v1",
         "HTTPRoute",
-        json!({
+        &json!({
         "parentRefs": [{"name": "gw", "namespace": "shop"}],
         "rules": [{"backendRefs": [{"name": "s", "namespace": "a", "port": 80}, {"name": "t", "port": 80}]}]}),
     );
@@ -126,13 +129,13 @@ fn gateways_grants_and_references_of_custom_resources_follow() {
     let grant = of(
         "gateway.networking.k8s.io/v1beta1",
         "ReferenceGrant",
-        json!({"from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "shop"}], "to": [{"group": "", "kind": "Service"}]}),
+        &json!({"from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "shop"}], "to": [{"group": "", "kind": "Service"}]}),
     );
     assert_eq!(grant["from"][0]["namespace"], "shop-new");
     let store = of(
         "external-secrets.io/v1",
         "ClusterSecretStore",
-        json!({
+        &json!({
         "conditions": [{"namespaces": ["shop"]}],
         "provider": {"vault": {"auth": {"kubernetes": {"serviceAccountRef": {"name": "v", "namespace": "shop"}}}}}}),
     );
@@ -144,13 +147,13 @@ fn gateways_grants_and_references_of_custom_resources_follow() {
     let hpa = of(
         "autoscaling/v2",
         "HorizontalPodAutoscaler",
-        json!({"scaleTargetRef": {"kind": "Deployment", "name": "shop"}}),
+        &json!({"scaleTargetRef": {"kind": "Deployment", "name": "shop"}}),
     );
     assert_eq!(hpa["scaleTargetRef"]["name"], "shop");
     let policy = of(
         "security.istio.io/v1",
         "AuthorizationPolicy",
-        json!({"rules": [{"from": [{"source": {"principals": ["cluster.local/ns/shop/sa/web"]}}]}]}),
+        &json!({"rules": [{"from": [{"source": {"principals": ["cluster.local/ns/shop/sa/web"]}}]}]}),
     );
     assert_eq!(policy["rules"][0]["from"][0]["source"]["principals"][0], "cluster.local/ns/shop-new/sa/web");
 }
@@ -160,7 +163,7 @@ fn image_triggers_and_images_of_openshifts_own_registry_follow() {
     let config = of(
         "apps.openshift.io/v1",
         "DeploymentConfig",
-        json!({
+        &json!({
         "template": {"spec": {"containers": [{"name": "c", "image": "image-registry.openshift-image-registry.svc:5000/shop/app@sha256:1"}]}},
         "triggers": [{"type": "ImageChange", "imageChangeParams": {"from": {"kind": "ImageStreamTag", "name": "app:latest", "namespace": "shop"}}}]}),
     );
