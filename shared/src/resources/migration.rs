@@ -35,14 +35,15 @@ use super::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self == oldSelf", "a Migration is one run and cannot be changed: create another"))]
-#[x_kube(validation = ("(has(self.namespaces) && size(self.namespaces) > 0) || has(self.namespaceSelector)", "name at least one namespace in namespaces, or give a namespaceSelector"))]
+// Rules in CEL cannot see `namespaces`: its items are of no one type.
+#[schemars(extend("anyOf" = [{"required": ["namespaces"]}, {"required": ["namespaceSelector"]}]))]
 pub struct MigrationSpec {
     /// The `ClusterPair`, in this namespace.
     #[schemars(length(min = 1, max = 253))]
     pub cluster_pair: String,
     /// The namespaces to move: names, globs, and mappings to other names on the destination.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100))]
+    #[schemars(length(min = 1, max = 100))]
     pub namespaces: Vec<NamespaceEntry>,
     /// Also the namespaces with these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
