@@ -1,26 +1,47 @@
 //! Bringing objects to the destination.
 //!
 //! ```text
-//!   definitions   custom resource definitions that are lacking, until they are Established
-//!        |
-//!   run           the archives, object by object, some side by side, with rounds for what another
-//!        |        object must resolve first
-//!   object        one object: absent, ours or another's -> create, apply, leave alone or refuse
-//!        |
-//!   tally         counts, findings and the result of every object
+//!   run             the archives, stage by stage, as many objects at a time as the server bears
+//!    ├─ definitions custom resource definitions, until they are Established
+//!    ├─ owners      owner references, rebuilt
+//!    ├─ object      one object: rewritten, met, and created, updated, merged, replaced or left
+//!    │   ├─ live         what the destination has, by listing
+//!    │   ├─ decision     what becomes of it (pure; preflight asks the same)
+//!    │   ├─ comparison   whether it is so already (pure)
+//!    │   ├─ ownership    which of its fields are ours (pure)
+//!    │   ├─ merge        what a shared object lacks (pure)
+//!    │   └─ replace, replacement   existingResourcePolicy: Replace
+//!    ├─ problem     what a refusal comes to, and what to do
+//!    └─ tally       counts, findings and the result of every object
+//!   verify          whether all of it is there
 //! ```
 //!
-//! Promises: an object that carries no mark of ours is never touched; one that would not change
-//! is not written; every object's result is in staging, whatever it is.
+//! Promises: an object that carries no mark of ours is touched only as the run's policy says, and
+//! never overwritten by a creation; one that would not change is not written; every object's
+//! result is in staging, whatever it is.
 
+mod comparison;
+mod decision;
 mod definitions;
+mod live;
+mod merge;
 mod object;
 pub mod order;
+mod owners;
+mod ownership;
+mod problem;
+mod replace;
+mod replacement;
 mod run;
 mod tally;
 mod verify;
 
-pub use object::{Applied, Applier, Problem, is_ours, taken};
+pub use comparison::{content, covers};
+pub use decision::{Decision, Facts, Subject, decide, is_ours};
+pub use merge::merged;
+pub use object::{Applied, Applier, Arrived};
+pub use problem::{Problem, refused, taken};
+pub use replacement::{replacement, undeletable};
 pub use run::apply_run;
 pub use tally::Tally;
 pub use verify::verify_run;

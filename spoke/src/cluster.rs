@@ -5,6 +5,7 @@
 //!       |
 //!   client      get, list by pages, create, apply, patch, delete - each bounded and retried
 //!       |       only where repeating it is harmless
+//!   limiter     how many calls are under way at a time, by what the server bears
 //!   object      names, marks and places of an object
 //!   error       what the API server said, and what to do about it
 //! ```
@@ -15,6 +16,7 @@
 mod client;
 mod discovery;
 mod error;
+mod limiter;
 mod object;
 
 pub use client::{Cluster, DeleteOptions, PatchKind};

@@ -1,16 +1,36 @@
 //! One object on its way into the destination.
+//!
+//! ```text
+//!   rewrite ── what is there? ── decide ─┬─ Create   POST
+//!              (LiveIndex)               ├─ Update   nothing if it is so; else a dry run, and the apply
+//!                                        ├─ Replace  a dry run, and the PUT; or delete and POST
+//!                                        ├─ Merge    nothing if it is so; else a merge patch
+//!                                        └─ Keep, Skip, Refuse
+//! ```
+//!
+//! An object that is new costs one request. One that is so already costs none where the comparison
+//! alone shows it, and a dry run where only the server can tell; it is never written, and keeps
+//! the mark of the run that wrote it last.
 
-use isthmus_shared::resources::MIGRATED_BY;
-use serde_json::Value;
+use isthmus_shared::protocol::Run;
+use isthmus_shared::resources::{ExistingResourcePolicy as Policy, plan_mark};
+use serde_json::{Value, json};
 
+use super::comparison::{content, covers};
+use super::decision::{Decision, Facts, Subject, decide};
+use super::live::{Found, LiveIndex};
+use super::problem::{Problem, refused};
+use super::{merge, ownership};
 use crate::cluster::{
-    Catalogue, Cluster, ClusterError, Kind, PatchKind, api_version, kind, label, name, namespace, text,
+    Catalogue, Cluster, ClusterError, Kind, PatchKind, api_version, kind, name, namespace, text, uid,
 };
-use crate::transform::{Arrival, Rewriter, TransformError};
+use crate::transform::{Arrival, Note, Rewriter, Rewritten};
 use crate::workloads::state;
 
-const APPLY: PatchKind = PatchKind::Apply { force: true, dry_run: false };
+pub(super) const APPLY: PatchKind = PatchKind::Apply { force: true, dry_run: false };
 const TRY: PatchKind = PatchKind::Apply { force: true, dry_run: true };
+/// How often an object is looked at anew because it changed while it was being written.
+const MAX_LOOKS: usize = 4;
 
 /// What was done with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,208 +41,310 @@ pub enum Applied {
     Updated,
     /// It was so already.
     Unchanged,
+    /// It was there, and the policy is to leave it.
+    Skipped,
 }
 
-/// Why an object could not be applied.
-#[derive(Clone, Debug)]
-pub struct Problem {
-    /// One word in CamelCase.
-    pub reason: String,
-    /// What was the matter and what to do.
-    pub message: String,
-    /// Whether another object of the run may resolve it.
-    pub may_resolve: bool,
-    /// Whether the API server is to be asked again rather than a person.
-    pub transient: bool,
+/// An object that has arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// What was done with it.
+    pub applied: Applied,
+    /// What it is called on the destination.
+    pub name: String,
+    /// What a person should know of its rewriting.
+    pub notes: Vec<Note>,
 }
 
 /// Applies objects for one run.
-#[derive(Clone, Copy)]
 pub struct Applier<'a> {
-    /// The destination.
-    pub cluster: &'a Cluster,
-    /// What it serves.
-    pub catalogue: &'a Catalogue,
-    /// How objects are rewritten.
-    pub rewriter: &'a Rewriter,
-    /// The migration's uid.
-    pub migration: &'a str,
-    /// Whether the applications are to run in the end.
-    pub start: bool,
+    pub(super) cluster: &'a Cluster,
+    catalogue: &'a Catalogue,
+    rewriter: &'a Rewriter,
+    run: &'a Run,
+    live: LiveIndex,
 }
 
-impl From<TransformError> for Problem {
-    fn from(error: TransformError) -> Self {
-        Self {
-            reason: "TransformFailed".to_owned(),
-            message: error.to_string(),
-            may_resolve: false,
-            transient: false,
+/// Why a write did not happen.
+pub(super) enum Setback {
+    /// The object is not as it was known: it is looked at anew.
+    Stale(ClusterError),
+    /// A field cannot be changed on the object that is there.
+    Immutable(ClusterError),
+    /// Anything else.
+    Problem(Problem),
+}
+
+impl From<Problem> for Setback {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+/// A refusal of a write to something that is there.
+impl From<ClusterError> for Setback {
+    fn from(error: ClusterError) -> Self {
+        if error.is_conflict() || error.is_already_exists() {
+            Self::Stale(error)
+        } else {
+            Self::Problem(refused(&error))
         }
     }
 }
 
-/// Whether an object carries our mark.
-pub fn is_ours(object: &Value) -> bool {
-    label(object, MIGRATED_BY).is_some_and(|by| !by.is_empty())
+/// One object at one look.
+pub(super) struct Meeting<'a> {
+    pub kind: &'a Kind,
+    pub path: &'a str,
+    /// As on the source.
+    pub object: &'a Value,
+    /// As it would be created.
+    pub wanted: &'a Value,
+    pub owners: &'a [Value],
 }
 
-impl Applier<'_> {
-    /// Brings an object, as it was on the source, to the destination.
-    pub async fn apply(&self, object: Value) -> Result<Applied, Problem> {
-        let kind = self.kind_of(&object)?;
-        let path = kind.object(Some(namespace(&object)).filter(|n| !n.is_empty()), name(&object));
-        let live = self.cluster.find(&path).await.map_err(|e| refused(&e))?;
-        match live {
-            None => self.create(kind, &path, object).await,
-            Some(live) if !is_ours(&live) => Err(taken(&live)),
-            Some(live) if !text(&live, "/metadata/deletionTimestamp").is_empty() => Err(Problem {
-                reason: "BeingDeleted".to_owned(),
-                message:
-                    "an earlier one of this name is still being deleted on the destination: look at its \
-                          finalizers, and run again once it is gone"
-                        .to_owned(),
-                may_resolve: true,
-                transient: false,
-            }),
-            Some(live) => self.update(&path, object, live).await,
+impl<'a> Applier<'a> {
+    /// Applies for a run. What the destination has is looked at when the first object of its kind
+    /// comes.
+    pub fn new(cluster: &'a Cluster, catalogue: &'a Catalogue, rewriter: &'a Rewriter, run: &'a Run) -> Self {
+        Self { cluster, catalogue, rewriter, run, live: LiveIndex::default() }
+    }
+
+    /// Brings an object, as it was on the source, to the destination; `owners` are its owner
+    /// references there.
+    pub async fn apply(&self, object: &Value, owners: &[Value]) -> Result<Arrived, Problem> {
+        let Rewritten { object: wanted, notes, .. } =
+            self.rewritten(object, &self.run.migration, true, owners)?;
+        let kind = self.kind_of(&wanted)?;
+        let place = Some(namespace(&wanted)).filter(|place| !place.is_empty());
+        let path = kind.object(place, name(&wanted));
+        let meeting = Meeting { kind, path: &path, object, wanted: &wanted, owners };
+        let mut looks = 0;
+        let applied = loop {
+            looks += 1;
+            match self.meet(&meeting, place).await {
+                Ok(applied) => break applied,
+                Err(setback) => {
+                    self.live.distrust(&path);
+                    match setback {
+                        Setback::Problem(problem) => return Err(problem),
+                        Setback::Immutable(error) => return Err(refused(&error)),
+                        Setback::Stale(error) if looks == MAX_LOOKS => return Err(refused(&error)),
+                        Setback::Stale(_) => {}
+                    }
+                }
+            }
+        };
+        Ok(Arrived { applied, name: name(&wanted).to_owned(), notes })
+    }
+
+    async fn meet(&self, meeting: &Meeting<'_>, place: Option<&str>) -> Result<Applied, Setback> {
+        let policy = self.run.spec.existing_resource_policy;
+        let kind = meeting.kind;
+        let subject = Subject { group: &kind.group, kind: &kind.kind, namespaced: kind.namespaced };
+        let content = matches!(policy, Some(Policy::Update | Policy::Replace));
+        let found = self
+            .live
+            .find(self.cluster, kind, place, name(meeting.wanted), content)
+            .await
+            .map_err(|error| Setback::Problem(refused(&error)))?;
+        let (facts, live) = match &found {
+            Found::Nothing => (None, &Value::Null),
+            Found::Facts { deleting } => {
+                (Some(Facts { deleting: *deleting, ..Facts::default() }), &Value::Null)
+            }
+            Found::Object(live) => {
+                let covered = !subject.namespaced && covers(live, &unmarked(meeting.wanted));
+                (Some(Facts::of(live).covered(covered)), &**live)
+            }
+        };
+        match decide(subject, facts, policy, &self.run.migration) {
+            Decision::Create => self.create(meeting, place).await,
+            Decision::Update => self.update(meeting, live).await,
+            Decision::Replace => self.replace(meeting, live, place).await,
+            Decision::Merge => self.merge(meeting, live, policy).await,
+            Decision::Keep => Ok(Applied::Unchanged),
+            Decision::Skip => Ok(Applied::Skipped),
+            Decision::Refuse(problem) => Err(problem.into()),
         }
     }
 
-    fn rewritten(&self, object: Value, mark: &str, stopped: bool) -> Result<Value, Problem> {
-        let arrival = Arrival { mark, stopped, ..Arrival::default() };
-        Ok(self.rewriter.rewrite(object, &arrival)?.object)
+    /// The object as it is to be, with a mark.
+    pub(super) fn rewritten(
+        &self,
+        object: &Value,
+        mark: &str,
+        stopped: bool,
+        owners: &[Value],
+    ) -> Result<Rewritten, Problem> {
+        let place = namespace(object);
+        let plan = (!place.is_empty()).then(|| self.plan_of(place));
+        let arrival = Arrival { mark, plan: plan.as_deref(), stopped, owners };
+        Ok(self.rewriter.rewrite(object.clone(), &arrival)?)
+    }
+
+    /// The mark of this run.
+    pub(super) fn migration(&self) -> &str {
+        &self.run.migration
+    }
+
+    /// The mark of what comes from a namespace of the source.
+    pub fn plan_of(&self, source_namespace: &str) -> String {
+        plan_mark(&self.run.staging.pair, &self.run.source, source_namespace)
     }
 
     fn kind_of(&self, object: &Value) -> Result<&Kind, Problem> {
-        self.catalogue.find(api_version(object), kind(object)).ok_or_else(|| Problem {
-            reason: "KindNotServed".to_owned(),
-            message: format!(
-                "the destination does not serve {} {}: install what serves it there, or leave these objects behind \
-                 with the annotation isthmus.dev/skip",
-                api_version(object),
-                kind(object)
-            ),
-            may_resolve: true,
-            transient: false,
+        self.catalogue.find(api_version(object), kind(object)).ok_or_else(|| {
+            Problem::waiting(
+                "KindNotServed",
+                format!(
+                    "the destination does not serve {} {}: install what serves it there, or leave these objects \
+                     behind with the annotation isthmus.dev/skip",
+                    api_version(object),
+                    kind(object)
+                ),
+            )
         })
     }
 
-    async fn create(&self, kind: &Kind, path: &str, object: Value) -> Result<Applied, Problem> {
-        let place = Some(namespace(&object).to_owned()).filter(|n| !n.is_empty());
-        let wanted = self.rewritten(object, self.migration, true)?;
-        match self.cluster.patch(path, &wanted, APPLY).await {
-            Ok(_) => Ok(Applied::Created),
-            // Lists that hold a key twice are taken by a creation, and not by an apply.
-            Err(error) if error.message().contains("duplicate entries for key") => {
-                let collection = kind.collection(place.as_deref());
-                self.cluster.create(&collection, &wanted).await.map_err(|e| refused(&e))?;
-                Ok(Applied::Created)
+    pub(super) async fn create(
+        &self,
+        meeting: &Meeting<'_>,
+        place: Option<&str>,
+    ) -> Result<Applied, Setback> {
+        self.cluster.make(&meeting.kind.collection(place), meeting.wanted).await?;
+        Ok(Applied::Created)
+    }
+
+    /// What was found to be as it should. A restarted run finds what it has made itself.
+    pub(super) fn so_already(&self, live: &Value) -> Applied {
+        let by_this_run = Facts::of(live).mark == Some(self.migration());
+        if by_this_run { Applied::Created } else { Applied::Unchanged }
+    }
+
+    /// Whether a workload is to be stopped. What runs already is not stopped by a run that is to
+    /// leave it running.
+    pub(super) fn stopped(&self, live: &Value) -> bool {
+        !self.run.spec.start_applications || state::is_stopped(live)
+    }
+
+    async fn update(&self, meeting: &Meeting<'_>, live: &Value) -> Result<Applied, Setback> {
+        let stopped = self.stopped(live);
+        let wanted = self.rewritten(meeting.object, &self.run.migration, stopped, meeting.owners)?.object;
+        if let Some(mark) = Facts::of(live).mark {
+            let same = self.rewritten(meeting.object, mark, stopped, meeting.owners)?.object;
+            match self.compare(meeting, live, &same).await? {
+                Compared::Same => return Ok(self.so_already(live)),
+                Compared::Differs => {}
+                Compared::Surplus(tried) => self.hand_over(meeting, live, &tried).await?,
             }
-            Err(error) => Err(refused(&error)),
+        }
+        match self.cluster.patch(meeting.path, &of_uid(wanted, live), APPLY).await {
+            Ok(_) => Ok(Applied::Updated),
+            Err(error) if is_duplicate(&error) => self.put(meeting, live, stopped).await,
+            Err(error) => Err(error.into()),
         }
     }
 
-    async fn update(&self, path: &str, object: Value, live: Value) -> Result<Applied, Problem> {
-        // What runs already is not stopped by a run that is to leave it running.
-        let stopped = !self.start || state::is_stopped(&live);
-        let mark = label(&live, MIGRATED_BY).unwrap_or(self.migration);
-        let same = self.rewritten(object.clone(), mark, stopped)?;
-        let tried = self.cluster.patch(path, &same, TRY).await.map_err(|e| refused(&e))?;
-        if content(tried) == content(live.clone()) {
-            // A restarted run finds what it has made itself.
-            let by_this_run = mark == self.migration;
-            return Ok(if by_this_run { Applied::Created } else { Applied::Unchanged });
+    /// Whether an object of ours is as wanted; asks the server where the values alone do not tell.
+    async fn compare(&self, meeting: &Meeting<'_>, live: &Value, same: &Value) -> Result<Compared, Setback> {
+        let surplus = ownership::surplus(live, same);
+        if covers(live, same) && !surplus {
+            return Ok(Compared::Same);
         }
-        let wanted = self.rewritten(object, self.migration, stopped)?;
-        self.cluster.patch(path, &wanted, APPLY).await.map_err(|e| refused(&e))?;
+        let tried = match self.cluster.patch(meeting.path, &of_uid(same.clone(), live), TRY).await {
+            Ok(tried) => tried,
+            Err(error) if is_duplicate(&error) => return Ok(Compared::Differs),
+            Err(error) => return Err(error.into()),
+        };
+        let surplus = surplus && ownership::was_created(live);
+        let differs = content(tried.clone()) != content(live.clone());
+        let version = |object: &Value| text(object, "/metadata/resourceVersion").to_owned();
+        if differs && version(&tried) != version(live) {
+            return Err(Setback::Stale(changed_meanwhile(meeting.path)));
+        }
+        if !surplus {
+            return Ok(if differs { Compared::Differs } else { Compared::Same });
+        }
+        if !differs {
+            // Fields of ours that are not wanted are defaults, or gone from the source: defaults
+            // come back when they are taken out.
+            let bare = without_managed(ownership::without_surplus(live, same));
+            if let Ok(bare) = self.cluster.replace(meeting.path, &bare, true).await
+                && content(bare) == content(live.clone())
+            {
+                return Ok(Compared::Same);
+            }
+        }
+        Ok(Compared::Surplus(tried))
+    }
+
+    /// Makes the fields that were created count as applied, so that the apply that follows takes
+    /// away what is no longer wanted.
+    async fn hand_over(&self, meeting: &Meeting<'_>, live: &Value, tried: &Value) -> Result<(), Setback> {
+        let patch = json!({"metadata": {
+            "managedFields": ownership::as_applied(tried, api_version(meeting.wanted)),
+            "resourceVersion": text(live, "/metadata/resourceVersion"),
+            "uid": uid(live),
+        }});
+        self.cluster.patch(meeting.path, &patch, PatchKind::Merge).await?;
+        Ok(())
+    }
+
+    async fn merge(
+        &self,
+        meeting: &Meeting<'_>,
+        live: &Value,
+        policy: Option<Policy>,
+    ) -> Result<Applied, Setback> {
+        let Some(patch) = merge::merged(live, meeting.wanted, policy)? else {
+            return Ok(self.so_already(live));
+        };
+        self.cluster.patch(meeting.path, &patch, PatchKind::Merge).await?;
         Ok(Applied::Updated)
     }
 }
 
-/// The object without what every write changes.
-fn content(mut object: Value) -> Value {
+enum Compared {
+    Same,
+    Differs,
+    /// It may differ in fields that only [`Applier::hand_over`] makes removable; what the dry run
+    /// gave.
+    Surplus(Value),
+}
+
+/// Lists that hold a key twice are taken by a creation and an update, and not by an apply.
+fn is_duplicate(error: &ClusterError) -> bool {
+    error.message().contains("duplicate entries for key")
+}
+
+fn changed_meanwhile(path: &str) -> ClusterError {
+    let body = json!({"reason": "Conflict", "message": "the object is changed again and again while it is compared"});
+    ClusterError::refused(format!("PATCH {path}"), 409, None, body.to_string().as_bytes())
+}
+
+/// The body with the live object's uid: one of the same name that took its place is not touched.
+fn of_uid(mut body: Value, live: &Value) -> Value {
+    if let (Some(metadata), false) =
+        (body.get_mut("metadata").and_then(Value::as_object_mut), uid(live).is_empty())
+    {
+        metadata.insert("uid".to_owned(), uid(live).into());
+    }
+    body
+}
+
+fn without_managed(mut object: Value) -> Value {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        for key in ["managedFields", "resourceVersion", "generation"] {
-            metadata.remove(key);
-        }
+        metadata.remove("managedFields");
     }
     object
 }
 
-/// There is an object of this name that is not ours.
-pub fn taken(live: &Value) -> Problem {
-    Problem {
-        reason: "AlreadyExists".to_owned(),
-        message: format!(
-            "the destination has a {} of this name that no migration brought: remove or rename it there, leave the \
-             source's behind with the annotation isthmus.dev/skip, or hand it over by labelling it \
-             isthmus.dev/migrated-by=adopted",
-            kind(live)
-        ),
-        may_resolve: false,
-        transient: false,
+/// The object as it is wanted of somebody else: without our marks.
+fn unmarked(wanted: &Value) -> Value {
+    let mut wanted = wanted.clone();
+    if let Some(labels) = wanted.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.retain(|key, _| !key.starts_with("isthmus.dev/"));
     }
-}
-
-fn refused(error: &ClusterError) -> Problem {
-    let message = error.message();
-    let code = error.code();
-    // A namespace, a service account or a webhook's service that is on its way.
-    let may_resolve = code == Some(404)
-        || message.contains("not found")
-        || message.contains("failed calling webhook")
-        || error.is_conflict();
-    let advice = match code {
-        Some(403) if message.contains("exceeded quota") => {
-            "raise the quota of the namespace on the destination"
-        }
-        Some(403) if message.contains("is forbidden: User") => {
-            "grant the spoke's service account what its ClusterRole in deploy/ lists"
-        }
-        Some(403) => "look at the destination's admission rules",
-        Some(422) => "correct the field on the source, or leave the object behind with isthmus.dev/skip",
-        _ => "look at the API server's answer and correct what it names",
-    };
-    Problem {
-        reason: error.reason().to_owned(),
-        message: format!(
-            "the destination's API server does not take it: {message}; {advice}, then run again"
-        ),
-        may_resolve,
-        transient: error.is_transient(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn an_object_is_ours_by_its_mark_alone() {
-        assert!(is_ours(&json!({"metadata": {"labels": {MIGRATED_BY: "m"}}})));
-        assert!(!is_ours(&json!({"metadata": {"labels": {MIGRATED_BY: ""}}})));
-        assert!(!is_ours(&json!({"metadata": {"labels": {"app": "x"}}})));
-    }
-
-    #[test]
-    fn what_every_write_changes_is_no_difference() {
-        let a = json!({"metadata": {"name": "x", "resourceVersion": "1", "generation": 1, "managedFields": [1]}, "data": {}});
-        let b = json!({"metadata": {"name": "x", "resourceVersion": "2", "generation": 2, "managedFields": []}, "data": {}});
-        assert_eq!(content(a), content(b));
-    }
-
-    #[test]
-    fn a_refusal_that_another_object_may_resolve_is_told_from_one_that_a_person_must() {
-        let refusal = |code, reason: &str, message: &str| {
-            let body = json!({"reason": reason, "message": message}).to_string();
-            refused(&ClusterError::refused("PATCH /x".to_owned(), code, None, body.as_bytes()))
-        };
-        assert!(refusal(404, "NotFound", "namespaces \"x\" not found").may_resolve);
-        assert!(refusal(500, "InternalError", "failed calling webhook \"a\"").may_resolve);
-        let invalid = refusal(422, "Invalid", "spec.ports: Required value");
-        assert!(!invalid.may_resolve && invalid.message.contains("spec.ports"));
-    }
+    wanted
 }

@@ -20,6 +20,40 @@ pub fn rank(group: &str, kind: &str) -> usize {
     }
 }
 
+/// When an object of cluster scope is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ClusterStage {
+    /// Before anything else: the kinds of other objects.
+    Definitions,
+    /// Before the namespaces: what their objects refer to.
+    Before,
+    /// Directly after: what refers to the former.
+    Bindings,
+    /// After the namespaces: what would call services in them that are not there yet.
+    After,
+    /// Not applied: namespaces are made by PrepareDestination.
+    Elsewhere,
+}
+
+/// The stage of a kind of cluster scope.
+pub fn cluster_stage(group: &str, kind: &str) -> ClusterStage {
+    match (group, kind) {
+        ("", "Namespace") => ClusterStage::Elsewhere,
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => ClusterStage::Definitions,
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding")
+        | (
+            "admissionregistration.k8s.io",
+            "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding",
+        ) => ClusterStage::Bindings,
+        ("apiregistration.k8s.io", _)
+        | (
+            "admissionregistration.k8s.io",
+            "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration",
+        ) => ClusterStage::After,
+        _ => ClusterStage::Before,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +68,17 @@ mod tests {
             rank("", "ResourceQuota"),
         ];
         assert_eq!(ranks, [0, 1, 2, 3, LAST]);
+    }
+
+    #[test]
+    fn definitions_come_first_and_what_calls_services_last() {
+        let stages = [
+            cluster_stage("apiextensions.k8s.io", "CustomResourceDefinition"),
+            cluster_stage("scheduling.k8s.io", "PriorityClass"),
+            cluster_stage("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+            cluster_stage("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
+        ];
+        assert!(stages.is_sorted() && stages[1] == cluster_stage("rbac.authorization.k8s.io", "ClusterRole"));
+        assert_eq!(cluster_stage("apiregistration.k8s.io", "APIService"), ClusterStage::After);
     }
 }

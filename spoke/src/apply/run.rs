@@ -1,20 +1,27 @@
-//! Applies a run's archives.
+//! Applies a run's archives, stage by stage: definitions, what lies in no namespace, the
+//! namespaces rank by rank, and last what calls into them.
+//!
+//! As many objects are under way as the API server bears ([`Cluster::width`]). What another object
+//! must resolve first waits for one of a few rounds at the end of its archive.
+//!
+//! [`Cluster::width`]: crate::cluster::Cluster::width
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use isthmus_shared::protocol::{ObjectResult, Outcome, Run};
-use isthmus_shared::staging::{ArchiveError, ArchiveName};
+use isthmus_shared::staging::{ArchiveError, ArchiveName, ArchiveReader};
 use serde_json::Value;
 
-use super::{Applied, Applier, Problem, Tally, definitions, order};
-use crate::cluster::{ObjectId, describe, discover, kind};
+use super::order::{self, ClusterStage};
+use super::owners::Owners;
+use super::{Applied, Applier, Arrived, Problem, Tally, definitions};
+use crate::cluster::{ObjectId, array, describe, discover};
 use crate::staging_area::StagingArea;
 use crate::task::{TaskContext, TaskError};
 use crate::transform::Rewriter;
 
-/// Objects that are applied at a time.
-const PARALLEL: usize = 16;
 /// Objects that wait for another round; what fails beyond them has failed.
 const MAX_WAITING: usize = 2_000;
 /// The pauses before the rounds for what waits.
@@ -27,27 +34,36 @@ const ROUNDS: [Duration; 5] = [
 ];
 /// How often one call is repeated when the API server says that it may work later.
 const TRANSIENT_ATTEMPTS: usize = 4;
+/// Objects that arrived well and have a line in the log. Every object has one in the results.
+const MAX_LOGGED: u64 = 1_000;
+/// Definitions that are awaited in discovery.
+const MAX_DEFINITIONS: usize = 1_000;
 
 /// Applies the exported objects, stopped.
 pub async fn apply_run(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
     let area = context.staging(run)?;
-    let mut tally = Tally::new(area.write(ArchiveName::Results)?);
+    let tally = Tally::new(area.write(ArchiveName::Results)?);
     let rewriter =
         Rewriter::new(run).map_err(|e| TaskError::failed("the migration", "BadTransform", e.to_string()))?;
-    bring_definitions(context, run, &rewriter, &area, &mut tally).await?;
-    let catalogue = discover(context.cluster())
+    let mut wave = Wave { context, tally, waiting: Vec::new(), last_round: false, logged: 0 };
+    let brought = bring_definitions(context, run, &rewriter, &area, &mut wave).await?;
+    let catalogue = definitions::discover_with(context.cluster(), &brought)
         .await
         .map_err(|e| TaskError::cluster("the destination", "asking which kinds it serves", &e))?;
-    let applier = Applier {
-        cluster: context.cluster(),
-        catalogue: &catalogue,
-        rewriter: &rewriter,
-        migration: &run.migration,
-        start: run.spec.start_applications,
-    };
-    for namespace in run.sources() {
-        apply_namespace(context, applier, &area, namespace, &mut tally).await?;
+    drop(brought);
+    let applier = Applier::new(context.cluster(), &catalogue, &rewriter, run);
+    let owners = Owners::new(context.cluster(), &catalogue);
+    let line = Line { context, run, applier: &applier, owners: &owners };
+    for stage in [ClusterStage::Before, ClusterStage::Bindings] {
+        line.apply_cluster_scope(&area, stage, &mut wave).await?;
     }
+    for namespace in run.sources() {
+        context.doing(format!("applying the objects of {namespace}"));
+        let name = ArchiveName::namespace(namespace).map_err(ArchiveError::from)?;
+        line.apply_archive(area.read(name).await?, None, &mut wave).await?;
+    }
+    line.apply_cluster_scope(&area, ClusterStage::After, &mut wave).await?;
+    let mut tally = wave.tally;
     let mut left = area.read(ArchiveName::LeftBehind).await?;
     while let Some(line) = left.next().await? {
         if let Ok(result) = serde_json::from_value::<ObjectResult>(line) {
@@ -56,135 +72,224 @@ pub async fn apply_run(context: &TaskContext, run: &Run) -> Result<Outcome, Task
     }
     let (counts, failures) = tally.finish().await?;
     context.log(format!(
-        "objects: {} created, {} updated, {} unchanged, {} failed, {} left behind",
-        counts.created, counts.updated, counts.unchanged, counts.failed, counts.left_behind
+        "objects: {} created, {} updated, {} unchanged, {} skipped, {} deleted, {} failed, {} left behind",
+        counts.created,
+        counts.updated,
+        counts.unchanged,
+        counts.skipped,
+        counts.deleted,
+        counts.failed,
+        counts.left_behind
     ));
     if failures.is_empty() { Ok(Outcome::Applied { counts }) } else { Err(TaskError::Failed(failures)) }
 }
 
+/// Brings the definitions, and answers with those that came.
 async fn bring_definitions(
     context: &TaskContext,
     run: &Run,
     rewriter: &Rewriter,
     area: &StagingArea,
-    tally: &mut Tally,
-) -> Result<(), TaskError> {
+    wave: &mut Wave<'_>,
+) -> Result<Vec<Value>, TaskError> {
     let catalogue = discover(context.cluster())
         .await
         .map_err(|e| TaskError::cluster("the destination", "asking which kinds it serves", &e))?;
+    let applier = Applier::new(context.cluster(), &catalogue, rewriter, run);
     let mut archive = area.read(ArchiveName::Cluster).await?;
+    let mut brought = Vec::new();
     while let Some(object) = archive.next().await? {
-        if kind(&object) != "CustomResourceDefinition" {
+        let id = ObjectId::of(&object);
+        if order::cluster_stage(id.group(), &id.kind) != ClusterStage::Definitions {
             continue;
         }
-        let id = ObjectId::of(&object);
         context.doing(format!("applying {}", id.describe()));
-        let result = definitions::bring(context.cluster(), &catalogue, run, rewriter, object).await;
-        context.log(format!("{}: {}", id.describe(), outcome_text(&result)));
-        tally.counts.total += 1;
-        tally.note(&id, result).await?;
+        let result = definitions::bring(context.cluster(), &catalogue, &applier, &object).await;
+        wave.tally.counts.total += 1;
+        if result.is_ok() && brought.len() < MAX_DEFINITIONS {
+            brought.push(object);
+        }
+        wave.note(&id, result).await?;
     }
-    Ok(())
+    Ok(brought)
 }
 
-async fn apply_namespace(
-    context: &TaskContext,
-    applier: Applier<'_>,
-    area: &StagingArea,
-    namespace: &str,
-    tally: &mut Tally,
-) -> Result<(), TaskError> {
-    let name = ArchiveName::namespace(namespace).map_err(ArchiveError::from)?;
-    let mut archive = area.read(name).await?;
-    let total = archive.summary().objects;
-    tally.counts.total += total;
-    context.progress(|p| {
-        p.objects_total += total;
-        p.message = Some(format!("applying the objects of {namespace}"));
-    });
-    let mut wave = Wave { context, tally, waiting: Vec::new(), last_round: false };
-    let mut running = FuturesUnordered::new();
-    let mut rank = 0;
-    while let Some(object) = archive.next().await? {
-        let id = ObjectId::of(&object);
-        let next = order::rank(id.group(), &id.kind);
-        // What comes later in the order waits for what comes before.
-        let room = if next == rank { PARALLEL - 1 } else { 0 };
-        rank = next;
-        while running.len() > room {
-            if let Some((object, result)) = running.next().await {
-                wave.end(object, result).await?;
+/// What every object of a run passes.
+struct Line<'a> {
+    context: &'a TaskContext,
+    run: &'a Run,
+    applier: &'a Applier<'a>,
+    owners: &'a Owners<'a>,
+}
+
+type Attempt<'a> = BoxFuture<'a, (Value, Result<Arrived, Problem>)>;
+
+impl Line<'_> {
+    async fn apply_cluster_scope(
+        &self,
+        area: &StagingArea,
+        stage: ClusterStage,
+        wave: &mut Wave<'_>,
+    ) -> Result<(), TaskError> {
+        self.apply_archive(area.read(ArchiveName::Cluster).await?, Some(stage), wave).await
+    }
+
+    /// Applies an archive's objects; of cluster scope those of one stage.
+    async fn apply_archive(
+        &self,
+        mut archive: ArchiveReader,
+        stage: Option<ClusterStage>,
+        wave: &mut Wave<'_>,
+    ) -> Result<(), TaskError> {
+        if stage.is_none() {
+            let total = archive.summary().objects;
+            wave.tally.counts.total += total;
+            self.context.progress(|p| p.objects_total += total);
+        }
+        let mut running: FuturesUnordered<Attempt<'_>> = FuturesUnordered::new();
+        let mut rank = None;
+        while let Some(object) = archive.next().await? {
+            let id = ObjectId::of(&object);
+            if let Some(stage) = stage {
+                if order::cluster_stage(id.group(), &id.kind) != stage {
+                    continue;
+                }
+                wave.tally.counts.total += 1;
+                self.context.progress(|p| p.objects_total += 1);
             }
+            // What comes later in the order waits for what comes before, and what is owned for
+            // all others.
+            let next = Some((is_owned(&object), order::rank(id.group(), &id.kind)));
+            let room = if next == rank { self.context.cluster().width().saturating_sub(1) } else { 0 };
+            rank = next;
+            while running.len() > room {
+                if let Some((object, result)) = running.next().await {
+                    wave.end(object, result).await?;
+                }
+            }
+            running.push(Box::pin(self.attempt(object)));
         }
-        running.push(attempt(applier, object));
-    }
-    while let Some((object, result)) = running.next().await {
-        wave.end(object, result).await?;
-    }
-    drop(running);
-    for (round, pause) in ROUNDS.into_iter().enumerate() {
-        let again = std::mem::take(&mut wave.waiting);
-        if again.is_empty() {
-            break;
-        }
-        context.doing(format!("{} objects wait for others", again.len()));
-        tokio::time::sleep(pause).await;
-        wave.last_round = round + 1 == ROUNDS.len();
-        let attempts: Vec<_> = again.into_iter().map(|object| attempt(applier, object)).collect();
-        let mut running = futures::stream::iter(attempts).buffer_unordered(PARALLEL);
         while let Some((object, result)) = running.next().await {
             wave.end(object, result).await?;
         }
+        drop(running);
+        self.apply_waiting(wave).await
     }
-    Ok(())
+
+    async fn apply_waiting(&self, wave: &mut Wave<'_>) -> Result<(), TaskError> {
+        for (round, pause) in ROUNDS.into_iter().enumerate() {
+            let again = std::mem::take(&mut wave.waiting);
+            if again.is_empty() {
+                break;
+            }
+            self.context.doing(format!("{} objects wait for others", again.len()));
+            tokio::time::sleep(pause).await;
+            wave.last_round = round + 1 == ROUNDS.len();
+            let attempts: Vec<Attempt<'_>> =
+                again.into_iter().map(|object| -> Attempt<'_> { Box::pin(self.attempt(object)) }).collect();
+            let mut running =
+                futures::stream::iter(attempts).buffer_unordered(self.context.cluster().width());
+            while let Some((object, result)) = running.next().await {
+                wave.end(object, result).await?;
+            }
+        }
+        wave.last_round = false;
+        Ok(())
+    }
+
+    async fn attempt(&self, object: Value) -> (Value, Result<Arrived, Problem>) {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let result = self.once(&object).await;
+            match &result {
+                Err(problem) if problem.transient && attempts < TRANSIENT_ATTEMPTS => {
+                    tokio::time::sleep(Duration::from_millis(300 << attempts)).await;
+                }
+                _ => return (object, result),
+            }
+        }
+    }
+
+    async fn once(&self, object: &Value) -> Result<Arrived, Problem> {
+        if !is_owned(object) {
+            return self.applier.apply(object, &[]).await;
+        }
+        let place = self.run.destination_of(crate::cluster::namespace(object));
+        let rebuilt = self.owners.rebuild(object, place).await?;
+        let arrived = self.applier.apply(object, &rebuilt.references).await?;
+        for warning in rebuilt.dropped {
+            self.context.warn(warning);
+        }
+        Ok(arrived)
+    }
+}
+
+fn is_owned(object: &Value) -> bool {
+    !array(object, "/metadata/ownerReferences").is_empty()
 }
 
 struct Wave<'a> {
     context: &'a TaskContext,
-    tally: &'a mut Tally,
+    tally: Tally,
     /// What another object may resolve.
     waiting: Vec<Value>,
     last_round: bool,
+    /// Objects that arrived well and have their line in the log.
+    logged: u64,
 }
 
 impl Wave<'_> {
-    async fn end(&mut self, object: Value, result: Result<Applied, Problem>) -> Result<(), TaskError> {
+    async fn end(&mut self, object: Value, result: Result<Arrived, Problem>) -> Result<(), TaskError> {
         if let Err(problem) = &result
             && problem.may_resolve
             && !self.last_round
             && self.waiting.len() < MAX_WAITING
         {
-            self.context.log(format!("{} waits: {}", describe(&object), problem.message));
+            self.log_some(|| format!("{} waits: {}", describe(&object), problem.message));
             self.waiting.push(object);
             return Ok(());
         }
-        let id = ObjectId::of(&object);
-        self.context.log(format!("{}: {}", id.describe(), outcome_text(&result)));
-        self.tally.note(&id, result).await?;
+        self.note(&ObjectId::of(&object), result).await?;
         self.context.progress(|p| p.objects_done += 1);
         Ok(())
     }
-}
 
-async fn attempt(applier: Applier<'_>, object: Value) -> (Value, Result<Applied, Problem>) {
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let result = applier.apply(object.clone()).await;
+    async fn note(&mut self, id: &ObjectId, result: Result<Arrived, Problem>) -> Result<(), TaskError> {
         match &result {
-            Err(problem) if problem.transient && attempts < TRANSIENT_ATTEMPTS => {
-                tokio::time::sleep(Duration::from_millis(300 << attempts)).await;
+            Err(problem) => {
+                self.context.log(format!(
+                    "{}: failed: {}: {}",
+                    id.describe(),
+                    problem.reason,
+                    problem.message
+                ));
             }
-            _ => return (object, result),
+            Ok(Arrived { applied: Applied::Unchanged, .. }) => {}
+            Ok(arrived) => self.log_some(|| format!("{}: {}", id.describe(), word(arrived.applied))),
+        }
+        Ok(self.tally.note(id, result).await?)
+    }
+
+    /// Logs what is no trouble, as long as the log is short.
+    fn log_some(&mut self, line: impl FnOnce() -> String) {
+        self.logged += 1;
+        match self.logged {
+            ..MAX_LOGGED => self.context.log(line()),
+            MAX_LOGGED => {
+                self.context
+                    .log("more objects than have lines here: see `isthmus migration describe --details`");
+            }
+            _ => {}
         }
     }
 }
 
-fn outcome_text(result: &Result<Applied, Problem>) -> String {
-    match result {
-        Ok(Applied::Created) => "created".to_owned(),
-        Ok(Applied::Updated) => "updated".to_owned(),
-        Ok(Applied::Unchanged) => "unchanged".to_owned(),
-        Err(problem) => format!("failed: {}: {}", problem.reason, problem.message),
+fn word(applied: Applied) -> &'static str {
+    match applied {
+        Applied::Created => "created",
+        Applied::Updated => "updated",
+        Applied::Unchanged => "unchanged",
+        Applied::Skipped => "skipped",
     }
 }

@@ -4,7 +4,7 @@ use isthmus_shared::protocol::{ObjectAction, ObjectResult};
 use isthmus_shared::resources::ResourceCounts;
 use isthmus_shared::staging::{ArchiveError, ArchiveWriter};
 
-use super::{Applied, Problem};
+use super::{Applied, Arrived, Problem};
 use crate::cluster::ObjectId;
 use crate::findings::{Findings, finding};
 
@@ -27,28 +27,42 @@ impl Tally {
     pub async fn note(
         &mut self,
         id: &ObjectId,
-        result: Result<Applied, Problem>,
+        result: Result<Arrived, Problem>,
     ) -> Result<(), ArchiveError> {
         let counts = &mut self.counts;
-        let (action, problem) = match result {
-            Ok(applied) => {
+        let result = match result {
+            Ok(arrived) => {
                 counts.done += 1;
-                let (count, action) = match applied {
+                let (count, action) = match arrived.applied {
                     Applied::Created => (&mut counts.created, ObjectAction::Created),
                     Applied::Updated => (&mut counts.updated, ObjectAction::Updated),
                     Applied::Unchanged => (&mut counts.unchanged, ObjectAction::Unchanged),
+                    Applied::Skipped => (&mut counts.skipped, ObjectAction::Skipped),
                 };
                 *count += 1;
-                (action, None)
+                let reason = arrived.notes.first().map(|note| note.reason.to_owned());
+                let messages: Vec<&str> = arrived.notes.iter().map(|note| note.message.as_str()).collect();
+                let message = (!messages.is_empty()).then(|| messages.join("; "));
+                result_of(id, action, reason, message)
             }
             Err(problem) => {
                 counts.failed += 1;
                 self.failures.push(finding(id.describe(), &problem.reason, problem.message.as_str()));
-                (ObjectAction::Failed, Some(problem))
+                result_of(id, ObjectAction::Failed, Some(problem.reason), Some(problem.message))
             }
         };
-        let (reason, message) = problem.map(|p| (p.reason, p.message)).unzip();
-        self.write(&result_of(id, action, reason, message)).await
+        self.write(&result).await
+    }
+
+    /// Notes that an object of the destination was deleted, because it is gone from the source.
+    pub async fn deleted(&mut self, id: &ObjectId) -> Result<(), ArchiveError> {
+        self.counts.deleted += 1;
+        self.write(&result_of(id, ObjectAction::Deleted, None, None)).await
+    }
+
+    /// Notes that an object of the destination could not be deleted.
+    pub fn not_deleted(&mut self, id: &ObjectId, problem: &Problem) {
+        self.failures.push(finding(id.describe(), &problem.reason, problem.message.as_str()));
     }
 
     /// Repeats what the source said of an object that it left behind.

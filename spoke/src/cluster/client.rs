@@ -3,6 +3,8 @@
 //! What may be repeated is repeated here, with backoff and as the server asks in Retry-After:
 //! reads, deletions and server-side apply, whose second time is their first. A creation or
 //! another patch is repeated only after 429, which says that nothing was done.
+//!
+//! How many calls are under way at a time is the [`Limiter`]'s to say, over all tasks.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
 use super::ClusterError;
+use super::limiter::{Limiter, MAX_RETRY_AFTER, Sign, sign_of};
 
 /// The time limit of one attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_mins(1);
@@ -26,8 +29,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The attempts at a call that may be repeated.
 const MAX_ATTEMPTS: usize = 6;
-/// The longest wait that a server's Retry-After is granted.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// The largest reply that is read, bytes: a page of 500 objects of the largest size that etcd
 /// holds by default is far below, on average.
 const MAX_REPLY: usize = 256 * 1024 * 1024;
@@ -38,11 +39,11 @@ const PAGE: usize = 500;
 #[derive(Clone)]
 pub struct Cluster {
     client: kube::Client,
-    slots: Arc<tokio::sync::Semaphore>,
+    limiter: Arc<Limiter>,
 }
 
-/// The most calls that are under way to the API server at a time, over all tasks.
-const MAX_CALLS: usize = 64;
+/// An answer that holds the object's metadata alone: for writes whose result is known.
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
 /// A page of a listing.
 #[derive(Debug)]
@@ -112,7 +113,12 @@ impl Cluster {
 
     /// Uses a client that does not retry by itself.
     pub fn new(client: kube::Client) -> Self {
-        Self { client, slots: Arc::new(tokio::sync::Semaphore::new(MAX_CALLS)) }
+        Self { client, limiter: Arc::default() }
+    }
+
+    /// How many calls are worth having under way at a time, now.
+    pub fn width(&self) -> usize {
+        self.limiter.width()
     }
 
     /// Reads whatever is at a path.
@@ -203,6 +209,40 @@ impl Cluster {
         .await
     }
 
+    /// Creates an object as [`FIELD_MANAGER`], and answers with the metadata alone. Fields that the
+    /// server's schema lacks are refused: nothing is to be dropped in silence.
+    pub async fn make(&self, collection: &str, object: &Value) -> Result<Value, ClusterError> {
+        let path = format!("{collection}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict");
+        let body = Some(encode(&path, object)?);
+        self.json(Call {
+            method: Method::POST,
+            path: &path,
+            accept: METADATA_ONLY,
+            content_type: "application/json",
+            body,
+            repeatable: false,
+        })
+        .await
+    }
+
+    /// Replaces an object as [`FIELD_MANAGER`]; it carries the resource version that it was made
+    /// for. Not repeated: a second time would be a conflict with the first.
+    pub async fn replace(&self, path: &str, object: &Value, dry_run: bool) -> Result<Value, ClusterError> {
+        let dry = if dry_run { "&dryRun=All" } else { "" };
+        let path = format!("{path}?fieldManager={FIELD_MANAGER}{dry}");
+        let body = Some(encode(&path, object)?);
+        let content_type = "application/json";
+        self.json(Call {
+            method: Method::PUT,
+            path: &path,
+            accept: content_type,
+            content_type,
+            body,
+            repeatable: dry_run,
+        })
+        .await
+    }
+
     /// Asks the server a question that is put as a creation and stored nowhere, e.g. a
     /// `TokenReview` or a creation with `dryRun=All`.
     pub async fn ask(&self, path: &str, question: &Value) -> Result<Value, ClusterError> {
@@ -234,7 +274,8 @@ impl Cluster {
             }
         };
         let path = format!("{path}?fieldManager={FIELD_MANAGER}{query}");
-        let body = Some(encode(&path, patch)?);
+        let body = encode(&path, patch)?;
+        let body = Some(if kind == PatchKind::Merge { body } else { yaml_proof(body) });
         let repeatable = kind != PatchKind::Merge;
         let accept = "application/json";
         self.json(Call { method: Method::PATCH, path: &path, accept, content_type, body, repeatable }).await
@@ -289,47 +330,63 @@ impl Cluster {
 
     async fn attempt(&self, call: &Call<'_>) -> Result<Bytes, ClusterError> {
         let unreachable = |detail: String| ClusterError::Unreachable { operation: call.operation(), detail };
-        let _slot = self.slots.acquire().await.map_err(|e| unreachable(e.to_string()))?;
-        tokio::time::timeout(ATTEMPT_TIMEOUT, self.exchange(call))
-            .await
-            .unwrap_or_else(|_| Err(unreachable(format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()))))
+        let permit = self.limiter.enter().await;
+        let (sign, result) =
+            tokio::time::timeout(ATTEMPT_TIMEOUT, self.exchange(call)).await.unwrap_or_else(|_| {
+                let detail = format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs());
+                (Sign::Overload(None), Err(unreachable(detail)))
+            });
+        permit.learn(sign);
+        result
     }
 
-    async fn exchange(&self, call: &Call<'_>) -> Result<Bytes, ClusterError> {
-        let mut request =
-            Request::builder().method(call.method.clone()).uri(call.path).header(header::ACCEPT, call.accept);
-        if !call.content_type.is_empty() {
-            request = request.header(header::CONTENT_TYPE, call.content_type);
-        }
-        let body = call
-            .body
-            .clone()
-            .map_or_else(kube::client::Body::empty, |body| kube::client::Body::from(body.to_vec()));
-        let request = request
-            .body(body)
-            .map_err(|e| ClusterError::Unsound { operation: call.operation(), detail: e.to_string() })?;
-        let response = self
-            .client
-            .send(request)
-            .await
-            .map_err(|e| ClusterError::Unreachable { operation: call.operation(), detail: chain(&e) })?;
+    /// One exchange, and what it tells of the server's load.
+    async fn exchange(&self, call: &Call<'_>) -> (Sign, Result<Bytes, ClusterError>) {
+        let request = match call.request() {
+            Ok(request) => request,
+            Err(error) => return (Sign::Nothing, Err(error)),
+        };
+        // A server that cannot be reached has no load that calling less would relieve, but one
+        // that breaks off may.
+        let lost = |detail: String| {
+            (Sign::Overload(None), Err(ClusterError::Unreachable { operation: call.operation(), detail }))
+        };
+        let response = match self.client.send(request).await {
+            Ok(response) => response,
+            Err(error) => return lost(chain(&error)),
+        };
         let status = response.status();
-        let retry_after =
-            response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
-        let body = Limited::new(response.into_body(), MAX_REPLY)
-            .collect()
-            .await
-            .map_err(|e| ClusterError::Unreachable { operation: call.operation(), detail: e.to_string() })?
-            .to_bytes();
+        let headers = response.headers();
+        let retry_after = headers
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
+        let sign = sign_of(status.as_u16(), headers, retry_after);
+        let body = match Limited::new(response.into_body(), MAX_REPLY).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return lost(error.to_string()),
+        };
         if status.is_success() {
-            return Ok(body);
+            return (sign, Ok(body));
         }
-        let retry_after = retry_after.map(Duration::from_secs);
-        Err(ClusterError::refused(call.operation(), status.as_u16(), retry_after, &body))
+        (sign, Err(ClusterError::refused(call.operation(), status.as_u16(), retry_after, &body)))
     }
 }
 
 impl Call<'_> {
+    fn request(&self) -> Result<Request<kube::client::Body>, ClusterError> {
+        let mut request =
+            Request::builder().method(self.method.clone()).uri(self.path).header(header::ACCEPT, self.accept);
+        if !self.content_type.is_empty() {
+            request = request.header(header::CONTENT_TYPE, self.content_type);
+        }
+        let body =
+            self.body.clone().map_or_else(kube::client::Body::empty, |body| kube::client::Body::from(body));
+        request
+            .body(body)
+            .map_err(|e| ClusterError::Unsound { operation: self.operation(), detail: e.to_string() })
+    }
+
     fn operation(&self) -> String {
         let path = self.path.split('?').next().unwrap_or_default();
         format!("{} {path}", self.method)
@@ -340,6 +397,30 @@ fn encode(path: &str, object: &Value) -> Result<Bytes, ClusterError> {
     serde_json::to_vec(object)
         .map(Bytes::from)
         .map_err(|e| ClusterError::Unsound { operation: path.to_owned(), detail: e.to_string() })
+}
+
+/// JSON that a YAML parser reads as JSON. What YAML calls a line break or not printable stands raw
+/// in JSON, and would be folded to a space or refused: it is written as an escape.
+fn yaml_proof(json: Bytes) -> Bytes {
+    let special = |c: char| {
+        matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    };
+    match std::str::from_utf8(&json) {
+        Ok(text) if text.contains(special) => {
+            use std::fmt::Write as _;
+            let mut out = String::with_capacity(text.len() + 64);
+            for c in text.chars() {
+                if special(c) {
+                    // Writing to a String cannot fail.
+                    let _ = write!(out, "\\u{:04x}", u32::from(c));
+                } else {
+                    out.push(c);
+                }
+            }
+            Bytes::from(out)
+        }
+        _ => json,
+    }
 }
 
 /// An error with what caused it: the outermost text alone is mostly "client error (Connect)".
@@ -369,4 +450,20 @@ pub(crate) fn escape(value: &str) -> String {
         }
         out
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_yaml_would_fold_or_refuse_is_escaped_and_means_the_same() {
+        let object = json!({"a": "x\u{2028}y\u{85}z\u{7f}", "b": "Größe \u{1f600}\n"});
+        let proof = yaml_proof(encode("/x", &object).unwrap());
+        let text = std::str::from_utf8(&proof).unwrap();
+        assert!(text.contains("\\u2028") && text.contains("\\u0085") && text.contains("Größe"));
+        assert_eq!(serde_json::from_str::<Value>(text).unwrap(), object);
+    }
 }

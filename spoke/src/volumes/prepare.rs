@@ -28,20 +28,14 @@ pub async fn prepare_destination(context: &TaskContext, run: &Run) -> Result<Out
         .map_err(|e| TaskError::cluster("the destination", "asking which kinds it serves", &e))?;
     let rewriter =
         Rewriter::new(run).map_err(|e| TaskError::failed("the migration", "BadTransform", e.to_string()))?;
-    let applier = Applier {
-        cluster: context.cluster(),
-        catalogue: &catalogue,
-        rewriter: &rewriter,
-        migration: &run.migration,
-        start: run.spec.start_applications,
-    };
+    let applier = Applier::new(context.cluster(), &catalogue, &rewriter, run);
     let moves = |claim: &&Value| {
         header.volumes.iter().any(|v| v.namespace == namespace(claim) && v.claim == name(claim))
     };
     let mut failures = Findings::default();
     for claim in header.claims.iter().filter(moves) {
-        match applier.apply(claim.clone()).await {
-            Ok(applied) => context.log(format!("{}: {applied:?}", describe(claim))),
+        match applier.apply(claim, &[]).await {
+            Ok(arrived) => context.log(format!("{}: {:?}", describe(claim), arrived.applied)),
             Err(problem) if problem.transient => {
                 return Err(TaskError::Transient(finding(describe(claim), &problem.reason, problem.message)));
             }
