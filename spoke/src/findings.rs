@@ -31,6 +31,13 @@ impl Findings {
         }
     }
 
+    /// Adds those of another list, which may have counted more than it kept.
+    pub fn append(&mut self, other: Self) {
+        let unkept = other.total - other.list.len() as u64;
+        self.extend(other.list);
+        self.total += unkept;
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.total == 0

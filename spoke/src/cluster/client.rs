@@ -52,6 +52,8 @@ pub struct Page {
     pub items: Vec<Value>,
     /// What to ask the next page with.
     pub next: Option<String>,
+    /// How long the reply was, bytes.
+    pub bytes: usize,
 }
 
 /// How a patch's body is to be read.
@@ -150,14 +152,34 @@ impl Cluster {
 
     /// Reads a page of a collection; `query` is what stands behind the `?`, without paging.
     pub async fn page(&self, path: &str, query: &str, next: Option<&str>) -> Result<Page, ClusterError> {
-        let mut url = format!("{path}?limit={PAGE}");
+        self.page_of(PAGE, path, query, next).await
+    }
+
+    /// Reads a page of at most `limit` objects.
+    pub async fn page_of(
+        &self,
+        limit: usize,
+        path: &str,
+        query: &str,
+        next: Option<&str>,
+    ) -> Result<Page, ClusterError> {
+        let mut url = format!("{path}?limit={limit}");
         if !query.is_empty() {
             url = format!("{url}&{query}");
         }
         if let Some(token) = next {
             url = format!("{url}&continue={}", escape(token));
         }
-        let mut list = self.get(&url).await?;
+        let accept = "application/json";
+        let call =
+            Call { method: Method::GET, path: &url, accept, content_type: "", body: None, repeatable: true };
+        let body = self.call(&call).await?;
+        let bytes = body.len();
+        let mut list: Value = serde_json::from_slice(&body).map_err(|error| ClusterError::Unsound {
+            operation: call.operation(),
+            detail: error.to_string(),
+        })?;
+        drop(body);
         let next = super::text(&list, "/metadata/continue").to_owned();
         let api_version = super::api_version(&list).to_owned();
         let kind = super::kind(&list).trim_end_matches("List").to_owned();
@@ -176,7 +198,7 @@ impl Cluster {
             item.entry("apiVersion").or_insert_with(|| Value::from(api_version.as_str()));
             item.entry("kind").or_insert_with(|| Value::from(kind.as_str()));
         }
-        Ok(Page { items, next: Some(next).filter(|n| !n.is_empty()) })
+        Ok(Page { items, next: Some(next).filter(|n| !n.is_empty()), bytes })
     }
 
     /// Reads a whole collection of at most `limit` objects; what is beyond is cut off.

@@ -68,7 +68,6 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// A catalogue of these kinds, each group's versions in the order of preference.
-    #[cfg(test)]
     pub fn of(kinds: Vec<Kind>) -> Self {
         Self { kinds, problems: Vec::new() }
     }

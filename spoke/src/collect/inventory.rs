@@ -1,7 +1,7 @@
 //! The inventory: what InspectSource found, for the destination to look whether it can take it.
 //!
 //! In staging it is an archive whose first object is the [`Header`]; an [`Entry`] for every
-//! object that would be taken follows.
+//! object that would be taken follows, in the order of the archive `Candidates`.
 
 use isthmus_shared::protocol::VolumeFacts;
 use isthmus_shared::staging::{ArchiveError, ArchiveReader, ArchiveWriter};
@@ -22,6 +22,24 @@ pub struct Header {
     pub claims: Vec<Value>,
     /// The kinds of which objects are taken.
     pub kinds: Vec<KindCount>,
+    /// The storage classes that claims and claim templates name, as the source has them.
+    pub storage_classes: Vec<ClassFact>,
+    /// The ingress classes that Ingresses name, likewise.
+    pub ingress_classes: Vec<ClassFact>,
+}
+
+/// A class that objects name, as the source has it. It does not go along.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClassFact {
+    /// Its name; empty for the objects that name none.
+    pub name: String,
+    /// Its provisioner or controller; empty if the source has no such class.
+    pub provider: String,
+    /// Whether it is the source's default.
+    pub default: bool,
+    /// How many objects name it.
+    pub users: u64,
 }
 
 /// A kind of which objects are taken.

@@ -1,141 +1,144 @@
-//! InspectSource: what would be moved, into the inventory.
+//! InspectSource: what would be moved, into the inventory, with the objects themselves.
+//!
+//! It gathers as the export does ([`crate::collect::gather`]), into the archives that the export
+//! replaces later. `Candidates` is put together from them: what is of cluster scope is known only
+//! once the namespaces were read, and comes first.
 
-use std::collections::BTreeMap;
+mod classes;
 
 use isthmus_shared::protocol::{Outcome, Run, VolumeFacts};
-use isthmus_shared::resources::{MAX_VOLUMES, NamespaceMove, NamespaceRule};
-use isthmus_shared::staging::ArchiveName;
+use isthmus_shared::resources::{MAX_VOLUMES, NamespaceMove};
+use isthmus_shared::staging::{ArchiveError, ArchiveName};
 use serde_json::Value;
 
 use super::{pod_security, quantity};
-use crate::cluster::{Kind, ObjectId, array, describe, discover, kind, name, namespace, text, uid};
-use crate::collect::{Entry, Header, KindCount, Reader, definition_of, movable, write_header};
-use crate::export::{selectors, skip_or_fail};
+use crate::cluster::{ObjectId, array, describe, discover, name, namespace, text, uid};
+use crate::collect::{
+    Gathered, Header, NamespaceFacts, NamespacePlace, Scope, Staged, gather, read_survey, resolve,
+    write_header,
+};
 use crate::findings::{Findings, finding};
+use crate::staging_area::StagingArea;
 use crate::task::{TaskContext, TaskError};
 use crate::volumes::{newest_passes, pods_of_claims};
 
-/// The most objects of one migration.
-const MAX_OBJECTS: usize = 200_000;
+/// The most namespaces of a source that are looked at.
+const MAX_LOOKED_AT: usize = 20_000;
 
-/// Looks at the source and writes the inventory. Changes nothing in the cluster.
+/// Looks at the source; writes the inventory, the candidates and what is left behind. Changes
+/// nothing in the cluster.
 pub async fn inspect_source(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
-    let catalogue = discover(context.cluster())
+    let area = context.staging(run)?;
+    let destination = read_survey(&area).await?;
+    let source = discover(context.cluster())
         .await
         .map_err(|e| TaskError::cluster("the source", "asking which kinds it serves", &e))?;
-    for problem in catalogue.problems() {
+    for problem in source.problems() {
         context.log(format!("note: {problem}"));
     }
-    let mut kinds = movable(&catalogue);
-    if !run.spec.include_resources {
-        kinds.retain(|kind| kind.group.is_empty() && kind.kind == "PersistentVolumeClaim");
-    }
     let mut failures = Findings::default();
+    let moves = namespaces(context, run, &mut failures).await?;
+    let (scope, of_spec) = Scope::of(&run.spec, source, &destination);
+    failures.append(of_spec);
     let mut header = Header::default();
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut counted: BTreeMap<String, (Kind, u64)> = BTreeMap::new();
-    let mut namespaces = Vec::new();
-    for entry in &run.spec.namespaces {
-        let moved = match entry.rule() {
-            Ok(NamespaceRule::Mapped(moved)) => moved,
-            Ok(NamespaceRule::Name(name) | NamespaceRule::Glob(name)) => NamespaceMove::same(name),
-            Err(error) => {
-                return Err(TaskError::failed("spec.namespaces", "BadNamespace", error.to_string()));
-            }
-        };
-        let name = moved.from.as_str();
-        let Some(object) = read_namespace(context, name, &mut failures).await? else { continue };
-        namespaces.push(moved.clone());
-        header.namespaces.push(object);
-        let mut reader = Reader::new(context.cluster(), name, &kinds, selectors(run));
-        context.doing(format!("looking at {name}"));
-        while let Some(batch) = reader.next().await {
-            let batch = match batch {
-                Ok(batch) => batch,
-                Err(error) => {
-                    skip_or_fail(context, name, &error.kind, &error.error)?;
-                    continue;
-                }
-            };
-            let count =
-                &mut counted.entry(batch.kind.resource()).or_insert_with(|| (batch.kind.clone(), 0)).1;
-            *count += batch.taken.len() as u64;
-            for object in batch.taken {
-                entries.push(ObjectId::of(&object));
-                if batch.kind.group.is_empty() && kind(&object) == "PersistentVolumeClaim" {
-                    header.claims.push(object);
-                }
-            }
-            if entries.len() > MAX_OBJECTS {
-                let message =
-                    format!("there are more than {MAX_OBJECTS} objects: migrate fewer namespaces at once");
-                return Err(TaskError::failed(format!("Namespace {name}"), "TooManyObjects", message));
-            }
-        }
+    for moved in &moves {
+        header.namespaces.extend(read_namespace(context, &moved.from).await?);
     }
-    for (kind, count) in counted.into_values().filter(|(_, count)| *count > 0) {
-        let definition = definition_of(context.cluster(), &catalogue, &kind)
-            .await
-            .map_err(|e| TaskError::cluster(kind.resource(), "reading its definition", &e))?;
-        header.kinds.push(KindCount {
-            versions: catalogue.versions(&kind.group, &kind.kind),
-            group: kind.group,
-            version: kind.version,
-            kind: kind.kind,
-            plural: kind.plural,
-            count,
-            crd: definition.is_some(),
-        });
-    }
+    let names: Vec<&str> = moves.iter().map(|moved| moved.from.as_str()).collect();
+    let mut staged = Staged::begin(context, &area, "looking at")?;
+    let Gathered { counts, kinds, claims, needs, failures: disagreements } =
+        gather(context.cluster(), &scope, &names, &mut staged).await?;
+    staged.finish().await?;
+    failures.append(disagreements);
+    header.kinds = kinds;
+    header.claims = claims;
     if run.spec.include_volumes {
         header.volumes = look_at_claims(context, run, &header.claims, &mut failures).await?;
     }
     for namespace in &header.namespaces {
         check_mover(context, &header.volumes, namespace, &mut failures).await?;
     }
+    header.storage_classes = classes::of_storage(context.cluster(), &needs.storage_classes).await?;
+    header.ingress_classes = classes::of_ingress(context.cluster(), &needs.ingress_classes).await?;
     if !failures.is_empty() {
         return Err(TaskError::Failed(failures));
     }
-    let area = context.staging(run)?;
-    let mut archive = area.write(ArchiveName::Inventory)?;
-    write_header(&mut archive, &header).await?;
-    for entry in &entries {
-        archive.push(&serde_json::to_value(entry).unwrap_or_default()).await?;
-    }
-    archive.finish().await?;
-    let objects = if run.spec.include_resources { entries.len() as u64 } else { 0 };
-    context.log(format!("{objects} objects and {} volumes to move", header.volumes.len()));
-    Ok(Outcome::SourceInspected { volumes: header.volumes, objects, namespaces })
+    write_candidates(&area, &header, &names).await?;
+    let objects = if run.spec.include_resources { counts.total } else { 0 };
+    context.log(format!(
+        "{objects} objects and {} volumes to move, {} objects left behind",
+        header.volumes.len(),
+        counts.left_behind
+    ));
+    Ok(Outcome::SourceInspected { volumes: header.volumes, objects, namespaces: moves })
 }
 
-async fn read_namespace(
+/// The namespaces of the run, and what is wrong with them.
+async fn namespaces(
     context: &TaskContext,
-    name: &str,
+    run: &Run,
     failures: &mut Findings,
-) -> Result<Option<Value>, TaskError> {
+) -> Result<Vec<NamespaceMove>, TaskError> {
+    let mut present = Vec::new();
+    let mut next = None;
+    loop {
+        let page = context
+            .cluster()
+            .page("/api/v1/namespaces", "", next.as_deref())
+            .await
+            .map_err(|e| TaskError::cluster("the namespaces", "listing them", &e))?;
+        present.extend(page.items.iter().map(NamespaceFacts::of));
+        if present.len() > MAX_LOOKED_AT {
+            let message = format!(
+                "the source has more than {MAX_LOOKED_AT} namespaces, which is more than are looked at"
+            );
+            return Err(TaskError::failed("the namespaces", "TooManyNamespaces", message));
+        }
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    let place = NamespacePlace { cluster: &context.spoke.name, own: &context.spoke.namespace };
+    let resolved = resolve(&run.spec, &present, place);
+    for warning in resolved.warnings {
+        context.warn(warning);
+    }
+    failures.append(resolved.failures);
+    // What is not there was told; the others are looked at, so that all is told at once.
+    let there =
+        |moved: &NamespaceMove| present.iter().any(|facts| facts.name == moved.from && !facts.terminating);
+    Ok(resolved.moves.into_iter().filter(there).collect())
+}
+
+async fn read_namespace(context: &TaskContext, name: &str) -> Result<Option<Value>, TaskError> {
     let object = format!("Namespace {name}");
-    let found = context
+    context
         .cluster()
         .find(&format!("/api/v1/namespaces/{name}"))
         .await
-        .map_err(|e| TaskError::cluster(&object, "reading it", &e))?;
-    match found {
-        None => {
-            let message = format!(
-                "cluster {} has no such namespace: check the name, and that the pair's source is the right cluster",
-                context.spoke.name
-            );
-            failures.push(finding(object, "NamespaceNotFound", message));
-            Ok(None)
-        }
-        Some(namespace) if !text(&namespace, "/metadata/deletionTimestamp").is_empty() => {
-            let message =
-                "it is being deleted on the source: there is nothing sound to move; name another".to_owned();
-            failures.push(finding(object, "NamespaceTerminating", message));
-            Ok(None)
-        }
-        found => Ok(found),
+        .map_err(|e| TaskError::cluster(&object, "reading it", &e))
+}
+
+/// The inventory and the candidates, both in the order of applying.
+async fn write_candidates(area: &StagingArea, header: &Header, namespaces: &[&str]) -> Result<(), TaskError> {
+    let mut inventory = area.write(ArchiveName::Inventory)?;
+    let mut candidates = area.write(ArchiveName::Candidates)?;
+    write_header(&mut inventory, header).await?;
+    let mut archives = vec![ArchiveName::Cluster];
+    for namespace in namespaces {
+        archives.push(ArchiveName::namespace(namespace).map_err(ArchiveError::from)?);
     }
+    for archive in archives {
+        let mut objects = area.read(archive).await?;
+        while let Some(object) = objects.next().await? {
+            candidates.push(&object).await?;
+            inventory.push(&serde_json::to_value(ObjectId::of(&object)).unwrap_or_default()).await?;
+        }
+    }
+    candidates.finish().await?;
+    inventory.finish().await?;
+    Ok(())
 }
 
 async fn check_mover(

@@ -1,9 +1,9 @@
-//! SurveyDestination: what the destination serves and has, for the source to choose versions by.
+//! SurveyDestination: what the destination serves, for the source to choose versions by.
 
 use isthmus_shared::protocol::{Outcome, Run};
-use isthmus_shared::staging::ArchiveName;
 
 use crate::cluster::discover;
+use crate::collect::write_survey;
 use crate::task::{TaskContext, TaskError};
 
 /// Writes what the destination serves to staging. Changes nothing in the cluster.
@@ -11,10 +11,9 @@ pub async fn survey_destination(context: &TaskContext, run: &Run) -> Result<Outc
     let catalogue = discover(context.cluster())
         .await
         .map_err(|e| TaskError::cluster("the destination", "asking which kinds it serves", &e))?;
-    let mut archive = context.staging(run)?.write(ArchiveName::Survey)?;
-    for kind in catalogue.kinds() {
-        archive.push(&serde_json::to_value(kind).unwrap_or_default()).await?;
+    for problem in catalogue.problems() {
+        context.log(format!("note: {problem}"));
     }
-    archive.finish().await?;
+    write_survey(&context.staging(run)?, &catalogue).await?;
     Ok(Outcome::Done)
 }

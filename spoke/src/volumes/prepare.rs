@@ -1,4 +1,5 @@
-//! PrepareDestination: the namespaces and, where data is moved, the claims.
+//! PrepareDestination: the namespaces, under their destination names, and, where data is moved,
+//! the claims.
 
 use isthmus_shared::protocol::{Outcome, Run};
 use isthmus_shared::resources::MIGRATED_BY;
@@ -18,7 +19,7 @@ pub async fn prepare_destination(context: &TaskContext, run: &Run) -> Result<Out
     let archive = area.read(ArchiveName::Inventory).await?;
     let header = InventoryReader::new(archive).await?.header;
     for source in &header.namespaces {
-        prepare_namespace(context, run, source).await?;
+        prepare_namespace(context, run, source, run.destination_of(name(source))).await?;
     }
     if !run.spec.include_volumes {
         return Ok(Outcome::Done);
@@ -46,9 +47,14 @@ pub async fn prepare_destination(context: &TaskContext, run: &Run) -> Result<Out
 }
 
 /// Makes a namespace with the source's labels and annotations, or adds those that it lacks. What
-/// the destination says itself stays: its Pod Security level above all.
-async fn prepare_namespace(context: &TaskContext, run: &Run, source: &Value) -> Result<(), TaskError> {
-    let name = name(source);
+/// the destination says itself stays: its Pod Security level above all. Only one that we make
+/// carries our mark.
+async fn prepare_namespace(
+    context: &TaskContext,
+    run: &Run,
+    source: &Value,
+    name: &str,
+) -> Result<(), TaskError> {
     let object = format!("Namespace {name}");
     let path = format!("/api/v1/namespaces/{name}");
     let live =
