@@ -181,8 +181,11 @@ impl Rewriter {
         let Asked { options, transforms } = &*self.0;
         let mut scope = Scope { options, notes: Notes::default(), as_written: false };
         if self.has_rewritten(&object, arrival) {
-            metadata::rewrite(&mut object, &mut scope);
-            finish(&mut object, arrival);
+            // One that has been to an API server since brings what that wrote.
+            if !crate::cluster::uid(&object).is_empty() {
+                metadata::rewrite(&mut object, &mut scope);
+                finish(&mut object, arrival);
+            }
             return Ok(Rewritten { object, standard: None, notes: Vec::new() });
         }
         let source = namespace_of(&object).to_owned();

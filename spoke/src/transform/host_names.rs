@@ -6,6 +6,9 @@
 //! they stay. Either way each is told, so that nobody has to search for them. In Secrets they are
 //! told by their key alone and never changed.
 //!
+//! The same texts may name a namespace alone (`WATCH_NAMESPACE`, `--namespace=shop`). What they mean
+//! by it is the program's to know: they are told and left.
+//!
 //! The walk is here; what a host name is, is [`hosts`]'.
 
 mod hosts;
@@ -84,7 +87,14 @@ impl Search<'_> {
     fn value(&mut self, value: &mut Value, configuration: bool) {
         match value {
             Value::Object(map) => {
+                if configuration && let Some(variable) = map.get("name").and_then(Value::as_str) {
+                    let value = map.get("value").and_then(Value::as_str).unwrap_or_default();
+                    self.namespace(variable, value);
+                }
                 for (key, value) in map {
+                    if let (true, Some(text)) = (configuration, value.as_str()) {
+                        self.namespace(key, text);
+                    }
                     self.field(key, value, configuration);
                 }
             }
@@ -94,7 +104,20 @@ impl Search<'_> {
         }
     }
 
+    /// Tells of a setting that is called a namespace and names a renamed one.
+    fn namespace(&mut self, setting: &str, value: &str) {
+        if let Some(to) = self.names.renamed(value.trim())
+            && setting.to_ascii_lowercase().contains("namespace")
+        {
+            let place = [&self.path.join("."), setting].join(".");
+            self.notes.unsure(&place, value.trim(), to);
+        }
+    }
+
     fn text(&mut self, text: &mut String, configuration: bool) {
+        if configuration && let Some((option, value)) = text.split_once('=') {
+            self.namespace(option, value);
+        }
         let found = hosts::find(text, self.names);
         if found.is_empty() {
             return;

@@ -18,12 +18,26 @@ const SERVER_FIELDS: &[&str] = &[
     "finalizers",
 ];
 
-/// Written by controllers; says how far they got on the source.
+/// Written by controllers: how far they got on the source, and what they made there.
 const CONTROLLER_ANNOTATIONS: &[&str] = &[
+    "autoscaling.alpha.kubernetes.io/conditions",
+    "autoscaling.alpha.kubernetes.io/current-metrics",
+    "batch.kubernetes.io/job-tracking",
+    // Who leads among the replicas of a controller that ran on the source.
+    "control-plane.alpha.kubernetes.io/leader",
     "deployment.kubernetes.io/revision",
     "deprecated.daemonset.template.generation",
+    "endpoints.kubernetes.io/last-change-trigger-time",
     // Rancher: the addresses at which the source could be reached.
     "field.cattle.io/publicEndpoints",
+    // Google's load balancers.
+    "ingress.kubernetes.io/backends",
+    "ingress.kubernetes.io/forwarding-rule",
+    "ingress.kubernetes.io/https-forwarding-rule",
+    "ingress.kubernetes.io/https-target-proxy",
+    "ingress.kubernetes.io/ssl-cert",
+    "ingress.kubernetes.io/target-proxy",
+    "ingress.kubernetes.io/url-map",
 ];
 
 /// Drops them.

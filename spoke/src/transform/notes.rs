@@ -35,6 +35,15 @@ impl Notes {
         }
     }
 
+    /// Tells of a text that is the name of a renamed namespace and may mean it.
+    pub fn unsure(&mut self, place: &str, from: &str, to: &str) {
+        let message = format!(
+            "{} is {from:?}, a namespace that is called {to:?} on the destination, and was left as it is: if it means that namespace, change it by a transform",
+            quote(place)
+        );
+        self.push("NamespaceNotRewritten", message);
+    }
+
     /// All that were kept, and one that counts the rest.
     pub fn finish(self) -> Vec<Note> {
         let mut notes = self.kept;

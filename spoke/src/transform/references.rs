@@ -13,7 +13,7 @@ mod annotations;
 
 use serde_json::{Map, Value};
 
-use super::notes::{Notes, quote};
+use super::notes::Notes;
 use super::{Namespaces, Scope, is};
 
 /// The label that every namespace has: its name. Longer keys that end in it are Cilium's.
@@ -151,7 +151,7 @@ impl Walk<'_> {
             if is_namespace {
                 to.clone_into(text);
             } else if key.to_ascii_lowercase().contains("namespace") {
-                self.notes.push("NamespaceNotRewritten", unsure(&self.path.join("."), text, to));
+                self.notes.unsure(&self.path.join("."), text, to);
             }
         } else if let Some(after) = account(text, self.names)
             .or_else(|| identity(text, self.names))
@@ -181,13 +181,6 @@ fn is_name_label(label: &str) -> bool {
 fn refers(key: &str, map: &Map<String, Value>) -> bool {
     let has = |field: &str| map.get(field).is_some_and(Value::is_string);
     has("namespace") && (has("name") || has("kind") || matches!(key, "destination" | "destinations"))
-}
-
-fn unsure(place: &str, from: &str, to: &str) -> String {
-    format!(
-        "{} is {from:?}, a namespace that is called {to:?} on the destination, and was left as it is: if it means that namespace, change it by a transform",
-        quote(place)
-    )
 }
 
 /// The user name of a service account, or the group of all of a namespace.

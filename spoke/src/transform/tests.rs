@@ -1,6 +1,11 @@
-//! The rules together: the CMS application as a real cluster holds it, and what holds for any object.
+//! The rules together: the CMS application as a real cluster holds it ([`filled_in`] has what is
+//! particular to a kind), what holds for any object ([`properties`]), and a whole application's
+//! objects in one picture ([`golden`]).
 
-use proptest::prelude::*;
+mod filled_in;
+mod golden;
+mod properties;
+
 use serde_json::json;
 
 use super::*;
@@ -242,55 +247,4 @@ fn a_namespaces_own_marks_stay_behind_and_the_destinations_win() {
     let labels = namespace_marks(&source, &destination, "labels");
     assert_eq!(Value::Object(labels), json!({"team": "web"}));
     assert!(namespace_marks(&source, &destination, "annotations").is_empty());
-}
-
-fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i32>().prop_map(Value::from),
-        "[a-zA-Z./-]{0,12}".prop_map(Value::from),
-    ];
-    leaf.prop_recursive(3, 24, 4, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map("[a-zA-Z]{1,10}", inner, 0..4)
-                .prop_map(|map| Value::Object(map.into_iter().collect())),
-        ]
-    })
-}
-
-fn any_object() -> impl Strategy<Value = Value> {
-    let kinds = prop::sample::select(vec![
-        ("v1", "Service"),
-        ("v1", "PersistentVolumeClaim"),
-        ("v1", "ServiceAccount"),
-        ("v1", "ConfigMap"),
-        ("batch/v1", "Job"),
-        ("batch/v1", "CronJob"),
-        ("apps/v1", "Deployment"),
-        ("apps/v1", "DaemonSet"),
-        ("example.com/v1", "Widget"),
-    ]);
-    (kinds, any_json(), any_json()).prop_map(|((api_version, kind), spec, other)| {
-        json!({"apiVersion": api_version, "kind": kind, "metadata": metadata("x"), "spec": spec, "other": other})
-    })
-}
-
-proptest! {
-    #[test]
-    fn rewriting_twice_is_rewriting_once(object in any_object(), stopped in any::<bool>()) {
-        let options = Arrival { stopped, ..RUNNING };
-        let once = rewrite(object, &options);
-        prop_assert_eq!(rewrite(once.clone(), &options), once);
-    }
-
-    #[test]
-    fn fields_that_no_rule_names_stay_as_they_are(object in any_object()) {
-        let after = rewrite(object.clone(), &RUNNING);
-        prop_assert_eq!(&after["other"], &object["other"]);
-        if object["kind"] == "Widget" {
-            prop_assert_eq!(&after["spec"], &object["spec"]);
-        }
-    }
 }

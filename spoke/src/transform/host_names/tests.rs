@@ -62,3 +62,24 @@ fn secrets_and_fields_of_custom_resources_are_told_and_left() {
     assert_eq!(after.object["spec"], widget["spec"]);
     assert_eq!(after.notes[0].reason, "HostNameOfRenamedNamespace");
 }
+
+#[test]
+fn settings_that_name_a_renamed_namespace_are_told_and_left() {
+    let pod = json!({"containers": [{"name": "c", "args": ["--leader-namespace=shop", "--title=shop"],
+        "env": [{"name": "WATCH_NAMESPACE", "value": "shop"}, {"name": "TITLE", "value": "shop"}]}]});
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "c", "namespace": "shop"},
+        "spec": {"template": {"spec": pod}}});
+    let after = with(true, deployment.clone());
+    assert_eq!(after.object["spec"], deployment["spec"]);
+    let told: Vec<&str> = after.notes.iter().map(|n| n.message.split(" is ").next().unwrap()).collect();
+    assert_eq!(
+        told,
+        [
+            "spec.template.spec.containers.args.--leader-namespace",
+            "spec.template.spec.containers.env.WATCH_NAMESPACE"
+        ]
+    );
+    let mut config = config("x");
+    config["data"] = json!({"namespace": "shop\n", "title": "shop"});
+    assert_eq!(with(true, config).notes.len(), 1);
+}
