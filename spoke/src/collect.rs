@@ -43,7 +43,7 @@ mod types;
 mod versions;
 
 pub use gather::{Gathered, gather};
-pub use inventory::{ClassFact, Header, InventoryReader, KindCount, write_header};
+pub use inventory::{ClassFact, Header, InventoryReader, write_header};
 pub use namespaces::{NamespaceFacts, Place as NamespacePlace, resolve};
 pub use scope::Scope;
 pub use staged::Staged;

@@ -19,7 +19,7 @@ impl Findings {
     pub fn push(&mut self, mut finding: Finding) {
         self.total += 1;
         if self.list.len() < MAX_FINDINGS {
-            shorten(&mut finding.message);
+            shorten(&mut finding.message, MAX_MESSAGE);
             self.list.push(finding);
         }
     }
@@ -64,9 +64,10 @@ pub fn finding(object: impl Into<String>, reason: &str, message: impl Into<Strin
     Finding { object: object.into(), reason: reason.to_owned(), message: message.into(), step: None }
 }
 
-fn shorten(message: &mut String) {
-    if message.len() > MAX_MESSAGE {
-        let mut end = MAX_MESSAGE;
+/// Cuts a text off at so many bytes, with a sign that it was.
+pub fn shorten(message: &mut String, limit: usize) {
+    if message.len() > limit {
+        let mut end = limit;
         while !message.is_char_boundary(end) {
             end -= 1;
         }

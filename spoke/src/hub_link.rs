@@ -24,7 +24,6 @@ mod trust;
 
 pub use channel::{Channel, LinkError, SignedChannel};
 pub use enroll::join;
-pub use facts::storage_class;
 pub use heartbeat::send_heartbeats;
 pub use identity::IdentityStore;
 pub use outbox::Outbox;

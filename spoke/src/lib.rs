@@ -17,6 +17,7 @@ mod apply;
 mod arguments;
 mod cluster;
 mod collect;
+mod diff;
 mod export;
 mod findings;
 mod hub_link;

@@ -1,16 +1,43 @@
 //! Preflight: both sides are looked at, nothing is changed, and everything that is in the way is
 //! named at once.
 //!
-//! - [`source`]: the namespaces, their claims, and the objects that would be taken, into the
-//!   inventory;
-//! - [`destination`]: whether the destination can take what the inventory lists;
-//! - [`pod_security`]: whether a namespace lets the mover in.
+//! ```text
+//!   survey       what the destination serves, for the source to choose versions by
+//!   source       the namespaces, their claims and objects ──▶ inventory, candidates
+//!   destination  every candidate tried on the destination ──▶ preview, findings
+//!    ├─ places       the namespaces as they are, or will be
+//!    ├─ trial        one object: rewritten, met, dry-run; refusal judges the answers
+//!    ├─ pods         one workload's Pods, dry-run
+//!    ├─ claims       whether data can be written into the claims that are there
+//!    ├─ checks       what no single object tells, each part pure:
+//!    │   quota, limits, pod_level, classes, ports, hosts
+//!    └─ preview      a line for each object
+//!   pod_security whether a namespace lets the mover in
+//! ```
+//!
+//! Promises: nothing is written to a cluster; what surely makes the run fail is a failure and what
+//! may is a warning; memory holds some objects at a time, and small facts of the rest.
 
+mod checks;
+mod claims;
+mod classes;
+mod concern;
 mod destination;
+mod hosts;
+mod limits;
+mod places;
+mod pod_level;
 mod pod_security;
+mod pod_shape;
+mod pods;
+mod ports;
+mod preview;
 mod quantity;
+mod quota;
+mod refusal;
 mod source;
 mod survey;
+mod trial;
 
 pub use destination::inspect_destination;
 pub use source::inspect_source;

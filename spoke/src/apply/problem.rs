@@ -1,8 +1,6 @@
 //! Why an object could not be applied: what the API server said, and what a person does about it.
 
-use serde_json::Value;
-
-use crate::cluster::{ClusterError, kind};
+use crate::cluster::ClusterError;
 use crate::transform::TransformError;
 
 /// Why an object could not be applied.
@@ -34,11 +32,6 @@ impl From<TransformError> for Problem {
     fn from(error: TransformError) -> Self {
         Self::lasting("TransformFailed", error.to_string())
     }
-}
-
-/// There is an object of this name that is not ours.
-pub fn taken(live: &Value) -> Problem {
-    taken_by(kind(live))
 }
 
 /// There is an object of this kind and name that is not ours.

@@ -298,7 +298,8 @@ impl Cluster {
         let path = format!("{path}?fieldManager={FIELD_MANAGER}{query}");
         let body = encode(&path, patch)?;
         let body = Some(if kind == PatchKind::Merge { body } else { yaml_proof(body) });
-        let repeatable = kind != PatchKind::Merge;
+        // A trial may be refused with 500 for what no repetition changes: whoever tries decides.
+        let repeatable = matches!(kind, PatchKind::Apply { .. });
         let accept = "application/json";
         self.json(Call { method: Method::PATCH, path: &path, accept, content_type, body, repeatable }).await
     }

@@ -45,7 +45,7 @@ pub fn digest(facts: &ClusterFacts) -> String {
 }
 
 /// A storage class as preflight needs it.
-pub fn storage_class(class: &Value) -> StorageClassFact {
+fn storage_class(class: &Value) -> StorageClassFact {
     let default =
         ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
     StorageClassFact {

@@ -11,7 +11,8 @@ use crate::cluster::{Cluster, ClusterError, label};
 use crate::findings::finding;
 use crate::volumes::trial_pod;
 
-const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+/// The label that enforces a Pod Security level.
+pub const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
 /// What the label says.
 pub fn forbidden_by_label(namespace: &Value, name: &str, side: &str) -> Option<Finding> {

@@ -1,0 +1,296 @@
+//! What no single object tells: gathered while the candidates are tried, and compared with the
+//! destination once all were.
+//!
+//! ```text
+//!   tried object ──▶ classes, ports, hosts, quotas, bounds ──▶ the destination's ──▶ concerns
+//! ```
+//!
+//! Small facts of each object are kept, never the objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use isthmus_shared::protocol::ObjectAction;
+use serde_json::{Value, json};
+
+use super::classes::{Classes, Has, Needs};
+use super::concern::Concern;
+use super::hosts::{Hosts, serves_hosts};
+use super::limits::{self, Bounds};
+use super::places::{Place, Places};
+use super::pod_level;
+use super::pod_shape::{PodShape, pods, running_pods, template};
+use super::ports::Ports;
+use super::quota::{self, Brought, Quota, Workload, of_object};
+use super::trial::{Tried, Trier};
+use crate::cluster::{Catalogue, Cluster, ClusterError, Kind, api_version, describe, kind, name, namespace};
+use crate::task::{TaskContext, TaskError};
+use crate::transform::scc_collisions;
+
+/// Objects of one sort that are looked at where the whole list is needed.
+const MAX_LISTED: usize = 5_000;
+/// Services, Ingresses and Routes of the whole destination that are looked at.
+const MAX_OTHERS: usize = 100_000;
+/// Concerns of one sort that are kept; a report has room for fewer.
+const MAX_KEPT: usize = 1_000;
+
+/// What the objects of a run ask of the destination, so far.
+#[derive(Debug, Default)]
+pub struct Checks {
+    starts: bool,
+    classes: Needs,
+    ports: Ports,
+    hosts: Hosts,
+    brought: BTreeMap<String, Brought>,
+    quotas: Vec<Quota>,
+    bounds: BTreeMap<String, Vec<Bounds>>,
+    /// New claims: how messages name them, their namespaces, and what they ask for.
+    claims: Vec<(String, String, Value)>,
+    /// What the server or the labels have against Pods.
+    of_pods: Vec<Concern>,
+    /// Objects whose Pods the server was asked about, and refused.
+    refused_pods: BTreeSet<String>,
+    /// Objects that a quota refuses singly, by namespace.
+    over_quota: Vec<(String, Concern)>,
+}
+
+impl Checks {
+    /// None yet; `starts` says whether the applications are started.
+    pub fn new(starts: bool) -> Self {
+        Self { starts, ..Self::default() }
+    }
+
+    /// Notes an object that was tried, and what the server has against its Pods. What is looked at
+    /// as a whole later is taken out of what is in its way.
+    pub fn see(&mut self, tried: &mut Tried, of_pods: Option<Concern>, trier: &Trier<'_>) {
+        let Some(wanted) = tried.wanted.take() else { return };
+        let unaffected = matches!(tried.line.action, ObjectAction::Unchanged | ObjectAction::Skipped);
+        if unaffected {
+            return;
+        }
+        if let Some(concern) = of_pods {
+            self.refused_pods.insert(concern.finding.object.clone());
+            self.keep(concern);
+        }
+        let place = namespace(&wanted).to_owned();
+        self.defer(tried, &place);
+        let is_new = tried.live.is_none();
+        self.classes.see(&wanted, is_new);
+        if serves_hosts(&wanted) {
+            self.hosts.see(&wanted);
+        }
+        if api_version(&wanted) == "v1" {
+            self.see_core(&wanted, is_new);
+        }
+        if place.is_empty() {
+            return;
+        }
+        let brought = self.brought.entry(place.clone()).or_default();
+        if is_new && let Some(kind) = trier.catalogue.find(api_version(&wanted), kind(&wanted)) {
+            for (key, amount) in of_object(kind, &wanted) {
+                *brought.objects.entry(key).or_default() += amount;
+            }
+        }
+        let Some(template) = template(&wanted) else { return };
+        brought.workloads.push(Workload {
+            object: describe(&wanted),
+            more: pods(&wanted) - tried.live.as_ref().map_or(0, running_pods),
+            shape: PodShape::of(template),
+        });
+        if let Some(place) = trier.places.get(&place) {
+            self.judge_pods(&wanted, template, place);
+        }
+    }
+
+    /// What is judged as a whole: node ports by their owners, quotas by their sums.
+    fn defer(&mut self, tried: &mut Tried, place: &str) {
+        let reason = tried.concern.as_ref().map(|concern| concern.finding.reason.clone());
+        match reason.as_deref() {
+            Some("PortTaken") => {
+                if let Some(concern) = tried.concern.take() {
+                    self.ports.refused(&concern.finding.object, &concern.finding.message);
+                }
+            }
+            Some("ExceededQuota") => {
+                if let Some(concern) = tried.concern.take()
+                    && self.over_quota.len() < MAX_KEPT
+                {
+                    self.over_quota.push((place.to_owned(), concern));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn see_core(&mut self, wanted: &Value, is_new: bool) {
+        let place = namespace(wanted).to_owned();
+        match kind(wanted) {
+            "Service" => self.ports.see(wanted),
+            "ResourceQuota" => self.quotas.push(Quota::coming(wanted)),
+            "LimitRange" => self.bounds.entry(place).or_default().extend(limits::bounds(wanted)),
+            "PersistentVolumeClaim" if is_new => {
+                let asked = wanted.pointer("/spec/resources").cloned().unwrap_or_default();
+                self.claims.push((describe(wanted), place, json!({"spec": {"resources": asked}})));
+            }
+            _ => {}
+        }
+    }
+
+    fn judge_pods(&mut self, wanted: &Value, template: &Value, place: &Place) {
+        let object = describe(wanted);
+        if let Some(live) = &place.live {
+            for note in scc_collisions(&place.source, live, [wanted]) {
+                self.keep(Concern::warning(&object, note.reason, note.message));
+            }
+            return;
+        }
+        let Some(level) = pod_level::enforced(&place.labels) else { return };
+        let found = pod_level::violations(level, template);
+        if found.is_empty() {
+            return;
+        }
+        let message = format!(
+            "its namespace arrives with {}={level}, which refuses its Pods: {}; make the namespace on the destination with \
+             a lower level first, or correct the security context by a transform",
+            super::pod_security::ENFORCE,
+            found.join(", ")
+        );
+        self.keep(if kind(wanted) == "Pod" {
+            Concern::failure(object, "PodSecurity", message)
+        } else {
+            Concern::of_pods(self.starts, object, "PodSecurity", message)
+        });
+    }
+
+    fn keep(&mut self, concern: Concern) {
+        if self.of_pods.len() < MAX_KEPT {
+            self.of_pods.push(concern);
+        }
+    }
+
+    /// Compares with the destination. The namespaces' own concerns come first.
+    pub async fn conclude(
+        mut self,
+        context: &TaskContext,
+        catalogue: &Catalogue,
+        places: &Places,
+    ) -> Result<Vec<Concern>, TaskError> {
+        let cluster = context.cluster();
+        let mut concerns = Vec::new();
+        context.doing("looking at the destination's quotas, classes and ports");
+        let mut quotas = Vec::new();
+        for (place, _) in places.iter().filter(|(_, place)| place.is_there()) {
+            let of = |plural: &str| format!("/api/v1/namespaces/{place}/{plural}");
+            for range in listed(cluster, &of("limitranges")).await? {
+                let there = name(&range).to_owned();
+                let all = self.bounds.entry(place.to_owned()).or_default();
+                // One that comes along takes the place of the one of its name.
+                if !all.iter().any(|bounds| bounds.range == there) {
+                    all.extend(limits::bounds(&range));
+                }
+            }
+            quotas.extend(listed(cluster, &of("resourcequotas")).await?.iter().map(Quota::there));
+        }
+        let there =
+            |quota: &Quota| quotas.iter().any(|q| q.namespace == quota.namespace && q.name == quota.name);
+        let coming: Vec<Quota> = self.quotas.iter().filter(|quota| !there(quota)).cloned().collect();
+        quotas.extend(coming);
+        self.apply_bounds(places, &mut concerns);
+        let of_quotas = quota::concerns(&quotas, &self.brought, self.starts);
+        let told: BTreeSet<String> = of_quotas
+            .iter()
+            .filter(|concern| concern.finding.reason == "ExceededQuota")
+            .filter_map(|concern| concern.finding.object.split([' ', '/']).nth(1).map(str::to_owned))
+            .collect();
+        concerns.extend(of_quotas);
+        let single = std::mem::take(&mut self.over_quota).into_iter();
+        concerns.extend(single.filter(|(place, _)| !told.contains(place)).map(|(_, concern)| concern));
+        if !self.classes.is_empty() {
+            let has = classes(cluster, catalogue).await?;
+            concerns.extend(self.classes.concerns(&has, &context.spoke.name, self.starts));
+        }
+        if !self.ports.is_empty() {
+            let ports = &mut self.ports;
+            each(cluster, "/api/v1/services", |live| ports.meet(live, &mut concerns)).await?;
+            concerns.extend(self.ports.rest());
+        }
+        if !self.hosts.is_empty() {
+            let kinds = [("networking.k8s.io", "Ingress"), ("route.openshift.io", "Route")];
+            for kind in kinds.iter().filter_map(|(group, kind)| catalogue.preferred(group, kind)) {
+                let path = kind.collection(None);
+                each(cluster, &path, |live| self.hosts.meet(live, &mut concerns)).await?;
+            }
+        }
+        concerns.append(&mut self.of_pods);
+        Ok(concerns)
+    }
+
+    /// Gives Pods the defaults of their namespaces, and holds them and the claims against the
+    /// bounds. Where the server has spoken on a workload's Pods, its word counts.
+    fn apply_bounds(&mut self, places: &Places, concerns: &mut Vec<Concern>) {
+        const ADVICE: &str =
+            "change the LimitRange on the destination, or requests and limits by a transform";
+        for (place, brought) in &mut self.brought {
+            let Some(bounds) = self.bounds.get(place) else { continue };
+            for workload in &mut brought.workloads {
+                workload.shape = limits::with_defaults(std::mem::take(&mut workload.shape), bounds);
+                let found = limits::against_pod(&workload.shape, bounds);
+                if !found.is_empty() && !self.refused_pods.contains(&workload.object) {
+                    let message = format!("its Pods would be refused: {}; {ADVICE}", found.join("; "));
+                    concerns.push(Concern::of_pods(self.starts, &workload.object, "LimitRange", message));
+                }
+            }
+        }
+        // Where the namespace is there, the server has refused such a claim itself.
+        for (object, place, claim) in self.claims.iter().filter(|(_, place, _)| !places.has(place)) {
+            let found = self.bounds.get(place).map(|bounds| limits::against_claim(claim, bounds));
+            if let Some(found) = found.filter(|found| !found.is_empty()) {
+                let message = format!("it may be refused: {}; {ADVICE}", found.join("; "));
+                concerns.push(Concern::warning(object, "LimitRange", message));
+            }
+        }
+    }
+}
+
+async fn listed(cluster: &Cluster, path: &str) -> Result<Vec<Value>, TaskError> {
+    match cluster.list(path, "", MAX_LISTED).await {
+        Err(error) if is_not_served(&error) => Ok(Vec::new()),
+        listed => listed.map_err(|e| TaskError::cluster(path, "listing it", &e)),
+    }
+}
+
+/// A cluster that does not serve a kind has none of it.
+fn is_not_served(error: &ClusterError) -> bool {
+    matches!(error.code(), Some(404 | 405))
+}
+
+/// Looks at the objects of a collection, page by page.
+async fn each(cluster: &Cluster, path: &str, mut look: impl FnMut(&Value)) -> Result<(), TaskError> {
+    let (mut next, mut count) = (None, 0);
+    loop {
+        let page = match cluster.page(path, "", next.as_deref()).await {
+            Err(error) if is_not_served(&error) => return Ok(()),
+            page => page.map_err(|e| TaskError::cluster(path, "listing it", &e))?,
+        };
+        count += page.items.len();
+        page.items.iter().for_each(&mut look);
+        next = page.next;
+        if next.is_none() || count >= MAX_OTHERS {
+            return Ok(());
+        }
+    }
+}
+
+async fn classes(cluster: &Cluster, catalogue: &Catalogue) -> Result<Has, TaskError> {
+    let of = async |group: &str, class: &str| -> Result<Classes, TaskError> {
+        match catalogue.preferred(group, class).map(|kind: &Kind| kind.collection(None)) {
+            Some(path) => Ok(Classes::of(&listed(cluster, &path).await?)),
+            None => Ok(Classes::default()),
+        }
+    };
+    Ok(Has {
+        storage: of("storage.k8s.io", "StorageClass").await?,
+        ingress: of("networking.k8s.io", "IngressClass").await?,
+        priority: of("scheduling.k8s.io", "PriorityClass").await?,
+        runtime: of("node.k8s.io", "RuntimeClass").await?,
+    })
+}

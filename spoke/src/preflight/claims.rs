@@ -1,0 +1,105 @@
+//! Whether the destination's claims can be written into: those of volumes that move.
+
+use isthmus_shared::protocol::Run;
+use serde_json::Value;
+
+use super::concern::Concern;
+use super::places::Places;
+use super::source::capacity;
+use crate::cluster::{name, namespace, text};
+use crate::collect::Header;
+use crate::task::{TaskContext, TaskError};
+use crate::volumes::pods_of_claims;
+
+/// Looks at the claims that are there already and whose data would be changed.
+pub async fn look_at_claims(
+    context: &TaskContext,
+    run: &Run,
+    header: &Header,
+    places: &Places,
+    concerns: &mut Vec<Concern>,
+) -> Result<(), TaskError> {
+    let moves = |claim: &&Value| {
+        header.volumes.iter().any(|v| v.namespace == namespace(claim) && v.claim == name(claim))
+    };
+    for claim in header.claims.iter().filter(moves) {
+        let to = run.destination_of(namespace(claim));
+        if !places.has(to) {
+            continue;
+        }
+        let object = format!("PersistentVolumeClaim {to}/{}", name(claim));
+        context.doing(format!("looking at {object}"));
+        let path = format!("/api/v1/namespaces/{to}/persistentvolumeclaims/{}", name(claim));
+        let live =
+            context.cluster().find(&path).await.map_err(|e| TaskError::cluster(&object, "reading it", &e))?;
+        let Some(live) = live else { continue };
+        let users = pods_of_claims(context.cluster(), to, name(claim))
+            .await
+            .map_err(|e| TaskError::cluster(&object, "looking for the Pods that use it", &e))?;
+        concerns.extend(in_the_way(&object, claim, &live, &users, to, &context.spoke.name));
+    }
+    Ok(())
+}
+
+fn in_the_way(
+    object: &str,
+    claim: &Value,
+    live: &Value,
+    users: &[Value],
+    namespace: &str,
+    cluster: &str,
+) -> Vec<Concern> {
+    let mut concerns = Vec::new();
+    if let Some(user) = users.first() {
+        concerns.push(Concern::failure(object, "ClaimInUse", in_use(user, namespace, cluster)));
+    }
+    if capacity(live) > 0 && capacity(live) < capacity(claim) {
+        let message = "the destination's claim is smaller than the source's: enlarge it, or delete it to have it made \
+                       anew, then run again";
+        concerns.push(Concern::failure(object, "ClaimTooSmall", message));
+    }
+    if text(live, "/spec/volumeMode") == "Block" {
+        let message = "the destination's claim is a raw block volume, into which no files can be written: delete it to \
+                       have it made anew, then run again";
+        concerns.push(Concern::failure(object, "ClaimIsBlock", message));
+    }
+    concerns
+}
+
+fn in_use(user: &Value, namespace: &str, cluster: &str) -> String {
+    let pod = name(user);
+    if text(user, "/metadata/deletionTimestamp").is_empty() {
+        format!(
+            "it is in use on the destination by Pod {pod}, and its data would be changed under it: stop the application \
+             there (isthmus deactivate {namespace} --cluster {cluster}), then run again"
+        )
+    } else {
+        format!("Pod {pod} on the destination still uses it, and is about to end: run again once it is gone")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn reasons(live: &Value, users: &[Value]) -> Vec<String> {
+        let claim = json!({"metadata": {"name": "data"}, "status": {"capacity": {"storage": "2Gi"}}});
+        let found = in_the_way("PersistentVolumeClaim a/data", &claim, live, users, "a", "west");
+        found.into_iter().map(|concern| concern.finding.reason).collect()
+    }
+
+    #[test]
+    fn a_claim_that_is_used_or_too_small_is_in_the_way() {
+        let live =
+            |size: &str| json!({"metadata": {"name": "data"}, "status": {"capacity": {"storage": size}}});
+        assert!(reasons(&live("2Gi"), &[]).is_empty());
+        assert_eq!(
+            reasons(&live("1Gi"), &[json!({"metadata": {"name": "p"}})]),
+            ["ClaimInUse", "ClaimTooSmall"]
+        );
+        let block = json!({"spec": {"volumeMode": "Block"}});
+        assert_eq!(reasons(&block, &[]), ["ClaimIsBlock"]);
+    }
+}
