@@ -41,6 +41,10 @@ pub fn roster(step: Step) -> Duty {
 /// whether there are any only the inspection of the source tells.
 pub fn plan(spec: &MigrationSpec) -> Vec<StepStatus> {
     let MigrationAction::Final = spec.action;
+    if spec.dry_run {
+        // It shows what would be: nothing that changes a cluster may be among its steps.
+        return [Step::Preflight, Step::Cleanup].into_iter().map(not_begun).collect();
+    }
     let mut steps = vec![Step::Preflight, Step::PrepareDestination];
     if spec.include_resources {
         steps.push(Step::ExportResources);
