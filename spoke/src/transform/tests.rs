@@ -22,8 +22,10 @@ fn rewrite(object: Value, arrival: &Arrival<'_>) -> Value {
 
 /// A run with these options and namespaces.
 pub fn run_of(options: Value, namespaces: &[(&str, &str)]) -> Run {
-    let mut spec = json!({"clusterPair": "pair"});
-    merge(&mut spec, &options);
+    let mut spec = Map::from_iter([("clusterPair".to_owned(), json!("pair"))]);
+    if let Value::Object(options) = options {
+        spec.extend(options);
+    }
     let namespaces: Vec<Value> =
         namespaces.iter().map(|(from, to)| json!({"from": from, "to": to})).collect();
     serde_json::from_value(json!({

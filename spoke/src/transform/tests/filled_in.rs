@@ -14,8 +14,12 @@ fn reasons(rewritten: &Rewritten) -> Vec<&'static str> {
 }
 
 fn service(annotations: Value, managed: Value, spec: Value) -> Value {
-    json!({"apiVersion": "v1", "kind": "Service",
-           "metadata": {"name": "s", "namespace": "cms", "annotations": annotations, "managedFields": managed}, "spec": spec})
+    let mut service =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "cms"}});
+    service["metadata"]["annotations"] = annotations;
+    service["metadata"]["managedFields"] = managed;
+    service["spec"] = spec;
+    service
 }
 
 fn ports() -> Value {
@@ -23,7 +27,9 @@ fn ports() -> Value {
 }
 
 fn managed(manager: &str, spec: Value) -> Value {
-    json!([{"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": spec}}])
+    let mut entry = json!({"manager": manager, "operation": "Update"});
+    entry["fieldsV1"]["f:spec"] = spec;
+    Value::Array(vec![entry])
 }
 
 fn node_ports(service: &Rewritten) -> Vec<Option<i64>> {
