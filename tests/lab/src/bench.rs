@@ -17,7 +17,7 @@
 
 mod child;
 mod garage;
-mod measure;
+pub(crate) mod measure;
 mod measured;
 mod row;
 mod store;

@@ -130,6 +130,9 @@ pub struct ClusterTraits {
     /// Whether a write is answered only when it is on disk, as in production. Of a real etcd: without it
     /// nothing is waited for, which suits tests. The embedded API server keeps all in memory.
     pub durable: bool,
+    /// Whether it is an API server alone, without controllers: what is written stays as it is, nothing
+    /// runs, and claims are not bound.
+    pub bare: bool,
 }
 
 impl ClusterTraits {
@@ -140,10 +143,12 @@ impl ClusterTraits {
 }
 
 /// What a started API server is reached with.
-struct Endpoint {
-    url: String,
-    token: String,
-    ca_pem: String,
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    pub url: String,
+    /// An administrator's.
+    pub token: String,
+    pub ca_pem: String,
 }
 
 enum Server {
@@ -156,6 +161,7 @@ pub struct Cluster {
     name: String,
     flavour: Flavour,
     kubeconfig: PathBuf,
+    endpoint: Endpoint,
     config: Config,
     kubelet: std::sync::Arc<Kubelet>,
     server: Server,
@@ -209,7 +215,7 @@ impl Cluster {
         let config = config(&name, &text).await?;
 
         let mut tasks = JoinSet::new();
-        let client = connect(&name, &config)?;
+        let client = connect(&name, &as_control_plane(config.clone()))?;
         for namespace in NAMESPACES {
             create_namespace(&name, &client, namespace).await?;
         }
@@ -218,15 +224,17 @@ impl Cluster {
             problem: error.to_string(),
         };
         let cache = Cache::start(&client, &mut tasks);
-        let context = Context { client: client.clone(), cache, volumes_dir, ca_pem: endpoint.ca_pem };
+        let context = Context { client: client.clone(), cache, volumes_dir, ca_pem: endpoint.ca_pem.clone() };
         controllers::create_classes(&client).await.map_err(setup)?;
         context.cache.ready().await;
-        controllers::start(&context, scope, &mut tasks);
+        if !traits.bare {
+            controllers::start(&context, scope, &mut tasks);
+        }
         let kubelet = kubelet::start(&name, &context, dir.join("pods"), &mut tasks).await.map_err(setup)?;
         if let Server::Embedded(server) = &server {
             server.serve_logs(kubelet.clone());
         }
-        Ok(Self { name, flavour, kubeconfig, config, kubelet, server, tasks })
+        Ok(Self { name, flavour, kubeconfig, endpoint, config, kubelet, server, tasks })
     }
 
     /// The cluster's name.
@@ -242,6 +250,11 @@ impl Cluster {
     /// A kubeconfig file with an administrator's token.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// What its API server is reached with.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// A client as administrator. It belongs to the runtime that it is made on.
@@ -319,6 +332,14 @@ async fn create_namespace(cluster: &str, client: &Client, name: &str) -> Result<
             source: Box::new(source),
         }),
     }
+}
+
+/// With the user agent of what the lab's own controllers stand for, so that others can tell by the API
+/// server's metrics and by managed fields what the control plane did.
+fn as_control_plane(mut config: Config) -> Config {
+    let agent = http::HeaderValue::from_static("kube-controller-manager/isthmus-lab");
+    config.headers.push((http::header::USER_AGENT, agent));
+    config
 }
 
 fn connect(cluster: &str, config: &Config) -> Result<Client, ClusterError> {

@@ -1,4 +1,4 @@
-//! The lab's own command line: `isthmus-lab up | demo | bench`.
+//! The lab's own command line: `isthmus-lab up | demo | bench | bench-objects`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,6 +18,8 @@ struct Arguments {
 enum Command {
     /// Measure what moving a volume costs, on three trees
     Bench(crate::bench::BenchArgs),
+    /// Measure what exporting and applying 10,000 objects costs, beside the API server's own rate
+    BenchObjects(crate::bench_objects::BenchObjectsArgs),
     /// Migrate an application between two clusters, show it, and compare both sides
     Demo,
     /// Keep a lab running until Ctrl-C, for kubectl and isthmus
@@ -50,6 +52,10 @@ pub(crate) async fn main(args: Vec<OsString>) -> ExitCode {
     drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
     let done = match arguments.command {
         Command::Bench(args) => match crate::bench::run(args).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Command::BenchObjects(args) => match crate::bench_objects::run(args).await {
             Ok(code) => return code,
             Err(error) => Err(error),
         },

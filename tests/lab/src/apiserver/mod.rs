@@ -44,6 +44,7 @@ mod json;
 mod jsonpath;
 mod kinds;
 mod managed;
+mod metrics;
 mod openapi;
 mod options;
 mod patch;
@@ -204,6 +205,7 @@ pub(crate) struct Server {
     ranges: kinds::Ranges,
     version: String,
     address: String,
+    requests: metrics::Requests,
     logs: RwLock<Option<Arc<dyn LogProvider>>>,
     stopping: CancellationToken,
     connections: TaskTracker,
@@ -284,6 +286,7 @@ impl ApiServer {
             ranges: kinds::Ranges { services, node_ports: options.service_node_ports },
             version: options.version,
             address: address.to_string(),
+            requests: metrics::Requests::default(),
             logs: RwLock::new(None),
             stopping: CancellationToken::new(),
             connections: TaskTracker::new(),

@@ -229,6 +229,7 @@ fn plain_path(server: &Server, call: &Call) -> ApiResult<Response<Body>> {
     let aggregated = discovery::wants_aggregated(&call.accept);
     let found = match parts.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => return Ok(reply::plain(200, "ok")),
+        ["metrics"] => return Ok(reply::plain(200, server.requests.text())),
         ["version"] => Some(discovery::version(&server.version)),
         ["api"] if aggregated => {
             return Ok(reply::json_as(200, discovery::AGGREGATED, &discovery::aggregated(&registry, true)));
@@ -269,7 +270,11 @@ async fn dispatch(server: &Arc<Server>, call: &Call, target: &Target) -> ApiResu
             ApiError::no_such_page()
         }
     })?;
-    let mut response = dispatch_to(server, call, target, resource).await?;
+    let watching = target.watch || call.query.get("watch").is_some() && call.query.flag("watch");
+    let answer = dispatch_to(server, call, target, resource, watching).await;
+    let code = answer.as_ref().map_or_else(ApiError::code, |response| response.status().as_u16());
+    server.requests.count(call, target, watching, code);
+    let mut response = answer?;
     if let Some(warning) = resource.custom.as_ref().and_then(|c| c.deprecation.clone()) {
         reply::warn(&mut response, &[warning]);
     }
@@ -281,6 +286,7 @@ async fn dispatch_to(
     call: &Call,
     target: &Target,
     resource: &Arc<Resource>,
+    watching: bool,
 ) -> ApiResult<Response<Body>> {
     let namespaced_create = call.method == Method::POST && resource.namespaced && target.namespace.is_empty();
     if namespaced_create && target.subresource.is_empty() {
@@ -301,7 +307,6 @@ async fn dispatch_to(
             .ok_or_else(ApiError::no_such_resource)?;
         return subresources::answer(server, call, target, resource, sub).await;
     }
-    let watching = target.watch || call.query.get("watch").is_some() && call.query.flag("watch");
     let writing = || Writing::new(server, call, target, resource, None);
     match (call.method.as_str(), target.name.is_empty()) {
         ("GET" | "HEAD", _) if watching => read::watch(server, call, target, resource),

@@ -14,12 +14,17 @@ pub struct Usage {
 
 /// What this process used so far.
 pub fn own_usage() -> anyhow::Result<Usage> {
-    Ok(Usage { cpu_s: ticks(14)?, peak_mib: peak_mib_of(std::process::id())? })
+    usage_of(std::process::id())
+}
+
+/// What a process used so far.
+pub fn usage_of(process: u32) -> anyhow::Result<Usage> {
+    Ok(Usage { cpu_s: ticks(process, 14)?, peak_mib: peak_mib_of(process)? })
 }
 
 /// CPU time of the children that this process has waited for, and of theirs, in seconds.
 pub fn children_cpu_s() -> anyhow::Result<f64> {
-    ticks(16)
+    ticks(std::process::id(), 16)
 }
 
 /// The most memory that a process held at any time, in MiB.
@@ -36,14 +41,16 @@ pub fn peak_mib_of(process: u32) -> anyhow::Result<f64> {
     Ok(peak as f64 / 1024.0)
 }
 
-/// Seconds of user and system time: two fields of this process' `stat`, the first `from`.
+/// Seconds of user and system time: two fields of a process' `stat`, the first `from`.
 #[allow(clippy::cast_precision_loss)]
-fn ticks(from: usize) -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").context("reading /proc/self/stat")?;
+fn ticks(process: u32, from: usize) -> anyhow::Result<f64> {
+    let path = format!("/proc/{process}/stat");
+    let stat = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     // The name, in parentheses, may hold anything; the fields behind it count from 3.
-    let fields: Vec<&str> = stat.rsplit_once(") ").context("an odd /proc/self/stat")?.1.split(' ').collect();
+    let fields: Vec<&str> =
+        stat.rsplit_once(") ").with_context(|| format!("an odd {path}"))?.1.split(' ').collect();
     let field = |number: usize| -> anyhow::Result<u64> {
-        Ok(fields.get(number - 3).context("a short /proc/self/stat")?.parse()?)
+        Ok(fields.get(number - 3).with_context(|| format!("a short {path}"))?.parse()?)
     };
     Ok((field(from)? + field(from + 1)?) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }

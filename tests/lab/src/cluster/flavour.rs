@@ -34,7 +34,7 @@ pub struct Binaries {
 pub enum FlavourError {
     /// Real was asked for.
     #[error(
-        "{FLAVOUR_ENV}=real, but {dir} holds no etcd and kube-apiserver; set {ASSETS_ENV} to the folder that does"
+        "the real flavour was asked for, but {dir} holds no etcd and kube-apiserver; set {ASSETS_ENV} to the folder that does"
     )]
     NoBinaries {
         /// Where they were looked for.
@@ -45,12 +45,19 @@ pub enum FlavourError {
     Unknown(String),
 }
 
+impl FlavourError {
+    /// Real was asked for, and its programs are not there.
+    pub fn no_binaries() -> Self {
+        Self::NoBinaries { dir: assets() }
+    }
+}
+
 impl Flavour {
     /// Real where its programs are found, else embedded, unless the environment says which.
     pub fn detect() -> Result<Self, FlavourError> {
         match std::env::var(FLAVOUR_ENV).as_deref() {
             Ok("embedded") => Ok(Self::Embedded),
-            Ok("real") => Self::real().ok_or_else(|| FlavourError::NoBinaries { dir: assets() }),
+            Ok("real") => Self::real().ok_or_else(FlavourError::no_binaries),
             Ok("") | Err(_) => Ok(Self::real().unwrap_or(Self::Embedded)),
             Ok(other) => Err(FlavourError::Unknown(other.to_owned())),
         }

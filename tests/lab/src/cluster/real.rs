@@ -176,7 +176,7 @@ impl Plane<'_> {
         let mut processes = vec![etcd, server];
         let kubeconfig = kubeconfig_text(self.cluster, &endpoint);
         self.ready(&kubeconfig, &processes).await?;
-        if let Some(program) = &self.binaries.controller_manager {
+        if let Some(program) = self.binaries.controller_manager.as_ref().filter(|_| !self.traits.bare) {
             self.write("kubeconfig", &kubeconfig)?;
             let args = vec![
                 format!("--kubeconfig={}", file("kubeconfig")),
