@@ -48,6 +48,9 @@ const QUIET: Duration = Duration::from_secs(2);
 const QUIET_DEADLINE: Duration = Duration::from_mins(5);
 
 /// Arguments of `bench-objects`.
+///
+/// In the JSON, `objects_per_s` is that of the apply, as is `requests_per_object`; `cpu_s` is that of the
+/// source's spoke while it exports and of the destination's while it applies.
 #[derive(Debug, Clone, Args)]
 pub struct BenchObjectsArgs {
     /// How many objects are moved
@@ -115,7 +118,11 @@ pub async fn run(args: BenchObjectsArgs) -> anyhow::Result<ExitCode> {
         let bytes: usize = objects.iter().map(|object| object.body.len()).sum();
         (Arc::new(objects), bytes)
     };
-    say(&format!("{} served by {}.", contents(&objects, bytes), bench.lab.flavour()));
+    let servers = match bench.lab.flavour() {
+        Flavour::Embedded => "the lab's own API server",
+        Flavour::Real(_) => "etcd, waiting for the disk, and kube-apiserver",
+    };
+    say(&format!("{} served by {servers}.", contents(&objects, bytes)));
     if matches!(bench.lab.flavour(), Flavour::Embedded) {
         say("The embedded API server keeps all in memory: these figures say nothing of real clusters.");
     }
@@ -323,15 +330,16 @@ async fn quiet(servers: &[&Server]) -> anyhow::Result<()> {
 
 #[allow(clippy::cast_precision_loss)]
 fn row(objects: usize, report: &Report, floods: &[f64; 2], peaks: [f64; 2]) -> Row {
+    let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
     Row {
         objects,
-        export_s: report.export.seconds,
-        apply_s: report.apply.seconds,
-        objects_per_s: objects as f64 / report.apply.seconds,
-        flood_per_s: floods[0].max(floods[1]),
-        requests_per_object: report.apply.requests as f64 / objects as f64,
-        cpu_s: report.export.cpu_s + report.apply.cpu_s,
-        peak_mib: peaks[0].max(peaks[1]),
+        export_s: rounded(report.export.seconds),
+        apply_s: rounded(report.apply.seconds),
+        objects_per_s: rounded(objects as f64 / report.apply.seconds),
+        flood_per_s: rounded(floods[0].max(floods[1])),
+        requests_per_object: rounded(report.apply.requests as f64 / objects as f64),
+        cpu_s: rounded(report.export.cpu_s + report.apply.cpu_s),
+        peak_mib: rounded(peaks[0].max(peaks[1])),
     }
 }
 

@@ -18,7 +18,13 @@ struct Arguments {
 enum Command {
     /// Measure what moving a volume costs, on three trees
     Bench(crate::bench::BenchArgs),
-    /// Measure what exporting and applying 10,000 objects costs, beside the API server's own rate
+    /// Measure what exporting and applying objects costs, beside the API server's own rate
+    ///
+    /// A hub and two spokes move the objects in one migration without volumes. objects_per_s and
+    /// requests_per_object are those of the apply on the destination; cpu_s is that of the source's spoke
+    /// while it exports and of the destination's while it applies; peak_mib is the larger spoke's, at any
+    /// time. flood_per_s is what eight clients reach that create the same objects in the destination's API
+    /// server, one request after the other on a connection each: the better of HTTP/2 and HTTP/1.1.
     BenchObjects(crate::bench_objects::BenchObjectsArgs),
     /// Migrate an application between two clusters, show it, and compare both sides
     Demo,

@@ -108,10 +108,7 @@ impl Garage {
     async fn wait_for_node(&self) -> anyhow::Result<String> {
         let started = Instant::now();
         loop {
-            let error = match self.run(&["status"]).await {
-                Ok(_) => break,
-                Err(error) => error,
-            };
+            let Err(error) = self.run(&["status"]).await else { break };
             if started.elapsed() > START_TIMEOUT {
                 return Err(error.context("the node does not answer; look at garage.log beside its data"));
             }
