@@ -138,6 +138,7 @@ impl<S: Sink> Gathering<'_, S> {
         if reason.starts_with("Type") && id.kind == "PersistentVolumeClaim" && id.group().is_empty() {
             self.claims_by_type += 1;
         }
+        self.needs.note_staying(&id, reason);
         let result = ObjectResult {
             api_version: id.api_version,
             kind: id.kind,

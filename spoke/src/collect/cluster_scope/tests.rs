@@ -109,6 +109,32 @@ fn webhooks_and_apis_that_the_namespaces_serve_are_needed() {
 }
 
 #[test]
+fn what_refers_only_to_something_that_stays_is_not_needed() {
+    let mut needs = Needs::of(["cms"]);
+    let id = |kind: &str, name: &str| crate::cluster::ObjectId {
+        api_version: "v1".to_owned(),
+        kind: kind.to_owned(),
+        namespace: Some("cms".to_owned()),
+        name: name.to_owned(),
+    };
+    needs.note_staying(&id("ServiceAccount", "skipped"), "Skipped");
+    needs.note_staying(&id("ServiceAccount", "default"), "Generated");
+    needs.note_staying(&id("Service", "skipped"), "NotSelected");
+    needs.note_staying(&id("Service", "made"), "Owned");
+    let bound = |name: &str| {
+        let subject = json!({"kind": "ServiceAccount", "namespace": "cms", "name": name});
+        needs.is_bound_by(&json!({"subjects": [subject]}))
+    };
+    assert!(bound("default") && bound("other") && !bound("skipped"));
+    let called = |name: &str| {
+        let service = json!({"namespace": "cms", "name": name});
+        needs.is_called_by(&json!({"webhooks": [{"clientConfig": {"service": service}}]}))
+    };
+    assert!(called("made") && !called("skipped"));
+    assert!(!needs.is_serving(&json!({"spec": {"service": {"namespace": "cms", "name": "skipped"}}})));
+}
+
+#[test]
 fn classes_and_roles_are_noted_wherever_objects_name_them() {
     let mut needs = Needs::of(["cms"]);
     let template = |class: &str| json!({"spec": {"priorityClassName": class}});

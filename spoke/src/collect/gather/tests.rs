@@ -100,6 +100,7 @@ fn application() -> Fake {
         object("v1", "ConfigMap", "settings"),
         object("v1", "PersistentVolumeClaim", "data"),
         with(object("v1", "Service", "web"), json!({"spec": {"selector": {"app": "web"}}})),
+        object("v1", "Service", "hook"),
         object("v1", "Endpoints", "web"),
         object("v1", "Endpoints", "outside"),
         with(object(RBAC, "RoleBinding", "b"), json!({"roleRef": {"kind": "ClusterRole", "name": "reader"}})),
@@ -172,6 +173,7 @@ async fn everything_is_taken_with_what_it_needs_or_left_behind_with_a_reason() {
             "PersistentVolumeClaim data",
             "RoleBinding b",
             "RoleBinding v",
+            "Service hook",
             "Service web",
             "ServiceAccount web"
         ]
