@@ -259,10 +259,9 @@ fn is_controller(owner: &Value) -> bool {
 
 fn is_made_by(owner: &Value, kind: &str, claim: bool) -> bool {
     let (group, owner_kind) = (group(owner), text(owner, "/kind"));
-    let by_pod = group.is_empty() && owner_kind == "Pod";
     // A claim's data is lost if nobody takes it; only that of an ephemeral volume is a Pod's own.
-    (is_controller(owner) || (claim && by_pod))
-        && (!claim || by_pod)
+    let counts = if claim { group.is_empty() && owner_kind == "Pod" } else { is_controller(owner) };
+    counts
         && MADE_BY_KUBERNETES
             .iter()
             .any(|(g, k, made)| *g == group && *k == owner_kind && (made.is_empty() || made.contains(&kind)))

@@ -57,10 +57,8 @@ impl Parsed {
         } else {
             (Stability::Alpha, rest.strip_prefix("alpha")?)
         };
-        let number = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) {
-            true => text.parse().ok(),
-            false => None,
-        };
+        // `parse` takes signs, which no version has.
+        let number = |text: &str| Some(text).filter(|t| t.bytes().all(|b| b.is_ascii_digit()))?.parse().ok();
         Some(Self(stability, number(major)?, number(minor)?))
     }
 }

@@ -92,13 +92,11 @@ impl<S: Sink> Gathering<'_, S> {
             return self.leave(held.id, reason, message).await;
         }
         let id = held.id.clone();
-        match content(self.cluster, namespace, &reading.kind, held).await? {
-            Some(object) => self.take(reading, object).await,
-            None => {
-                let message = "it was removed or made anew while it was read; run again if it matters";
-                self.leave(id, "Removed", message).await
-            }
+        if let Some(object) = content(self.cluster, namespace, &reading.kind, held).await? {
+            return self.take(reading, object).await;
         }
+        let message = "it was removed or made anew while it was read; run again if it matters";
+        self.leave(id, "Removed", message).await
     }
 
     /// A kind that could not be read.
@@ -162,7 +160,7 @@ fn verdict(reading: &Reading, object: &Value, context: &Context, rules: Rules) -
             Choice::Keep => {
                 Choice::leave("NotCreatable", "its API takes no creations: it is a view or a measurement")
             }
-            stays => stays,
+            stays @ Choice::LeaveBehind { .. } => stays,
         },
     }
 }

@@ -1,5 +1,7 @@
 //! A cluster in memory, and everything that is gathered from it.
 
+#![allow(clippy::needless_pass_by_value, reason = "json! makes values")]
+
 use isthmus_shared::resources::{Finding, MigrationSpec};
 use serde_json::json;
 

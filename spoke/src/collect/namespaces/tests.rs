@@ -1,5 +1,7 @@
 //! What a person wrote, what the source has, and what it comes to.
 
+#![allow(clippy::needless_pass_by_value, reason = "json! makes values")]
+
 use serde_json::{Value, json};
 
 use super::*;
