@@ -75,6 +75,8 @@ impl Writing<'_> {
         if resource.generation {
             set(&mut object, &["metadata", "generation"], 1);
         }
+        // What the server allocates is in nobody's book: that was written before.
+        let asked = (track && resource.is("", "Service")).then(|| object.clone());
         let allocation = kinds::prepare_create(t, &self.server.ranges, &resource, &mut object);
         if resource.is("", "Pod") {
             limits::set_defaults(t, &mut object);
@@ -102,7 +104,13 @@ impl Writing<'_> {
         if track {
             let manager = self.manager();
             let api_version = resource.api_version();
-            update::track(None, &mut object, &self.write_of(&manager, &api_version, &resource));
+            let write = self.write_of(&manager, &api_version, &resource);
+            if let Some(mut asked) = asked {
+                update::track(None, &mut asked, &write);
+                set(&mut object, &["metadata", "managedFields"], asked["metadata"]["managedFields"].take());
+            } else {
+                update::track(None, &mut object, &write);
+            }
         }
         to_storage(&resource, &mut object);
         let stored = t.put(&resource.storage, key, object);

@@ -152,3 +152,22 @@ async fn strategic_merge_and_json_patch_change_what_they_name() {
         s.done().await;
     }
 }
+
+#[tokio::test]
+async fn what_the_server_allocates_is_in_nobodys_book() {
+    for s in servers().await {
+        let ports =
+            json!([{"name": "allocated", "port": 80}, {"name": "chosen", "port": 81, "nodePort": 30777}]);
+        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"},
+                             "spec": {"type": "NodePort", "selector": {"a": "b"}, "ports": ports}});
+        let (code, made) = s.post(&s.path("services"), &service).await;
+        assert_eq!(code, 201, "{made}");
+        assert!(made["spec"]["ports"][0]["nodePort"].is_number() && made["spec"]["clusterIP"].is_string());
+        let set = &made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"];
+        let port = |number: u16| &set["f:ports"][format!("k:{{\"port\":{number},\"protocol\":\"TCP\"}}")];
+        assert_eq!(port(81)["f:nodePort"], json!({}));
+        assert!(port(80)["f:port"].is_object() && port(80).get("f:nodePort").is_none(), "{set}");
+        assert!(set.get("f:clusterIP").is_none() && set.get("f:ipFamilies").is_none(), "{set}");
+        s.done().await;
+    }
+}
