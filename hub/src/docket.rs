@@ -104,7 +104,7 @@ fn of_migration(records: &Records, presence: &Presence, migration: &Migration, c
         .into_iter()
         .map(|assignment| Task {
             id: assignment.id,
-            work: assignment.job.into_work(migration, staging.clone()),
+            work: assignment.job.into_work(migration, &view, staging.clone()),
         })
         .collect()
 }

@@ -12,6 +12,7 @@
 //! - [`advance`] moves a run on as far as status, surroundings and time allow.
 //! - [`tasks`] derives from a status what every spoke should be doing. Nothing is stored but the
 //!   status, so a hub that starts anew derives the same tasks.
+//! - [`claims`] tells which namespaces a run may touch, so that no two touch the same.
 //! - [`record`] puts a spoke's report into the status, once: a report of a task that is not
 //!   under way changes nothing.
 //! - [`notes`] tells two statuses apart in words: the events on the record.
@@ -24,7 +25,9 @@
 
 mod admission;
 mod advance;
+mod claims;
 mod findings;
+mod namespaces;
 mod notes;
 mod plan;
 mod record;
@@ -39,6 +42,7 @@ mod tests;
 
 pub use admission::{PENDING_LIMIT_SECONDS, SETTLE_SECONDS};
 pub use advance::advance;
+pub use claims::{Claim, Reach, claims};
 pub use findings::{MAX_MESSAGE, MAX_OBJECT, MAX_REASON};
 pub use notes::{Note, notes};
 pub use plan::{Duty, plan, roster};

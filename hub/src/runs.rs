@@ -184,13 +184,13 @@ impl Runs {
     /// The status of a migration after these reports and the time that has passed.
     fn decide(&self, known: &Migration, reports: &[TaskReport], now: Timestamp) -> MigrationStatus {
         let mut migration = known.clone();
+        let view = surroundings::view(&self.records, &self.presence, &migration);
         for report in reports {
-            let (status, verdict) = itinerary::record(&migration, report, now);
+            let (status, verdict) = itinerary::record(&migration, &view, report, now);
             if verdict != Verdict::Ignored {
                 migration.status = Some(status);
             }
         }
-        let view = surroundings::view(&self.records, &self.presence, &migration);
         itinerary::advance(&migration, &view, now)
     }
 

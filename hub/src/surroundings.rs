@@ -3,7 +3,7 @@
 use isthmus_shared::resources::{Cluster, ClusterPair, Finding, LinkState, Migration, MigrationPhase};
 use kube::ResourceExt as _;
 
-use crate::itinerary::{Busy, Pair, PairView, Site};
+use crate::itinerary::{Busy, Pair, PairView, Site, claims};
 use crate::presence::Presence;
 use crate::records::Records;
 use crate::staging;
@@ -93,30 +93,26 @@ fn heard_at(presence: &Presence, cluster: &Cluster) -> Option<jiff::Timestamp> {
     cluster.metadata.uid.as_deref().and_then(|uid| presence.heard_at(uid))
 }
 
-/// What other migrations that are under way move from or to these clusters.
+/// The other migrations that are under way from or to these clusters.
 fn busy(records: &Records, migration: &Migration, clusters: [Option<&str>; 2]) -> Vec<Busy> {
     // Only a migration that has not begun asks.
     if migration.status.as_ref().is_some_and(|status| status.status != MigrationPhase::Pending) {
         return Vec::new();
     }
-    let concerns =
-        |cluster: Option<&String>| cluster.is_some_and(|name| clusters.contains(&Some(name.as_str())));
-    records
-        .migrations
-        .all()
-        .iter()
-        .filter(|other| other.metadata.uid != migration.metadata.uid)
-        .filter(|other| {
-            other.status.as_ref().is_some_and(|status| {
-                status.status == MigrationPhase::InProgress
-                    && (concerns(status.source.as_ref()) || concerns(status.destination.as_ref()))
+    let others = records.migrations.all();
+    let others = others.iter().filter(|other| other.metadata.uid != migration.metadata.uid);
+    others
+        .filter_map(|other| {
+            let status = other.status.as_ref().filter(|s| s.status == MigrationPhase::InProgress)?;
+            let (source, destination) = (status.source.as_deref()?, status.destination.as_deref()?);
+            if !clusters.contains(&Some(source)) && !clusters.contains(&Some(destination)) {
+                return None;
+            }
+            Some(Busy {
+                migration: format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()),
+                dry_run: other.spec.dry_run,
+                claims: claims(&other.spec, Some(status), source, destination),
             })
-        })
-        .flat_map(|other| {
-            let name = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
-            let moved = other.status.as_ref().map(|status| status.namespaces.clone()).unwrap_or_default();
-            let names = moved.into_iter().flat_map(|moved| [moved.from, moved.to]);
-            names.map(|namespace| Busy { namespace, migration: name.clone() }).collect::<Vec<_>>()
         })
         .collect()
 }

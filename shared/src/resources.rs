@@ -11,6 +11,7 @@
 // The fields of a kind are its API: flags that are independent stay flags.
 #![allow(clippy::duplicated_attributes, clippy::struct_excessive_bools)]
 
+mod checks;
 mod cluster;
 mod cluster_pair;
 mod marks;
@@ -21,6 +22,7 @@ mod object_store;
 mod rewriting;
 mod selectors;
 
+pub use checks::{OptionProblem, glob_matcher, is_label, is_subdomain};
 pub use cluster::{
     Activation, ActivationPhase, ActivationStatus, Cluster, ClusterSpec, ClusterStatus, JoinStatus,
     StorageClassFact, TargetState,

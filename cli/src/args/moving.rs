@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 use isthmus_shared::resources::{
     ExistingResourcePolicy, IncludeClusterResources, MigrationSpec, NamespaceEntry, NamespaceRule, Transform,
-    parse_selector,
+    glob_matcher, parse_selector,
 };
 
 use super::duration;
@@ -76,10 +76,10 @@ pub struct Selection {
     #[arg(long = "exclude-selector", value_name = "SELECTOR", value_parser = selector)]
     pub exclude_selectors: Vec<String>,
     /// Only these types: Deployment, deployments.apps, *.apps
-    #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = resource_type)]
+    #[arg(long, value_name = "TYPE", value_delimiter = ',')]
     pub include_types: Vec<String>,
     /// Not these types, likewise
-    #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = resource_type)]
+    #[arg(long, value_name = "TYPE", value_delimiter = ',')]
     pub exclude_types: Vec<String>,
     /// Types that otherwise stay behind: bare Pods, completed Jobs
     #[arg(long, value_enum, ignore_case = true, value_name = "TYPE", value_delimiter = ',')]
@@ -94,7 +94,7 @@ pub struct Selection {
 #[command(next_help_heading = "Rewriting")]
 pub struct Rewriting {
     /// A storage class, and what stands for it on the destination
-    #[arg(long = "storage-class", value_name = "FROM=TO", value_delimiter = ',', value_parser = renamed)]
+    #[arg(long = "storage-class", value_name = "FROM=TO", value_delimiter = ',', value_parser = pair_of_texts)]
     pub storage_classes: Vec<(String, String)>,
     /// An access mode (ReadWriteOnce, RWO, …), and what stands for it on the destination
     #[arg(long = "access-mode", value_name = "FROM=TO", value_delimiter = ',', value_parser = access_modes)]
@@ -104,7 +104,7 @@ pub struct Rewriting {
     #[arg(long = "image", value_name = "FROM=TO", value_delimiter = ',', value_parser = pair_of_texts)]
     pub images: Vec<(String, String)>,
     /// An ingress class, and what stands for it on the destination
-    #[arg(long = "ingress-class", value_name = "FROM=TO", value_delimiter = ',', value_parser = renamed)]
+    #[arg(long = "ingress-class", value_name = "FROM=TO", value_delimiter = ',', value_parser = pair_of_texts)]
     pub ingress_classes: Vec<(String, String)>,
     /// Keep all node ports of Services, not only those that a person chose
     #[arg(long)]
@@ -167,8 +167,19 @@ pub enum Existing {
 }
 
 impl MigrationOptions {
-    /// The spec that the options make.
+    /// The spec that the options make, as long as the hub would begin a run with it.
     pub fn spec(&self) -> Result<MigrationSpec, Error> {
+        let spec = self.made()?;
+        match spec.problems().as_slice() {
+            [] => Ok(spec),
+            problems => {
+                let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                Err(Error::Usage(told.join("\n")))
+            }
+        }
+    }
+
+    fn made(&self) -> Result<MigrationSpec, Error> {
         let Self { selection, rewriting, meeting, .. } = self;
         Ok(MigrationSpec {
             namespaces: self.namespaces.clone(),
@@ -256,7 +267,7 @@ fn entry(text: &str) -> Result<NamespaceEntry, String> {
         NamespaceRule::Mapped(moved) => {
             names::label(&moved.from).and_then(|_| names::label(&moved.to)).map(drop)
         }
-        NamespaceRule::Glob(_) => Ok(()),
+        NamespaceRule::Glob(glob) => return glob_matcher(&glob).map(|_| entry),
     }
     .map_err(|error| error.to_string())?;
     Ok(entry)
@@ -276,17 +287,6 @@ fn selector(text: &str) -> Result<String, String> {
     parse_selector(text).map(|_| text.to_owned())
 }
 
-fn resource_type(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-    let rest = text.strip_prefix("*.").unwrap_or(text);
-    if !rest.is_empty() && rest.chars().all(legal) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("{text:?} is no type: write a kind (Deployment), deployments.apps or *.apps"))
-    }
-}
-
 fn pair_of_texts(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((from, to)) if !from.trim().is_empty() && !to.trim().is_empty() => {
@@ -294,14 +294,6 @@ fn pair_of_texts(text: &str) -> Result<(String, String), String> {
         }
         _ => Err(format!("{text:?} is no mapping: write it as from=to")),
     }
-}
-
-fn renamed(text: &str) -> Result<(String, String), String> {
-    let (from, to) = pair_of_texts(text)?;
-    for name in [&from, &to] {
-        names::subdomain(name).map_err(|error| error.to_string())?;
-    }
-    Ok((from, to))
 }
 
 fn access_modes(text: &str) -> Result<(String, String), String> {
@@ -421,7 +413,11 @@ mod tests {
             (&["CMS"][..], "not a legal name"),
             (&["a-*:b"], "mapping such as old: new"),
             (&["cms", "-l", "app near (x)"], "in or notin"),
-            (&["cms", "--include-types", "a/b"], "deployments.apps"),
+            (&["cms", "--include-types", "a/b"], "spec.includedResourceTypes[0]"),
+            (&["["], "no glob"),
+            (&["a:c", "b:c"], "would both arrive in c"),
+            (&["cms", "cms:shop"], "cms and shop at once"),
+            (&["cms", "--image", "nginx=mirror/nginx:1"], "leave out tag and digest"),
             (&["cms", "--include-optional-types", "Service"], "Pod, Job"),
             (&["cms", "--storage-class", "fast"], "from=to"),
             (&["cms", "--storage-class", "a=b,a=c"], "choose one"),
@@ -447,5 +443,8 @@ mod tests {
         assert_eq!(spec.transforms[0].merge_patch, Some(json!({"spec": {"paused": true}})));
         std::fs::write(path, "kind: Deployment\n").unwrap();
         assert!(refused(&["cms", "--transforms", path]).contains("no list of transforms"));
+        std::fs::write(path, "- {jsonPatch: [{op: add, path: spec, value: 1}]}\n- {}\n").unwrap();
+        let told = refused(&["cms", "--transforms", path]);
+        assert!(told.contains("spec.transforms[0].jsonPatch[0].path") && told.contains("spec.transforms[1]"));
     }
 }

@@ -8,9 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::admission::admit;
 use super::findings::{MAX_MESSAGE, Severity, add, cut, finding};
-use super::steps::{Progress, begin_step, evaluate};
+use super::steps::{Progress, begin_step, evaluate, prospect};
 use super::summary::refresh;
 use super::view::PairView;
+
+/// How the message of a dry run begins.
+const NOTHING_CHANGED: &str = "a dry run, nothing was changed";
 
 /// The status of a migration, moved on as far as it goes at `now`. Applied again to its own
 /// result with nothing else changed, it changes nothing.
@@ -51,7 +54,7 @@ fn run(migration: &Migration, status: &mut MigrationStatus, view: &PairView, now
             Progress::Failed(reason) => fail_step(status, index, &reason, now),
         }
     }
-    finish(status, now);
+    finish(migration, status, now);
 }
 
 /// The step that is under way or next.
@@ -122,19 +125,25 @@ fn fail_step(status: &mut MigrationStatus, index: usize, reason: &Finding, now: 
     status.message = Some(cut(&format!("{step:?} failed: {why}"), MAX_MESSAGE));
 }
 
-fn finish(status: &mut MigrationStatus, now: Timestamp) {
+fn finish(migration: &Migration, status: &mut MigrationStatus, now: Timestamp) {
     let failed = status.pipeline.iter().any(|step| step.state == StepState::Failed);
     status.finished_at = Some(Time(now));
     status.status = if failed {
         MigrationPhase::Failed
-    } else if status.warnings_total > 0 {
-        status.message = Some(match status.warnings_total {
-            1 => "done, with a warning: read it before you rely on the destination".to_owned(),
-            n => format!("done, with {n} warnings: read them before you rely on the destination"),
-        });
-        MigrationPhase::SucceededWithWarnings
     } else {
-        status.message = None;
-        MigrationPhase::Succeeded
+        let warnings = match status.warnings_total {
+            0 => None,
+            1 => Some("with a warning: read it".to_owned()),
+            n => Some(format!("with {n} warnings: read them")),
+        };
+        status.message = match (migration.spec.dry_run, &warnings) {
+            (true, None) => Some(format!("{NOTHING_CHANGED}: {}", prospect(&status.resources))),
+            (true, Some(told)) => {
+                Some(format!("{NOTHING_CHANGED}: {}; {told} before you migrate", prospect(&status.resources)))
+            }
+            (false, None) => None,
+            (false, Some(told)) => Some(format!("done, {told} before you rely on the destination")),
+        };
+        if warnings.is_some() { MigrationPhase::SucceededWithWarnings } else { MigrationPhase::Succeeded }
     };
 }

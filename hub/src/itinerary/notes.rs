@@ -33,8 +33,13 @@ pub fn notes(migration: &Migration, after: &MigrationStatus) -> Vec<Note> {
     let mut notes = Vec::new();
     if before.status == MigrationPhase::Pending && after.status == MigrationPhase::InProgress {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let does = if migration.spec.dry_run {
+            "looks, changing nothing, what it would be to move"
+        } else {
+            "moves"
+        };
         let message = format!(
-            "moves {} from cluster {} to cluster {}",
+            "{does} {} from cluster {} to cluster {}",
             entries(&migration.spec.namespaces),
             text(&after.source),
             text(&after.destination)

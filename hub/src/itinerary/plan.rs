@@ -38,12 +38,12 @@ pub fn roster(step: Step) -> Duty {
 }
 
 /// The steps of a run, none begun. `FinalVolumes` is there whenever volumes are asked for;
-/// whether there are any only the inspection of the source tells.
+/// whether there are any only the inspection of the source tells. A dry run looks, and removes
+/// what it made for itself: nothing that changes anything is in its list.
 pub fn plan(spec: &MigrationSpec) -> Vec<StepStatus> {
     let MigrationAction::Final = spec.action;
     if spec.dry_run {
-        // It shows what would be: nothing that changes a cluster may be among its steps.
-        return [Step::Preflight, Step::Cleanup].into_iter().map(not_begun).collect();
+        return [Step::Preflight, Step::Cleanup].map(not_begun).into();
     }
     let mut steps = vec![Step::Preflight, Step::PrepareDestination];
     if spec.include_resources {

@@ -1,13 +1,15 @@
 //! Putting a spoke's report into the status.
 
 use isthmus_shared::protocol::{Outcome, Progress, TaskId, TaskReport, TaskState};
-use isthmus_shared::resources::{Finding, Migration, MigrationStatus, ResourceCounts, Side, Step, StepState};
+use isthmus_shared::resources::{Finding, Migration, MigrationStatus, ResourceCounts, Step, StepState};
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::advance::current;
 use super::findings::{MAX_MESSAGE, Severity, add, add_all, cut, finding};
+use super::namespaces::resolved;
 use super::tasks::item;
+use super::view::PairView;
 use super::volumes;
 
 /// News within this long of the last are not worth another time in the status, seconds.
@@ -33,18 +35,23 @@ enum Target {
 
 /// The status after a report. A report of a task that is not under way changes nothing, so the
 /// same report counts once however often it comes.
-pub fn record(migration: &Migration, report: &TaskReport, now: Timestamp) -> (MigrationStatus, Verdict) {
+pub fn record(
+    migration: &Migration,
+    view: &PairView,
+    report: &TaskReport,
+    now: Timestamp,
+) -> (MigrationStatus, Verdict) {
     let mut status = migration.status.clone().unwrap_or_default();
     let Some((index, target)) = find(&status, &report.task) else { return (status, Verdict::Ignored) };
     let news = figures(&mut status, index, &target, &report.progress);
     let verdict = match report.state {
         TaskState::Running => Verdict::Figures,
         TaskState::Succeeded => {
-            succeeded(migration, &mut status, index, &target, report);
+            succeeded(migration, view, &mut status, index, &target, report);
             Verdict::Ended
         }
         TaskState::Failed => {
-            failed(&mut status, index, &target, report);
+            failed(migration, &mut status, index, &target, report);
             Verdict::Ended
         }
     };
@@ -143,6 +150,7 @@ fn set_state(status: &mut MigrationStatus, index: usize, target: &Target, state:
 
 fn succeeded(
     migration: &Migration,
+    view: &PairView,
     status: &mut MigrationStatus,
     index: usize,
     target: &Target,
@@ -150,7 +158,7 @@ fn succeeded(
 ) {
     let step = status.pipeline[index].step;
     warnings(status, step, report);
-    match take_outcome(migration, status, index, target, report.outcome.as_ref()) {
+    match take_outcome(migration, view, status, index, target, report.outcome.as_ref()) {
         Ok(()) => set_state(status, index, target, StepState::Succeeded),
         Err(reason) => {
             add(status, Severity::Failure, Some(step), reason);
@@ -159,11 +167,21 @@ fn succeeded(
     }
 }
 
-fn failed(status: &mut MigrationStatus, index: usize, target: &Target, report: &TaskReport) {
+fn failed(
+    migration: &Migration,
+    status: &mut MigrationStatus,
+    index: usize,
+    target: &Target,
+    report: &TaskReport,
+) {
     let step = status.pipeline[index].step;
     warnings(status, step, report);
-    if let Some(Outcome::Applied { counts }) = &report.outcome {
-        applied(&mut status.resources, counts);
+    match (&report.outcome, step) {
+        (Some(Outcome::Applied { counts }), _) => applied(&mut status.resources, counts),
+        (Some(Outcome::Previewed { counts }), Step::Preflight) => {
+            previewed(migration, &mut status.resources, counts);
+        }
+        _ => {}
     }
     let mut found = report.failures.clone();
     if found.is_empty() {
@@ -189,15 +207,19 @@ fn warnings(status: &mut MigrationStatus, step: Step, report: &TaskReport) {
 /// Takes over what a task found. A success without the outcome that its step needs is none.
 fn take_outcome(
     migration: &Migration,
+    view: &PairView,
     status: &mut MigrationStatus,
     index: usize,
     target: &Target,
     outcome: Option<&Outcome>,
 ) -> Result<(), Finding> {
     let step = &status.pipeline[index];
-    let inspects = matches!(*target, Target::Side(at) if step.step == Step::Preflight && step.tasks[at].side == Side::Source);
+    let of_preflight = |name: &str| matches!(*target, Target::Side(at) if step.step == Step::Preflight && item(&step.tasks[at]) == name);
+    let (inspects, previews) = (of_preflight("source"), of_preflight("destination"));
     match (outcome, target) {
         (Some(Outcome::SourceInspected { volumes, objects, namespaces }), _) if inspects => {
+            let pair = view.pair_of(status.pair_uid.as_deref());
+            resolved(&migration.spec, pair, namespaces)?;
             status.namespaces.clone_from(namespaces);
             status.volumes = volumes::discovered(&migration.spec, namespaces, volumes)?;
             status.resources.total = if migration.spec.include_resources { *objects } else { 0 };
@@ -210,10 +232,8 @@ fn take_outcome(
             status.resources.total = counts.total;
             status.resources.left_behind = counts.left_behind;
         }
-        (Some(Outcome::Previewed { counts }), Target::Side(_)) => {
-            let left_behind = status.resources.left_behind;
-            status.resources =
-                ResourceCounts { left_behind: counts.left_behind.max(left_behind), ..counts.clone() };
+        (Some(Outcome::Previewed { counts }), _) if previews => {
+            previewed(migration, &mut status.resources, counts);
         }
         (Some(Outcome::Applied { counts }), Target::Side(_)) => {
             if step.step == Step::Verify {
@@ -238,6 +258,15 @@ fn take_outcome(
         _ => {}
     }
     Ok(())
+}
+
+/// What would become of the objects is the result of a dry run; before a real one it is only how
+/// many there are, since nothing has been done yet.
+fn previewed(migration: &Migration, resources: &mut ResourceCounts, counts: &ResourceCounts) {
+    let left_behind = counts.left_behind.max(resources.left_behind);
+    let total = if counts.total > 0 { counts.total } else { resources.total };
+    let told = if migration.spec.dry_run { counts.clone() } else { ResourceCounts::default() };
+    *resources = ResourceCounts { total, left_behind, ..told };
 }
 
 fn applied(resources: &mut ResourceCounts, counts: &ResourceCounts) {

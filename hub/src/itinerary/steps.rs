@@ -1,6 +1,8 @@
 //! One step: how it begins, and what its tasks, its volumes and the time say of it.
 
-use isthmus_shared::resources::{Finding, Migration, MigrationStatus, Side, Step, StepState, TaskRecord};
+use isthmus_shared::resources::{
+    Finding, Migration, MigrationStatus, ResourceCounts, Side, Step, StepState, TaskRecord,
+};
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -97,7 +99,7 @@ fn sides(
         return Progress::Failed(reason);
     }
     if status.pipeline[index].tasks.iter().all(|task| task.state == StepState::Succeeded) {
-        return Progress::Done(done_message(status, step));
+        return Progress::Done(done_message(migration, status, step));
     }
     Progress::Waits
 }
@@ -180,20 +182,39 @@ pub(super) fn last_failure(status: &MigrationStatus, step: Step) -> Finding {
     })
 }
 
-fn done_message(status: &MigrationStatus, step: Step) -> Option<String> {
+fn done_message(migration: &Migration, status: &MigrationStatus, step: Step) -> Option<String> {
     let counts = &status.resources;
     match step {
+        Step::Preflight if migration.spec.dry_run => Some(prospect(counts)),
         Step::Preflight => {
             Some(format!("{} objects and {} volumes to move", counts.total, status.volumes.len()))
         }
         Step::ExportResources => {
             Some(format!("{} objects exported, {} left behind by rule", counts.total, counts.left_behind))
         }
-        Step::ApplyResources => Some(format!(
-            "{} created, {} updated, {} unchanged",
-            counts.created, counts.updated, counts.unchanged
-        )),
+        Step::ApplyResources => {
+            let always =
+                [(counts.created, "created"), (counts.updated, "updated"), (counts.unchanged, "unchanged")];
+            let rarely = [(counts.skipped, "skipped"), (counts.deleted, "deleted")];
+            let told = always.into_iter().chain(rarely.into_iter().filter(|(count, _)| *count > 0));
+            Some(told.map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", "))
+        }
         Step::Verify => Some(format!("{} of {} objects as they should be", counts.done, counts.total)),
         _ => None,
     }
+}
+
+/// What a dry run has found that a run would do.
+pub(super) fn prospect(counts: &ResourceCounts) -> String {
+    format!(
+        "of {} objects {} would be created, {} updated, {} unchanged, {} skipped, {} refused; {} would be deleted, {} left behind by rule",
+        counts.total,
+        counts.created,
+        counts.updated,
+        counts.unchanged,
+        counts.skipped,
+        counts.failed,
+        counts.deleted,
+        counts.left_behind
+    )
 }

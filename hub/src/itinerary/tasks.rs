@@ -2,7 +2,8 @@
 
 use isthmus_shared::protocol::{Run, Staging, TaskId, VolumeTask, Work};
 use isthmus_shared::resources::{
-    Migration, MigrationPhase, MigrationStatus, Side, Step, StepState, TaskRecord, VolumePhase, VolumeStatus,
+    IncludeClusterResources, Migration, MigrationPhase, MigrationStatus, Side, Step, StepState, TaskRecord,
+    VolumePhase, VolumeStatus,
 };
 
 use super::advance::current;
@@ -156,8 +157,8 @@ fn job(step: Step, task: &TaskRecord) -> Option<Job> {
 
 impl Job {
     /// The work as it goes to a spoke.
-    pub fn into_work(self, migration: &Migration, staging: Staging) -> Work {
-        let run = run(migration, staging);
+    pub fn into_work(self, migration: &Migration, view: &PairView, staging: Staging) -> Work {
+        let run = run(migration, view, staging);
         match self {
             Self::SurveyDestination => Work::SurveyDestination { run },
             Self::InspectSource => Work::InspectSource { run },
@@ -175,14 +176,21 @@ impl Job {
     }
 }
 
-fn run(migration: &Migration, staging: Staging) -> Run {
+fn run(migration: &Migration, view: &PairView, staging: Staging) -> Run {
+    let mut spec = migration.spec.clone();
+    // Through a pair outside of the hub's namespace people move their own namespace. What is of a
+    // cluster is not theirs: a binding that follows a service account could give them the
+    // destination.
+    if view.pair.as_ref().is_some_and(|pair| !pair.in_hub_namespace) {
+        spec.include_cluster_resources = IncludeClusterResources::None;
+    }
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let status = migration.status.as_ref();
     Run {
         migration: text(&migration.metadata.uid),
         name: format!("{}/{}", text(&migration.metadata.namespace), text(&migration.metadata.name)),
         source: status.and_then(|status| status.source.clone()).unwrap_or_default(),
-        spec: Box::new(migration.spec.clone()),
+        spec: Box::new(spec),
         namespaces: status.map(|status| status.namespaces.clone()).unwrap_or_default(),
         staging,
     }

@@ -1,7 +1,9 @@
 //! The itinerary told as stories: a world of one migration, two spokes and a clock.
 
 mod admission;
+mod dry_run;
 mod failures;
+mod namespaces;
 mod promotion;
 mod properties;
 mod world;

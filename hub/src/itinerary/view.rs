@@ -3,6 +3,8 @@
 use isthmus_shared::resources::{Finding, Side};
 use jiff::Timestamp;
 
+use super::claims::Claim;
+
 /// The pair of a migration and the two clusters, as they are now.
 #[derive(Clone, Debug)]
 pub struct PairView {
@@ -14,7 +16,7 @@ pub struct PairView {
     pub source: Site,
     /// The cluster that they go to.
     pub destination: Site,
-    /// What other running migrations move from or to these clusters.
+    /// The other migrations that are under way from or to these clusters.
     pub busy: Vec<Busy>,
 }
 
@@ -55,13 +57,15 @@ pub struct Site {
     pub heard_at: Option<Timestamp>,
 }
 
-/// A namespace that another running migration moves.
+/// Another migration that is under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Busy {
-    /// The namespace.
-    pub namespace: String,
-    /// The other migration, `<namespace>/<name>`.
+    /// Which, `<namespace>/<name>`.
     pub migration: String,
+    /// Whether it changes nothing.
+    pub dry_run: bool,
+    /// What it touches or may touch.
+    pub claims: Vec<Claim>,
 }
 
 impl PairView {

@@ -1,9 +1,10 @@
 //! Migrations that may not begin, or not yet.
 
-use isthmus_shared::resources::{MigrationPhase, MigrationSpec};
+use isthmus_shared::resources::{IncludeClusterResources, MigrationPhase, MigrationSpec, Transform};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::world::{World, finding, world};
-use crate::itinerary::{Busy, PENDING_LIMIT_SECONDS, SETTLE_SECONDS};
+use crate::itinerary::{Busy, Claim, PENDING_LIMIT_SECONDS, Reach, SETTLE_SECONDS};
 
 /// The reason that a migration is refused for once its surroundings have settled.
 fn refusal(mut run: World) -> (String, String) {
@@ -97,9 +98,91 @@ fn a_glob_that_is_none_is_refused() {
 
 #[test]
 fn what_is_not_a_namespaces_name_is_refused() {
-    for name in ["", "Cms", "a/b", "-a", "a-", &"x".repeat(64)] {
+    for name in ["Cms", "a/b", "-a", "a-", &"x".repeat(64)] {
         assert_eq!(refusal(world(namespaces(&[name]))).0, "BadNamespaceName", "{name}");
     }
+    for entry in ["", "a-*:b", "["] {
+        assert_eq!(refusal(world(namespaces(&[entry]))).0, "BadNamespace", "{entry}");
+    }
+}
+
+#[test]
+fn options_that_cannot_be_are_all_told_by_their_fields() {
+    let mut run = world(|spec| {
+        spec.namespaces = vec!["a:c".into(), "b:c".into()];
+        spec.included_resource_types = vec!["a/b".into()];
+        let operation = serde_json::json!({"op": "add", "path": "spec", "value": 1});
+        spec.transforms = vec![Transform { json_patch: vec![operation], ..Transform::default() }];
+    });
+    // A pair that is not there either: the spec comes first.
+    run.view.pair = None;
+    run.advance();
+    run.pass(SETTLE_SECONDS);
+    let status = run.status();
+    let told: Vec<&str> = status.failures.iter().map(|found| found.object.as_str()).collect();
+    assert_eq!(
+        told,
+        ["spec.namespaces[1]", "spec.includedResourceTypes[0]", "spec.transforms[0].jsonPatch[0].path"]
+    );
+    assert_eq!((status.status, status.failures_total), (MigrationPhase::Failed, 3));
+    let message = status.message.unwrap();
+    assert!(message.starts_with("spec.namespaces[1]: ") && message.ends_with("(and 2 more)"), "{message}");
+}
+
+#[test]
+fn both_names_of_a_mapping_have_to_be_allowed() {
+    let refused = |entry: &str| {
+        let mut run = world(namespaces(&[entry]));
+        run.view.pair.as_mut().unwrap().allowed_namespaces = Some(vec!["cms*".into()]);
+        run.advance();
+        run.pass(SETTLE_SECONDS);
+        run.status().failures.first().map(|found| found.object.clone())
+    };
+    assert_eq!(refused("cms:cms-green"), None);
+    assert_eq!(refused("cms:shop").as_deref(), Some("Namespace shop"));
+    assert_eq!(refused("shop:cms").as_deref(), Some("Namespace shop"));
+}
+
+#[test]
+fn a_pair_elsewhere_takes_no_globs_selectors_mappings_or_cluster_objects() {
+    let elsewhere = |change: fn(&mut MigrationSpec)| {
+        let mut run = world(change);
+        let pair = run.view.pair.as_mut().unwrap();
+        pair.in_hub_namespace = false;
+        pair.namespace = "cms".into();
+        run
+    };
+    let changes: [fn(&mut MigrationSpec); 5] = [
+        |spec| spec.namespaces = vec!["cms*".into()],
+        |spec| spec.namespaces = vec!["cms:cms-green".into()],
+        |spec| spec.namespaces = vec!["shop:cms".into()],
+        |spec| spec.namespace_selector = Some(LabelSelector::default()),
+        |spec| spec.include_cluster_resources = IncludeClusterResources::All,
+    ];
+    for change in changes {
+        assert_eq!(refusal(elsewhere(change)).0, "NamespaceNotAllowed");
+    }
+    let mut own = elsewhere(|spec| spec.namespaces = vec!["cms:cms".into()]);
+    own.advance();
+    assert_eq!(own.phase(), MigrationPhase::InProgress);
+}
+
+#[test]
+fn what_goes_through_a_pair_elsewhere_takes_nothing_of_the_clusters_along() {
+    let mut run = world(|_| {});
+    let included = |run: &World| {
+        let staging = serde_json::from_value(serde_json::json!({
+            "access": {"endpoint": "https://s3", "region": "r", "bucket": "b", "pathStyle": true,
+                       "accessKeyId": "i", "secretAccessKey": "s"},
+            "pair": "pair-1", "key": "k"
+        }));
+        let work = run.tasks().remove(0).job.into_work(&run.migration, &run.view, staging.unwrap());
+        work.run().unwrap().spec.include_cluster_resources
+    };
+    run.advance();
+    assert_eq!(included(&run), IncludeClusterResources::Auto);
+    run.view.pair.as_mut().unwrap().in_hub_namespace = false;
+    assert_eq!(included(&run), IncludeClusterResources::None);
 }
 
 #[test]
@@ -163,15 +246,44 @@ fn a_hub_that_was_away_begins_to_wait_anew() {
     assert_eq!(run.phase(), MigrationPhase::Pending);
 }
 
+/// Another migration that is under way and has to do with a namespace of the destination.
+fn other(namespace: &str, dry_run: bool) -> Busy {
+    let claim = Claim { cluster: "west".into(), reach: Reach::Name(namespace.into()) };
+    Busy { migration: "isthmus/other".into(), dry_run, claims: vec![claim] }
+}
+
+#[test]
+fn two_dry_runs_do_not_wait_for_each_other_but_a_dry_and_a_real_one_do() {
+    for (ours, theirs, waits) in [(true, true, false), (true, false, true), (false, true, true)] {
+        let mut run = world(|spec| spec.dry_run = ours);
+        run.view.busy = vec![other("cms", theirs)];
+        run.advance();
+        assert_eq!(run.phase() == MigrationPhase::Pending, waits, "{ours} {theirs}");
+    }
+}
+
+#[test]
+fn of_several_that_are_in_the_way_it_is_always_the_same_that_is_named() {
+    let mut run = world(namespaces(&["c*"]));
+    let second = Busy { migration: "isthmus/a".into(), ..other("cache", false) };
+    run.view.busy = vec![other("cms", false), second];
+    run.advance();
+    assert!(run.status().message.unwrap().contains("isthmus/a to end"));
+}
+
 #[test]
 fn a_namespace_that_another_run_moves_is_waited_for_as_long_as_it_takes() {
     let mut run = world(|_| {});
-    run.view.busy = vec![Busy { namespace: "cms".into(), migration: "isthmus/other".into() }];
+    run.view.busy = vec![other("cms", false)];
     run.advance();
     run.pass(86_400);
     assert_eq!(run.phase(), MigrationPhase::Pending);
-    assert!(run.status().message.unwrap().contains("isthmus/other"));
-    run.view.busy = vec![Busy { namespace: "shop".into(), migration: "isthmus/other".into() }];
+    let message = run.status().message.unwrap();
+    assert_eq!(
+        message,
+        "waits for migration isthmus/other to end, which moves namespace cms of cluster west now"
+    );
+    run.view.busy = vec![other("shop", false)];
     run.advance();
     assert_eq!(run.phase(), MigrationPhase::InProgress);
 }

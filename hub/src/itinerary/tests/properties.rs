@@ -1,7 +1,7 @@
 //! What holds whatever spokes report, in whatever order, and however time passes.
 
 use isthmus_shared::protocol::{Outcome, Progress, TaskId, TaskReport, TaskState};
-use isthmus_shared::resources::{MAX_FINDINGS, MigrationPhase, StepState, VolumePhase};
+use isthmus_shared::resources::{MAX_FINDINGS, MigrationPhase, ResourceCounts, StepState, VolumePhase};
 use proptest::prelude::*;
 
 use super::world::{UID, World, applied, exported, facts, finding, inspected, moved, world};
@@ -33,7 +33,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         12 => (0usize..6, state, 0u64..30).prop_map(|(task, state, warnings)| Happening::Report { task, state, warnings }),
         4 => (0usize..50).prop_map(Happening::Again),
-        2 => (0usize..4, 0usize..5).prop_map(|(step, item)| Happening::Stray { step, item }),
+        2 => (0usize..4, 0usize..6).prop_map(|(step, item)| Happening::Stray { step, item }),
         3 => (0i64..700).prop_map(Happening::Time),
         2 => Just(Happening::Restart),
         1 => Just(Happening::Delete),
@@ -43,6 +43,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 fn outcome(id: &TaskId) -> Outcome {
     match (id.step.as_str(), id.item.as_deref()) {
         ("Preflight", Some("source")) => inspected((0..4).map(|n| facts(n, 2, Some(1))).collect()),
+        ("Preflight", Some("destination")) => Outcome::Previewed { counts: ResourceCounts::default() },
         ("ExportResources", _) => exported(),
         ("ApplyResources" | "Verify", _) => applied(),
         ("FinalVolumes", _) => moved(),
@@ -73,7 +74,7 @@ fn happen(run: &mut World, happening: Happening, sent: &mut Vec<TaskReport>) {
         }
         Happening::Stray { step, item } => {
             let step = ["Preflight", "FinalVolumes", "Cleanup", "Quiesce"][step];
-            let item = ["source", "destination", "send.v1", "receive.v9", "x"][item];
+            let item = ["source", "destination", "survey", "send.v1", "receive.v9", "x"][item];
             let id = TaskId { record: UID.into(), step: step.into(), item: Some(item.into()) };
             if run.tasks().iter().all(|task| task.id != id) {
                 let before = run.status();
@@ -120,6 +121,9 @@ fn check(run: &World) {
         assert_eq!(status.status == MigrationPhase::Failed, failed);
     }
     for task in run.tasks() {
+        if run.migration.spec.dry_run {
+            assert!(["Preflight", "Cleanup"].contains(&task.id.step.as_str()), "{} in a dry run", task.id);
+        }
         let side = side_of(&task.id).unwrap();
         let cluster = match side {
             isthmus_shared::resources::Side::Source => &status.source,
@@ -131,8 +135,10 @@ fn check(run: &World) {
 
 proptest! {
     #[test]
-    fn whatever_happens_a_run_keeps_its_promises(story in prop::collection::vec(happening(), 0..80)) {
-        let mut run = world(|_| {});
+    fn whatever_happens_a_run_keeps_its_promises(
+        dry_run in prop::bool::weighted(0.3), story in prop::collection::vec(happening(), 0..80)
+    ) {
+        let mut run = world(|spec| spec.dry_run = dry_run);
         run.advance();
         let mut sent = Vec::new();
         let mut ended = None;

@@ -135,7 +135,7 @@ impl World {
 
     /// Records a report and moves the run on, as the hub does.
     pub(super) fn take(&mut self, report: &TaskReport) -> Verdict {
-        let (status, verdict) = record(&self.migration, report, self.now);
+        let (status, verdict) = record(&self.migration, &self.view, report, self.now);
         self.migration.status = Some(status);
         self.advance();
         verdict

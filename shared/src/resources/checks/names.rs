@@ -1,0 +1,22 @@
+//! What Kubernetes takes for a name.
+
+/// The longest label.
+const MAX_LABEL: usize = 63;
+/// The longest subdomain.
+const MAX_SUBDOMAIN: usize = 253;
+
+/// Whether it is a DNS label of RFC 1123, as namespaces' names are.
+pub fn is_label(name: &str) -> bool {
+    name.len() <= MAX_LABEL && is_part(name)
+}
+
+/// Whether it is a DNS subdomain of RFC 1123, as most objects' names are. Kubernetes does not
+/// limit its parts to the length of a label.
+pub fn is_subdomain(name: &str) -> bool {
+    name.len() <= MAX_SUBDOMAIN && name.split('.').all(is_part)
+}
+
+fn is_part(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !name.is_empty() && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+}

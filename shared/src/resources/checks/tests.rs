@@ -1,0 +1,144 @@
+//! A spec, and what is wrong with it.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// The problems of a spec with these options, as `field: reason`.
+fn problems(options: &Value) -> Vec<String> {
+    let mut spec = json!({"clusterPair": "p", "namespaces": ["cms"]});
+    for (field, value) in options.as_object().unwrap() {
+        spec[field] = value.clone();
+    }
+    let spec: MigrationSpec = serde_json::from_value(spec).unwrap();
+    spec.problems().iter().map(|problem| format!("{}: {}", problem.field, problem.reason)).collect()
+}
+
+#[test]
+fn a_spec_that_uses_every_option_rightly_has_no_problem() {
+    let options = json!({
+        "namespaces": ["cms", "cms", "team-*", {"shop": "shop-green"}, "a:b", "same:same"],
+        "namespaceSelector": {"matchLabels": {"team": "a"}},
+        "selectors": ["app=web,tier in (a, b)", {"matchExpressions": [{"key": "x", "operator": "Exists"}]}],
+        "excludeSelectors": {"tier": "test"},
+        "includedResourceTypes": ["Deployment", "deployments.apps", "*.apps", "services.", "*."],
+        "excludedResourceTypes": ["certificates.cert-manager.io"],
+        "includeOptionalResourceTypes": ["Pod", "jobs.batch"],
+        "storageClassMapping": {"fast": "premium-rwo"},
+        "accessModeMapping": {"ReadWriteMany": "ReadWriteOnce"},
+        "imageMapping": {"docker.io/library": "registry.example.com:5000/mirror", "localhost:5000": "r.example.com"},
+        "ingressClassMapping": {"nginx": "traefik.internal"},
+        "transforms": [
+            {"match": {"kind": "Deployment", "names": ["web-*"], "namespaces": ["cms"], "labels": {"matchLabels": {"a": "b"}}},
+             "jsonPatch": [{"op": "test", "path": "", "value": null}, {"op": "move", "from": "/a~1b", "path": "/c~0"},
+                           {"op": "remove", "path": "/spec/x"}]},
+            {"mergePatch": {"spec": {"paused": true}}},
+            {"match": {"kind": "Pod"}, "strategicMergePatch": {"spec": {}}}
+        ]
+    });
+    assert_eq!(problems(&options), Vec::<String>::new());
+}
+
+#[test]
+fn namespaces_that_mean_nothing_are_named_by_their_place() {
+    let namespaces = json!(["cms", "Cms", 7, "a-*:b", "[", "x:y", "x:z", "w:y", "v:Y", ""]);
+    assert_eq!(
+        problems(&json!({"namespaces": namespaces})),
+        [
+            "spec.namespaces[1]: BadNamespaceName",
+            "spec.namespaces[2]: BadNamespace",
+            "spec.namespaces[3]: BadNamespace",
+            "spec.namespaces[4]: BadNamespace",
+            "spec.namespaces[6]: NamespaceTwice",
+            "spec.namespaces[7]: SameDestination",
+            "spec.namespaces[8]: BadNamespaceName",
+            "spec.namespaces[9]: BadNamespace",
+        ]
+    );
+    assert_eq!(problems(&json!({"namespaces": []})), ["spec.namespaces: NoNamespaces"]);
+    let many: Vec<String> = (0..=MAX_NAMESPACES).map(|n| format!("n{n}")).collect();
+    assert_eq!(problems(&json!({"namespaces": many})), ["spec.namespaces: TooManyNamespaces"]);
+}
+
+#[test]
+fn a_namespace_cannot_arrive_where_another_goes_by_its_own_name() {
+    assert_eq!(problems(&json!({"namespaces": ["a", "b:a"]})), ["spec.namespaces[1]: SameDestination"]);
+    assert_eq!(problems(&json!({"namespaces": ["a:b", "b:a"]})), Vec::<String>::new(), "they change places");
+}
+
+#[test]
+fn selectors_types_and_maps_are_named_by_their_field() {
+    let options = json!({
+        "namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Near"}]},
+        "selectors": ["a in ("],
+        "excludeSelectors": 7,
+        "includedResourceTypes": ["Deployment", "", "*", "a/b", "deployments.apps/v1"],
+        "excludedResourceTypes": ["a b"],
+        "includeOptionalResourceTypes": ["Service"],
+        "storageClassMapping": {"Fast": "x", "y": ""},
+        "accessModeMapping": {"RWO": "ReadWriteMany"},
+        "imageMapping": {"nginx": "", "a/b:1": "c/d", "x": "y/z@sha256:0"},
+        "ingressClassMapping": {"a": "b/c"},
+    });
+    assert_eq!(
+        problems(&options),
+        [
+            "spec.namespaceSelector: BadSelector",
+            "spec.selectors: BadSelector",
+            "spec.excludeSelectors: BadSelector",
+            "spec.includedResourceTypes[1]: BadType",
+            "spec.includedResourceTypes[2]: BadType",
+            "spec.includedResourceTypes[3]: BadType",
+            "spec.includedResourceTypes[4]: BadType",
+            "spec.excludedResourceTypes[0]: BadType",
+            "spec.includeOptionalResourceTypes[0]: NotOptional",
+            "spec.storageClassMapping[Fast]: BadMapping",
+            "spec.storageClassMapping[y]: BadMapping",
+            "spec.accessModeMapping[RWO]: BadMapping",
+            "spec.imageMapping[a/b:1]: BadMapping",
+            "spec.imageMapping[nginx]: BadMapping",
+            "spec.imageMapping[x]: BadMapping",
+            "spec.ingressClassMapping[a]: BadMapping",
+        ]
+    );
+}
+
+#[test]
+fn a_transform_has_exactly_one_patch_and_it_can_be_read() {
+    let transforms = json!([
+        {"match": {"kind": "Pod"}},
+        {"mergePatch": {}, "strategicMergePatch": {}, "match": {"kind": "Pod"}},
+        {"mergePatch": "x"},
+        {"strategicMergePatch": {}},
+        {"match": {"names": ["["], "labels": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}, "mergePatch": {}},
+        {"jsonPatch": [
+            {"op": "frob", "path": "/a"}, {"op": "add", "path": "a", "value": 1}, {"op": "replace", "path": "/a"},
+            {"op": "copy", "path": "/a"}, {"op": "move", "from": "~2", "path": "/a~"}, {"op": "remove"}, 7
+        ]}
+    ]);
+    assert_eq!(
+        problems(&json!({"transforms": transforms})),
+        [
+            "spec.transforms[0]: BadTransform",
+            "spec.transforms[1]: BadTransform",
+            "spec.transforms[2].mergePatch: BadTransform",
+            "spec.transforms[3].match.kind: BadTransform",
+            "spec.transforms[4].match.names[0]: BadTransform",
+            "spec.transforms[4].match.labels: BadSelector",
+            "spec.transforms[5].jsonPatch[0].op: BadTransform",
+            "spec.transforms[5].jsonPatch[1].path: BadTransform",
+            "spec.transforms[5].jsonPatch[2].value: BadTransform",
+            "spec.transforms[5].jsonPatch[3].from: BadTransform",
+            "spec.transforms[5].jsonPatch[4].path: BadTransform",
+            "spec.transforms[5].jsonPatch[4].from: BadTransform",
+            "spec.transforms[5].jsonPatch[5].path: BadTransform",
+            "spec.transforms[5].jsonPatch[6].op: BadTransform",
+        ]
+    );
+}
+
+#[test]
+fn however_much_is_wrong_only_so_much_is_told() {
+    let many = vec![json!(7); 90];
+    assert_eq!(problems(&json!({"namespaces": many})).len(), MAX_FINDINGS);
+}
