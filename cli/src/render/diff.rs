@@ -81,9 +81,14 @@ impl DiffView {
     pub fn new(
         pair: &ClusterPair,
         migration: &Migration,
-        objects: Vec<ObjectResult>,
+        mut objects: Vec<ObjectResult>,
         objects_missing: Option<String>,
     ) -> Self {
+        // They come in the order in which the destination's API server answered.
+        objects.sort_by(|a, b| {
+            let order = |o: &ObjectResult| (o.namespace.clone(), o.kind.clone(), o.name.clone());
+            order(a).cmp(&order(b))
+        });
         let status = migration.status.clone().unwrap_or_default();
         let prospect = match status.status {
             MigrationPhase::Succeeded | MigrationPhase::SucceededWithWarnings => Prospect::CouldRun,
@@ -214,7 +219,10 @@ fn verdict(view: &DiffView) -> String {
         counts.left_behind
     );
     let sentence = match view.prospect {
-        Prospect::CouldRun if view.warnings_total > 0 => {
+        Prospect::CouldRun if view.warnings_total == 1 => {
+            "The migration could run; one warning is to be read first.".to_owned()
+        }
+        Prospect::CouldRun if view.warnings_total > 1 => {
             format!("The migration could run; {} warnings are to be read first.", view.warnings_total)
         }
         Prospect::CouldRun => "The migration could run.".to_owned(),

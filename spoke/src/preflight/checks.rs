@@ -21,7 +21,7 @@ use super::pod_level;
 use super::pod_shape::{PodShape, pods, running_pods, template};
 use super::ports::Ports;
 use super::quota::{self, Brought, Quota, Workload, of_object};
-use super::trial::{Tried, Trier};
+use super::trial::Tried;
 use crate::cluster::{Catalogue, Cluster, ClusterError, Kind, api_version, describe, kind, name, namespace};
 use crate::task::{TaskContext, TaskError};
 use crate::transform::scc_collisions;
@@ -61,43 +61,58 @@ impl Checks {
 
     /// Notes an object that was tried, and what the server has against its Pods. What is looked at
     /// as a whole later is taken out of what is in its way.
-    pub fn see(&mut self, tried: &mut Tried, of_pods: Option<Concern>, trier: &Trier<'_>) {
+    pub fn see(
+        &mut self,
+        tried: &mut Tried,
+        of_pods: Option<Concern>,
+        catalogue: &Catalogue,
+        places: &Places,
+    ) {
         let Some(wanted) = tried.wanted.take() else { return };
-        let unaffected = matches!(tried.line.action, ObjectAction::Unchanged | ObjectAction::Skipped);
-        if unaffected {
+        let action = tried.line.action;
+        if action == ObjectAction::Skipped {
             return;
         }
+        let place = namespace(&wanted).to_owned();
+        let server_spoke = of_pods.as_ref().map(|concern| concern.finding.reason.clone());
         if let Some(concern) = of_pods {
             self.refused_pods.insert(concern.finding.object.clone());
             self.keep(concern);
         }
-        let place = namespace(&wanted).to_owned();
-        self.defer(tried, &place);
-        let is_new = tried.live.is_none();
-        self.classes.see(&wanted, is_new);
-        if serves_hosts(&wanted) {
-            self.hosts.see(&wanted);
-        }
-        if api_version(&wanted) == "v1" {
-            self.see_core(&wanted, is_new);
-        }
-        if place.is_empty() {
-            return;
-        }
-        let brought = self.brought.entry(place.clone()).or_default();
-        if is_new && let Some(kind) = trier.catalogue.find(api_version(&wanted), kind(&wanted)) {
-            for (key, amount) in of_object(kind, &wanted) {
-                *brought.objects.entry(key).or_default() += amount;
-            }
+        if action != ObjectAction::Unchanged {
+            self.defer(tried, &place);
+            self.see_object(&wanted, tried.live.is_none(), catalogue);
         }
         let Some(template) = template(&wanted) else { return };
-        brought.workloads.push(Workload {
+        self.brought.entry(place.clone()).or_default().workloads.push(Workload {
             object: describe(&wanted),
             more: pods(&wanted) - tried.live.as_ref().map_or(0, running_pods),
             shape: PodShape::of(template),
         });
-        if let Some(place) = trier.places.get(&place) {
-            self.judge_pods(&wanted, template, place);
+        if action != ObjectAction::Unchanged
+            && let Some(place) = places.get(&place)
+        {
+            self.judge_pods(&wanted, template, place, server_spoke.as_deref());
+        }
+    }
+
+    fn see_object(&mut self, wanted: &Value, is_new: bool, catalogue: &Catalogue) {
+        self.classes.see(wanted, is_new);
+        if serves_hosts(wanted) {
+            self.hosts.see(wanted);
+        }
+        if api_version(wanted) == "v1" {
+            self.see_core(wanted, is_new);
+        }
+        let place = namespace(wanted);
+        if is_new
+            && !place.is_empty()
+            && let Some(kind) = catalogue.find(api_version(wanted), kind(wanted))
+        {
+            let brought = self.brought.entry(place.to_owned()).or_default();
+            for (key, amount) in of_object(kind, wanted) {
+                *brought.objects.entry(key).or_default() += amount;
+            }
         }
     }
 
@@ -135,13 +150,17 @@ impl Checks {
         }
     }
 
-    fn judge_pods(&mut self, wanted: &Value, template: &Value, place: &Place) {
+    /// `server_spoke`: what the server has against the Pods, if it was asked and has something.
+    fn judge_pods(&mut self, wanted: &Value, template: &Value, place: &Place, server_spoke: Option<&str>) {
         let object = describe(wanted);
         if let Some(live) = &place.live {
             for note in scc_collisions(&place.source, live, [wanted]) {
                 self.keep(Concern::warning(&object, note.reason, note.message));
             }
-            return;
+            // The server names the first obstacle alone; behind it may stand this one.
+            if server_spoke.is_none_or(|reason| reason == "PodSecurity") {
+                return;
+            }
         }
         let Some(level) = pod_level::enforced(&place.labels) else { return };
         let found = pod_level::violations(level, template);
@@ -149,8 +168,8 @@ impl Checks {
             return;
         }
         let message = format!(
-            "its namespace arrives with {}={level}, which refuses its Pods: {}; make the namespace on the destination with \
-             a lower level first, or correct the security context by a transform",
+            "its Pods would be refused, as its namespace has {}={level} on the destination: {}; lower the level there, or \
+             correct the security context by a transform, then run again",
             super::pod_security::ENFORCE,
             found.join(", ")
         );
@@ -195,15 +214,7 @@ impl Checks {
         let coming: Vec<Quota> = self.quotas.iter().filter(|quota| !there(quota)).cloned().collect();
         quotas.extend(coming);
         self.apply_bounds(places, &mut concerns);
-        let of_quotas = quota::concerns(&quotas, &self.brought, self.starts);
-        let told: BTreeSet<String> = of_quotas
-            .iter()
-            .filter(|concern| concern.finding.reason == "ExceededQuota")
-            .filter_map(|concern| concern.finding.object.split([' ', '/']).nth(1).map(str::to_owned))
-            .collect();
-        concerns.extend(of_quotas);
-        let single = std::mem::take(&mut self.over_quota).into_iter();
-        concerns.extend(single.filter(|(place, _)| !told.contains(place)).map(|(_, concern)| concern));
+        concerns.extend(self.against_quotas(&quotas));
         if !self.classes.is_empty() {
             let has = classes(cluster, catalogue).await?;
             concerns.extend(self.classes.concerns(&has, &context.spoke.name, self.starts));
@@ -222,6 +233,20 @@ impl Checks {
         }
         concerns.append(&mut self.of_pods);
         Ok(concerns)
+    }
+
+    /// What the quotas have against it as a whole; where their sums show nothing, what the server
+    /// has refused of single objects.
+    fn against_quotas(&mut self, quotas: &[Quota]) -> Vec<Concern> {
+        let mut concerns = quota::concerns(quotas, &self.brought, self.starts);
+        let told: BTreeSet<String> = concerns
+            .iter()
+            .filter(|concern| concern.finding.reason == "ExceededQuota")
+            .filter_map(|concern| concern.finding.object.split([' ', '/']).nth(1).map(str::to_owned))
+            .collect();
+        let single = std::mem::take(&mut self.over_quota).into_iter();
+        concerns.extend(single.filter(|(place, _)| !told.contains(place)).map(|(_, concern)| concern));
+        concerns
     }
 
     /// Gives Pods the defaults of their namespaces, and holds them and the claims against the
@@ -293,4 +318,107 @@ async fn classes(cluster: &Cluster, catalogue: &Catalogue) -> Result<Has, TaskEr
         priority: of("scheduling.k8s.io", "PriorityClass").await?,
         runtime: of("node.k8s.io", "RuntimeClass").await?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::ObjectId;
+    use crate::preflight::preview::line;
+
+    fn catalogue() -> Catalogue {
+        let kind = |group: &str, kind: &str| Kind {
+            group: group.to_owned(),
+            version: "v1".to_owned(),
+            kind: kind.to_owned(),
+            plural: format!("{}s", kind.to_lowercase()),
+            namespaced: true,
+            verbs: Vec::new(),
+        };
+        Catalogue::of(vec![kind("", "Service"), kind("", "Pod"), kind("apps", "Deployment")])
+    }
+
+    fn service(name: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "cms"},
+               "spec": {"ports": [{"port": 80, "nodePort": 30080}]}})
+    }
+
+    fn deployment(replicas: i64) -> Value {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "cms"},
+               "spec": {"replicas": replicas, "template": {"spec": {"hostNetwork": true, "containers": [{"name": "c"}]}}}})
+    }
+
+    fn tried(wanted: Value, live: Option<Value>, action: ObjectAction, refusal: Option<&str>) -> Tried {
+        let id = ObjectId::of(&wanted);
+        let concern = refusal.map(|reason| Concern::failure(id.describe(), reason, "the server's words"));
+        Tried { line: line(&id, action), concern, wanted: Some(wanted), live }
+    }
+
+    fn quota(hard: &Value) -> Quota {
+        Quota::there(&json!({"metadata": {"name": "q", "namespace": "cms"}, "spec": {"hard": hard}}))
+    }
+
+    fn reasons(concerns: &[Concern]) -> Vec<&str> {
+        concerns.iter().map(|concern| concern.finding.reason.as_str()).collect()
+    }
+
+    #[test]
+    fn what_a_quota_refuses_object_by_object_is_told_once_for_all() {
+        let mut checks = Checks::new(false);
+        for name in ["a", "b"] {
+            let mut one = tried(service(name), None, ObjectAction::Failed, Some("ExceededQuota"));
+            checks.see(&mut one, None, &catalogue(), &Places::default());
+            assert!(one.concern.is_none());
+        }
+        let told = checks.against_quotas(&[quota(&json!({"services": "1"}))]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].finding.message.contains("need 2 of services"));
+        let mut one = tried(service("a"), None, ObjectAction::Failed, Some("ExceededQuota"));
+        checks.see(&mut one, None, &catalogue(), &Places::default());
+        assert_eq!(
+            reasons(&checks.against_quotas(&[])),
+            ["ExceededQuota"],
+            "the server's words, where no sum shows it"
+        );
+    }
+
+    #[test]
+    fn a_port_that_the_server_refuses_waits_for_its_owner_to_be_found() {
+        let mut checks = Checks::new(false);
+        let mut one = tried(service("web"), None, ObjectAction::Failed, Some("PortTaken"));
+        checks.see(&mut one, None, &catalogue(), &Places::default());
+        assert!(one.concern.is_none() && !checks.ports.is_empty());
+    }
+
+    #[test]
+    fn pods_that_a_workload_has_already_are_not_counted_again() {
+        let mut checks = Checks::new(true);
+        let mut one = tried(deployment(3), Some(deployment(2)), ObjectAction::Updated, None);
+        checks.see(&mut one, None, &catalogue(), &Places::default());
+        assert!(checks.against_quotas(&[quota(&json!({"pods": "1"}))]).is_empty());
+        let mut stopped = tried(deployment(3), Some(deployment(0)), ObjectAction::Unchanged, None);
+        checks.see(&mut stopped, None, &catalogue(), &Places::default());
+        assert_eq!(reasons(&checks.against_quotas(&[quota(&json!({"pods": "3"}))])), ["ExceededQuota"]);
+    }
+
+    #[test]
+    fn pod_security_is_judged_by_labels_where_the_server_cannot_be_asked() {
+        let labels = json!({"pod-security.kubernetes.io/enforce": "baseline"});
+        let judged = |there: bool, server: Option<&str>| {
+            let mut checks = Checks::new(true);
+            let places = Places::of("cms", &labels, there);
+            let of_pods = server.map(|reason| Concern::of_pods(true, "Deployment cms/web", reason, "m"));
+            let mut one = tried(deployment(1), None, ObjectAction::Created, None);
+            checks.see(&mut one, of_pods, &catalogue(), &places);
+            checks.of_pods.iter().map(|concern| concern.finding.reason.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(judged(false, None), ["PodSecurity"]);
+        assert!(judged(true, None).is_empty(), "the server lets them in");
+        assert_eq!(judged(true, Some("PodSecurity")), ["PodSecurity"]);
+        assert_eq!(
+            judged(true, Some("LimitRange")),
+            ["LimitRange", "PodSecurity"],
+            "one obstacle behind the other"
+        );
+    }
 }

@@ -29,6 +29,7 @@ use crate::findings::Findings;
 use crate::staging_area::StagingArea;
 use crate::task::{TaskContext, TaskError};
 use crate::transform::Rewriter;
+use crate::workloads::state;
 
 /// The most content of candidates that are tried at a time, bytes: each is in memory several times
 /// over (as it was, as it is to be, as it is, and as the server would have it).
@@ -58,6 +59,9 @@ pub async fn inspect_destination(context: &TaskContext, run: &Run) -> Result<Out
     let mut concerns = Vec::new();
     let places = Places::look(context, run, &header, &mut concerns).await?;
     let mut preview = Preview::new(&area)?;
+    for line in places.lines() {
+        preview.mention(&line).await?;
+    }
     let trier = Trier {
         cluster: context.cluster(),
         catalogue: &catalogue,
@@ -110,7 +114,7 @@ async fn try_all(
             let Some((done, result)) = running.next().await else { break };
             bytes -= done;
             let (mut tried, of_pods): (Tried, Option<Concern>) = result?;
-            checks.see(&mut tried, of_pods, trier);
+            checks.see(&mut tried, of_pods, trier.catalogue, trier.places);
             refusals.extend(tried.concern.map(|concern| concern.finding));
             preview.note(tried.line).await?;
             context.progress(|p| p.objects_done += 1);
@@ -137,7 +141,14 @@ fn namespace_id(name: &str) -> ObjectId {
 /// Tries an object, and the Pods that it would make.
 async fn try_one(trier: &Trier<'_>, object: Value) -> Result<(Tried, Option<Concern>), TaskError> {
     let tried = trier.try_candidate(object).await?;
-    let taken = matches!(tried.line.action, ObjectAction::Created | ObjectAction::Updated);
+    let taken = match tried.line.action {
+        ObjectAction::Created | ObjectAction::Updated => true,
+        // It is as it should be, and is started by this run.
+        ObjectAction::Unchanged => {
+            trier.run.spec.start_applications && tried.live.as_ref().is_some_and(state::is_stopped)
+        }
+        _ => false,
+    };
     let Some(wanted) = tried.wanted.as_ref().filter(|_| taken) else { return Ok((tried, None)) };
     let Some(place) = trier.places.get(namespace(wanted)).filter(|place| place.is_there()) else {
         return Ok((tried, None));

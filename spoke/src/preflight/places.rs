@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use isthmus_shared::protocol::Run;
-use serde_json::{Map, Value};
+use isthmus_shared::protocol::{ObjectAction, ObjectResult, Run};
+use serde_json::{Map, Value, json};
 
-use super::concern::Concern;
+use super::concern::{Concern, Severity};
 use super::pod_security;
-use crate::cluster::{Cluster, ClusterError, name, text};
+use super::preview::line;
+use crate::cluster::{Cluster, ClusterError, ObjectId, name, text};
 use crate::collect::Header;
+use crate::diff::{State, diff};
 use crate::task::{TaskContext, TaskError};
-use crate::transform::namespace_marks;
+use crate::transform::{merge, namespace_marks};
 
 /// One namespace of the run, by its name on the destination.
 #[derive(Clone, Debug)]
@@ -30,6 +32,27 @@ impl Place {
     /// Whether the destination has it already.
     pub fn is_there(&self) -> bool {
         self.live.is_some()
+    }
+
+    /// What would become of the namespace itself.
+    fn line(&self, name: &str) -> ObjectResult {
+        let id = ObjectId {
+            api_version: "v1".to_owned(),
+            kind: "Namespace".to_owned(),
+            namespace: None,
+            name: name.to_owned(),
+        };
+        let Some(live) = &self.live else { return line(&id, ObjectAction::Created) };
+        let mut after = live.clone();
+        for which in ["labels", "annotations"] {
+            let lacking = Value::Object(namespace_marks(&self.source, live, which));
+            merge(&mut after, &json!({"metadata": {which: lacking}}));
+        }
+        let state = |name, object| State { name, object };
+        match diff(state("on the destination", live), state("after the migration", &after)) {
+            None => line(&id, ObjectAction::Unchanged),
+            changed => ObjectResult { diff: changed, ..line(&id, ObjectAction::Updated) },
+        }
     }
 }
 
@@ -90,9 +113,26 @@ impl Places {
         self.0.get(namespace)
     }
 
+    /// What would become of the namespaces themselves.
+    pub fn lines(&self) -> impl Iterator<Item = ObjectResult> {
+        self.iter().map(|(name, place)| place.line(name))
+    }
+
     /// Whether the destination has a namespace already.
     pub fn has(&self, namespace: &str) -> bool {
         self.get(namespace).is_some_and(Place::is_there)
+    }
+
+    /// One namespace with these labels, for tests.
+    #[cfg(test)]
+    pub fn of(name: &str, labels: &Value, there: bool) -> Self {
+        let place = Place {
+            source: Value::Null,
+            live: there.then(|| json!({"metadata": {"labels": labels}})),
+            labels: labels.as_object().cloned().unwrap_or_default(),
+            accounts: HashSet::new(),
+        };
+        Self(BTreeMap::from([(name.to_owned(), place)]))
     }
 
     /// All of them with their names on the destination.
@@ -124,7 +164,7 @@ async fn mover_refused(
     place: &Place,
     name: &str,
 ) -> Result<Option<Concern>, ClusterError> {
-    let labelled = serde_json::json!({"metadata": {"labels": place.labels}});
+    let labelled = json!({"metadata": {"labels": place.labels}});
     let found = match pod_security::forbidden_by_label(&labelled, name, "destination") {
         None if place.is_there() => {
             let image = &context.spoke.movers.image;
@@ -132,13 +172,11 @@ async fn mover_refused(
         }
         found => found,
     };
-    Ok(found.map(|finding| Concern { severity: super::concern::Severity::Failure, finding }))
+    Ok(found.map(|finding| Concern { severity: Severity::Failure, finding }))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -150,5 +188,20 @@ mod tests {
         assert_eq!(labels["pod-security.kubernetes.io/enforce"], "restricted");
         assert_eq!(labels["team"], "a");
         assert_eq!(labels_of(&source, None)["pod-security.kubernetes.io/enforce"], "baseline");
+    }
+
+    #[test]
+    fn a_namespace_has_a_line_that_says_what_would_become_of_it() {
+        let place = |live: Option<Value>| Place {
+            source: json!({"metadata": {"labels": {"team": "a"}}}),
+            live,
+            labels: Map::new(),
+            accounts: HashSet::new(),
+        };
+        assert_eq!(place(None).line("cms").action, ObjectAction::Created);
+        let same = place(Some(json!({"metadata": {"name": "cms", "labels": {"team": "b"}}}))).line("cms");
+        assert_eq!((same.action, same.diff), (ObjectAction::Unchanged, None));
+        let changed = place(Some(json!({"metadata": {"name": "cms", "labels": {}}}))).line("cms");
+        assert!(changed.diff.is_some_and(|diff| diff.contains("+    team: a")));
     }
 }

@@ -13,8 +13,7 @@ use super::pod_shape::template;
 use crate::cluster::{Cluster, ClusterError, describe, namespace, text};
 use crate::findings::finding;
 
-/// What the server has against the Pods of a workload, as it would be applied. `known` are classes
-/// that the Pod may name; others are told of elsewhere.
+/// What the server has against the Pods of a workload, as it would be applied.
 pub async fn try_template(
     cluster: &Cluster,
     object: &Value,

@@ -32,6 +32,11 @@ impl Preview {
         self.writer.push(&serde_json::to_value(result).unwrap_or_default()).await
     }
 
+    /// Notes what would become of a namespace, which is prepared and not counted as an object.
+    pub async fn mention(&mut self, result: &ObjectResult) -> Result<(), ArchiveError> {
+        self.writer.push(&serde_json::to_value(result).unwrap_or_default()).await
+    }
+
     /// Repeats what the source says of the objects that it leaves behind.
     pub async fn copy_left_behind(&mut self, area: &StagingArea) -> Result<(), ArchiveError> {
         let mut left = match area.read(ArchiveName::LeftBehind).await {
