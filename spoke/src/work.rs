@@ -9,8 +9,8 @@ use crate::{apply, export, preflight, volumes, workloads};
 pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, TaskError> {
     match work {
         Work::SurveyDestination { run } => preflight::survey_destination(context, run).await,
-        Work::InspectSource { run } => preflight::inspect_source(context, run).await,
-        Work::InspectDestination { run } => preflight::inspect_destination(context, run).await,
+        Work::InspectSource { run } => Box::pin(preflight::inspect_source(context, run)).await,
+        Work::InspectDestination { run } => Box::pin(preflight::inspect_destination(context, run)).await,
         Work::PrepareDestination { run } => volumes::prepare_destination(context, run).await,
         Work::ExportResources { run } => export::export(context, run).await,
         Work::SendVolume { run, volume } => volumes::move_volume(context, run, volume, Direction::Send).await,
