@@ -11,6 +11,7 @@
 //!    │   ├─ ownership    which of its fields are ours (pure)
 //!    │   ├─ merge        what a shared object lacks (pure)
 //!    │   └─ replace, replacement   existingResourcePolicy: Replace
+//!    ├─ purge       what is gone from the source
 //!    ├─ problem     what a refusal comes to, and what to do
 //!    └─ tally       counts, findings and the result of every object
 //!   verify          whether all of it is there
@@ -30,6 +31,7 @@ pub mod order;
 mod owners;
 pub mod ownership;
 mod problem;
+mod purge;
 mod replace;
 mod replacement;
 mod run;
@@ -37,7 +39,7 @@ mod tally;
 mod verify;
 
 pub use comparison::covers;
-pub use decision::{Decision, Facts, Subject, decide, is_ours};
+pub use decision::{Decision, Facts, Subject, decide};
 pub use live::{Found, LiveIndex};
 pub use merge::merged;
 pub use object::{Applied, Applier, Arrived};
@@ -46,3 +48,4 @@ pub use replacement::{replacement, undeletable};
 pub use run::apply_run;
 pub use tally::Tally;
 pub use verify::verify_run;
+

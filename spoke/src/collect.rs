@@ -44,6 +44,7 @@ mod versions;
 
 pub use gather::{Gathered, gather};
 pub use inventory::{ClassFact, Header, InventoryReader, write_header};
+pub use kinds::is_built_in;
 pub use namespaces::{NamespaceFacts, Place as NamespacePlace, resolve};
 pub use scope::Scope;
 pub use staged::Staged;

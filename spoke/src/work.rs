@@ -17,7 +17,7 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
         Work::ReceiveVolume { run, volume } => {
             volumes::move_volume(context, run, volume, Direction::Receive).await
         }
-        Work::ApplyResources { run } => apply::apply_run(context, run).await,
+        Work::ApplyResources { run } => Box::pin(apply::apply_run(context, run)).await,
         Work::Verify { run } => apply::verify_run(context, run).await,
         Work::StartApplications { run } => workloads::start_applications(context, run).await,
         Work::HealthCheck { run, timeout_seconds } => {

@@ -21,6 +21,28 @@ pub fn covers(live: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// The path of the first value of `wanted` that `live` does not have, for a person.
+pub fn first_difference(live: &Value, wanted: &Value) -> Option<String> {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => wanted.iter().find_map(|(key, wanted)| {
+            let below = match live.get(key) {
+                Some(live) => first_difference(live, wanted),
+                None => (!wanted.is_null()).then(String::new),
+            };
+            below.map(|below| {
+                if key.contains(['.', '/']) { format!("[{key:?}]{below}") } else { format!(".{key}{below}") }
+            })
+        }),
+        (Value::Array(live), Value::Array(wanted)) if live.len() == wanted.len() => {
+            let mut pairs = live.iter().zip(wanted).enumerate();
+            pairs.find_map(|(index, (live, wanted))| {
+                first_difference(live, wanted).map(|below| format!("[{index}]{below}"))
+            })
+        }
+        (live, wanted) => (!covers(live, wanted)).then(String::new),
+    }
+}
+
 /// The object without what every write changes, whatever it writes, and without its status, which
 /// is its controller's to write at any moment.
 pub fn content(mut object: Value) -> Value {
@@ -48,6 +70,19 @@ mod tests {
         assert!(!covers(&live, &json!({"spec": {"ports": [{"port": 81}]}})));
         assert!(!covers(&live, &json!({"spec": {"ports": [{"port": 80}, {"port": 81}]}})));
         assert!(!covers(&live, &json!({"spec": {"clusterIP": "None"}})));
+    }
+
+    #[test]
+    fn a_difference_is_named_by_its_path() {
+        let live = json!({"metadata": {"annotations": {"a.b/c": "1"}}, "spec": {"ports": [{"port": 80}]}});
+        let path = |wanted: Value| first_difference(&live, &wanted);
+        assert_eq!(path(json!({"spec": {"ports": [{"port": 81}]}})).as_deref(), Some(".spec.ports[0].port"));
+        assert_eq!(path(json!({"spec": {"ports": []}})).as_deref(), Some(".spec.ports"));
+        assert_eq!(
+            path(json!({"metadata": {"annotations": {"a.b/c": "2"}}})).as_deref(),
+            Some(".metadata.annotations[\"a.b/c\"]")
+        );
+        assert_eq!(path(live.clone()), None);
     }
 
     #[test]

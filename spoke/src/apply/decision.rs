@@ -178,8 +178,8 @@ mod tests {
         POLICIES.iter().map(|policy| word(&decide(subject, live, *policy, "this"))).collect()
     }
 
-    fn marked(mark: &str) -> Option<Facts<'_>> {
-        Some(Facts { mark: Some(mark), ..Facts::default() })
+    fn marked(mark: &str) -> Facts<'_> {
+        Facts { mark: Some(mark), ..Facts::default() }
     }
 
     const FOREIGN: Option<Facts<'_>> = Some(Facts { mark: None, deleting: false, covered: false });
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_another_run_brought_is_met_by_the_policy() {
-        assert_eq!(row(CONFIG, marked("other")), ["Update", "Skip", "Update", "Replace", "Refuse"]);
+        assert_eq!(row(CONFIG, Some(marked("other"))), ["Update", "Skip", "Update", "Replace", "Refuse"]);
     }
 
     #[test]
@@ -201,13 +201,13 @@ mod tests {
 
     #[test]
     fn what_this_run_made_before_it_was_restarted_is_brought_up_to_date_under_every_policy() {
-        assert_eq!(row(CONFIG, marked("this")), ["Update"; 5]);
+        assert_eq!(row(CONFIG, Some(marked("this"))), ["Update"; 5]);
     }
 
     #[test]
     fn accounts_and_cluster_role_bindings_are_merged_and_never_refused() {
         for subject in [ACCOUNT, BINDING] {
-            for live in [FOREIGN, marked("other")] {
+            for live in [FOREIGN, Some(marked("other"))] {
                 assert_eq!(row(subject, live), ["Merge", "Skip", "Merge", "Merge", "Merge"]);
             }
             assert_eq!(row(subject, None), ["Create"; 5]);
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn the_destinations_own_definition_stays_and_one_of_ours_is_updated() {
         assert_eq!(row(DEFINITION, FOREIGN), ["Keep", "Skip", "Keep", "Keep", "Keep"]);
-        assert_eq!(row(DEFINITION, marked("other"))[0], "Update");
+        assert_eq!(row(DEFINITION, Some(marked("other")))[0], "Update");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::comparison::covers;
 use super::decision::is_ours;
 use super::problem::Problem;
 use crate::cluster::{array, kind, text};
+use crate::transform::merge_subjects;
 
 /// The patch that adds what `live` lacks of `wanted`; none if it has all of it. `wanted` carries
 /// the marks of this run.
@@ -101,7 +102,11 @@ fn bind(live: &Value, wanted: &Value, patch: &mut Map<String, Value>) -> Result<
             ),
         ));
     }
-    unite(live, wanted, "subjects", patch);
+    let subjects = merge_subjects(wanted, live);
+    // Only ever longer.
+    if array(live, "/subjects").len() < subjects.as_array().map_or(0, Vec::len) {
+        patch.insert("subjects".to_owned(), subjects);
+    }
     Ok(())
 }
 

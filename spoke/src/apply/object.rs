@@ -13,13 +13,14 @@
 //! the mark of the run that wrote it last.
 
 use isthmus_shared::protocol::Run;
-use isthmus_shared::resources::{ExistingResourcePolicy as Policy, plan_mark};
+use isthmus_shared::resources::{ExistingResourcePolicy as Policy, MIGRATED_BY, PLAN, plan_mark};
 use serde_json::{Value, json};
 
-use super::comparison::{content, covers};
+use super::comparison::{content, covers, first_difference};
 use super::decision::{Decision, Facts, Subject, decide};
 use super::live::{Found, LiveIndex};
 use super::problem::{Problem, refused};
+use super::replacement::replacement;
 use super::{merge, ownership};
 use crate::cluster::{
     Catalogue, Cluster, ClusterError, Kind, PatchKind, api_version, kind, name, namespace, text, uid,
@@ -54,6 +55,21 @@ pub struct Arrived {
     pub name: String,
     /// What a person should know of its rewriting.
     pub notes: Vec<Note>,
+}
+
+/// What an object on the destination was found to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Examined {
+    /// As applied.
+    Same,
+    /// Not ours to compare: it was left as it was.
+    Left,
+    /// It is not there.
+    Missing,
+    /// Something of its name that carries no mark.
+    NotOurs,
+    /// There, and not as applied; the first field that is not.
+    Differs(String),
 }
 
 /// Applies objects for one run.
@@ -169,6 +185,51 @@ impl<'a> Applier<'a> {
         }
     }
 
+    /// Looks whether an object is on the destination as it was applied. Asks the server by a dry
+    /// run where the values alone do not tell, so that it never raises a false alarm.
+    pub async fn examine(&self, object: &Value) -> Result<Examined, Problem> {
+        let wanted = self.rewritten(object, self.migration(), true, &[])?.object;
+        let kind = self.kind_of(&wanted)?;
+        let place = Some(namespace(&wanted)).filter(|place| !place.is_empty());
+        let found =
+            self.live.find(self.cluster, kind, place, name(&wanted), false).await.map_err(|e| refused(&e))?;
+        let policy = self.run.spec.existing_resource_policy;
+        let skips = policy == Some(Policy::Skip);
+        let live = match found {
+            Found::Nothing => return Ok(Examined::Missing),
+            Found::Facts { .. } => return Ok(if skips { Examined::Left } else { Examined::NotOurs }),
+            Found::Object(live) => live,
+        };
+        let subject = Subject { group: &kind.group, kind: &kind.kind, namespaced: kind.namespaced };
+        let mark = Facts::of(&live).mark;
+        if skips && mark != Some(self.migration()) {
+            return Ok(Examined::Left);
+        }
+        if subject.is_merged() {
+            let lacking = merge::merged(&live, &wanted, policy)?.is_some();
+            let path = || first_difference(&live, &unmarked(&wanted)).unwrap_or_default();
+            return Ok(if lacking { Examined::Differs(path()) } else { Examined::Same });
+        }
+        let Some(mark) = mark else {
+            let left = subject.is_kept() || (!subject.namespaced && covers(&live, &unmarked(&wanted)));
+            return Ok(if left { Examined::Left } else { Examined::NotOurs });
+        };
+        let same = self.rewritten(object, mark, self.stopped(&live), &[])?.object;
+        let Some(path) = first_difference(&live, &same) else { return Ok(Examined::Same) };
+        let object_path = kind.object(place, name(&wanted));
+        match self.cluster.patch(&object_path, &of_uid(same, &live), TRY).await {
+            Ok(tried) if content(tried.clone()) == content((*live).clone()) => Ok(Examined::Same),
+            Ok(_) => Ok(Examined::Differs(path)),
+            Err(error) if is_duplicate(&error) => {
+                let body = replacement(&live, self.rewritten(object, mark, self.stopped(&live), &[])?.object);
+                let tried = self.cluster.replace(&object_path, &body, true).await;
+                let is_same = tried.is_ok_and(|tried| content(tried) == content((*live).clone()));
+                Ok(if is_same { Examined::Same } else { Examined::Differs(path) })
+            }
+            Err(error) => Err(refused(&error)),
+        }
+    }
+
     /// The object as it is to be, with a mark.
     pub(super) fn rewritten(
         &self,
@@ -180,7 +241,13 @@ impl<'a> Applier<'a> {
         let place = namespace(object);
         let plan = (!place.is_empty()).then(|| self.plan_of(place));
         let arrival = Arrival { mark, plan: plan.as_deref(), stopped, owners };
-        Ok(self.rewriter.rewrite(object.clone(), &arrival)?)
+        let mut object = object.clone();
+        // An earlier run brought it to the source; that says nothing here.
+        if let Some(labels) = object.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+            labels.remove(MIGRATED_BY);
+            labels.remove(PLAN);
+        }
+        Ok(self.rewriter.rewrite(object, &arrival)?)
     }
 
     /// The mark of this run.
@@ -254,7 +321,7 @@ impl<'a> Applier<'a> {
         }
         let tried = match self.cluster.patch(meeting.path, &of_uid(same.clone(), live), TRY).await {
             Ok(tried) => tried,
-            Err(error) if is_duplicate(&error) => return Ok(Compared::Differs),
+            Err(error) if is_duplicate(&error) => return self.compare_by_update(meeting, live, same).await,
             Err(error) => return Err(error.into()),
         };
         let surplus = surplus && ownership::was_created(live);
@@ -277,6 +344,22 @@ impl<'a> Applier<'a> {
             }
         }
         Ok(Compared::Surplus(tried))
+    }
+
+    /// The same for an object that cannot be applied: an update is tried.
+    async fn compare_by_update(
+        &self,
+        meeting: &Meeting<'_>,
+        live: &Value,
+        same: &Value,
+    ) -> Result<Compared, Setback> {
+        let body = replacement(live, same.clone());
+        match self.cluster.replace(meeting.path, &body, true).await {
+            Ok(tried) if content(tried.clone()) == content(live.clone()) => Ok(Compared::Same),
+            Err(error) if error.is_conflict() => Err(Setback::Stale(error)),
+            // The update itself says what is wrong with it.
+            _ => Ok(Compared::Differs),
+        }
     }
 
     /// Makes the fields that were created count as applied, so that the apply that follows takes

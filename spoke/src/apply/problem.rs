@@ -158,6 +158,7 @@ const REFUSALS: &[Refusal] = &[
             "immutable after creation",
             "is immutable",
             "may not be changed",
+            "may not change",
             "cannot change",
             "Forbidden: updates to",
         ],
@@ -190,11 +191,11 @@ pub fn refused(error: &ClusterError) -> Problem {
         || code == Some(404)
         || (known.is_none() && message.contains("not found"))
         || error.is_conflict();
-    let advice = known.map(|refusal| refusal.advice).unwrap_or(match code {
+    let advice = known.map_or(match code {
         Some(403) => "look at the destination's admission rules",
         Some(422) => "correct the field on the source or by a transform, or leave the object behind with isthmus.dev/skip",
         _ => "look at the API server's answer and correct what it names",
-    });
+    }, |refusal| refusal.advice);
     Problem {
         reason: known.map_or(error.reason(), |refusal| refusal.reason).to_owned(),
         message: format!(

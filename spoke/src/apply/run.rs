@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::order::{self, ClusterStage};
 use super::owners::Owners;
+use super::purge::{Brought, purge};
 use super::{Applied, Applier, Arrived, Problem, Tally, definitions};
 use crate::cluster::{ObjectId, array, describe, discover};
 use crate::staging_area::StagingArea;
@@ -45,12 +46,13 @@ pub async fn apply_run(context: &TaskContext, run: &Run) -> Result<Outcome, Task
     let tally = Tally::new(area.write(ArchiveName::Results)?);
     let rewriter =
         Rewriter::new(run).map_err(|e| TaskError::failed("the migration", "BadTransform", e.to_string()))?;
-    let mut wave = Wave { context, tally, waiting: Vec::new(), last_round: false, logged: 0 };
-    let brought = bring_definitions(context, run, &rewriter, &area, &mut wave).await?;
-    let catalogue = definitions::discover_with(context.cluster(), &brought)
+    let brought = run.spec.purge_deleted_resources.then(Brought::default);
+    let mut wave = Wave { context, run, tally, brought, waiting: Vec::new(), last_round: false, logged: 0 };
+    let definitions = bring_definitions(context, run, &rewriter, &area, &mut wave).await?;
+    let catalogue = definitions::discover_with(context.cluster(), &definitions)
         .await
         .map_err(|e| TaskError::cluster("the destination", "asking which kinds it serves", &e))?;
-    drop(brought);
+    drop(definitions);
     let applier = Applier::new(context.cluster(), &catalogue, &rewriter, run);
     let owners = Owners::new(context.cluster(), &catalogue);
     let line = Line { context, run, applier: &applier, owners: &owners };
@@ -63,7 +65,12 @@ pub async fn apply_run(context: &TaskContext, run: &Run) -> Result<Outcome, Task
         line.apply_archive(area.read(name).await?, None, &mut wave).await?;
     }
     line.apply_cluster_scope(&area, ClusterStage::After, &mut wave).await?;
-    let mut tally = wave.tally;
+    let Wave { mut tally, brought, .. } = wave;
+    // A failure may be one of something that only seems gone.
+    if let Some(brought) = brought.filter(|_| tally.failures.is_empty()) {
+        let plan_of = |namespace: &str| applier.plan_of(namespace);
+        purge(context, run, &catalogue, &area, plan_of, &brought, &mut tally).await?;
+    }
     let mut left = area.read(ArchiveName::LeftBehind).await?;
     while let Some(line) = left.next().await? {
         if let Ok(result) = serde_json::from_value::<ObjectResult>(line) {
@@ -231,7 +238,10 @@ fn is_owned(object: &Value) -> bool {
 
 struct Wave<'a> {
     context: &'a TaskContext,
+    run: &'a Run,
     tally: Tally,
+    /// What arrived, if it is asked for.
+    brought: Option<Brought>,
     /// What another object may resolve.
     waiting: Vec<Value>,
     last_round: bool,
@@ -267,6 +277,9 @@ impl Wave<'_> {
             }
             Ok(Arrived { applied: Applied::Unchanged, .. }) => {}
             Ok(arrived) => self.log_some(|| format!("{}: {}", id.describe(), word(arrived.applied))),
+        }
+        if let (Some(brought), Ok(arrived), Some(namespace)) = (&mut self.brought, &result, &id.namespace) {
+            brought.note(id.group(), &id.kind, self.run.destination_of(namespace), &arrived.name);
         }
         Ok(self.tally.note(id, result).await?)
     }

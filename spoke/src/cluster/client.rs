@@ -403,8 +403,7 @@ impl Call<'_> {
         if !self.content_type.is_empty() {
             request = request.header(header::CONTENT_TYPE, self.content_type);
         }
-        let body =
-            self.body.clone().map_or_else(kube::client::Body::empty, |body| kube::client::Body::from(body));
+        let body = self.body.clone().map_or_else(kube::client::Body::empty, kube::client::Body::from);
         request
             .body(body)
             .map_err(|e| ClusterError::Unsound { operation: self.operation(), detail: e.to_string() })

@@ -1,5 +1,6 @@
 //! What can go wrong with one call to the API server.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -70,7 +71,7 @@ impl ClusterError {
             operation,
             code,
             reason: text("/reason"),
-            message: cut(&message).to_owned(),
+            message: cut(&message).into_owned(),
             causes: causes
                 .filter_map(|c| c.get("reason").and_then(Value::as_str))
                 .map(str::to_owned)
@@ -145,13 +146,15 @@ impl ClusterError {
     }
 }
 
-/// The start of a text, at a character boundary.
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MAX_DETAIL);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+/// The start and the end of a text: between them stands mostly the refused value, and the end says
+/// why.
+fn cut(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_DETAIL {
+        return Cow::Borrowed(text);
     }
-    &text[..end]
+    let start = text.floor_char_boundary(MAX_DETAIL / 2);
+    let end = text.ceil_char_boundary(text.len() - MAX_DETAIL / 2);
+    Cow::Owned(format!("{} ... {}", &text[..start], &text[end..]))
 }
 
 #[cfg(test)]
@@ -174,6 +177,14 @@ mod tests {
     fn a_reply_that_is_no_status_still_gives_its_text() {
         let error = ClusterError::refused("GET /x".to_owned(), 502, None, b"bad gateway");
         assert!(error.to_string().contains("bad gateway") && error.is_transient());
+    }
+
+    #[test]
+    fn of_a_long_text_the_start_and_the_end_are_kept() {
+        let message = format!("Job x is invalid: {}: field is immutable", "é".repeat(5_000));
+        let error = ClusterError::refused("PATCH /x".to_owned(), 422, None, message.as_bytes());
+        assert!(error.message().starts_with("Job x is invalid"));
+        assert!(error.message().ends_with("field is immutable") && error.message().len() < MAX_DETAIL + 16);
     }
 
     #[test]

@@ -57,10 +57,9 @@ pub fn sign_of(status: u16, headers: &HeaderMap, retry_after: Option<Duration>) 
     let by_flow_control = headers.contains_key(FLOW_SCHEMA) || headers.contains_key(PRIORITY_LEVEL);
     match status {
         429 if by_flow_control => Sign::Overload(retry_after),
-        429 => Sign::Nothing,
-        // A webhook that fails is a 500 too: no load, and no reason to slow down.
         502..=504 => Sign::Overload(retry_after),
-        500.. => Sign::Nothing,
+        // A webhook that fails is a 500 too: no load, and no reason to slow down.
+        429 | 500.. => Sign::Nothing,
         _ => Sign::Answer,
     }
 }
