@@ -64,6 +64,40 @@ fn every_creating_command_prints_complete_manifests_without_a_cluster() {
 }
 
 #[test]
+fn every_option_of_a_migration_is_in_its_manifest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("transforms.yaml");
+    let transforms = "- name: fewer\n  match: {kind: Deployment, names: [web-*]}\n  jsonPatch: [{op: replace, path: /spec/replicas, value: 1}]\n";
+    std::fs::write(&path, transforms).unwrap();
+    let line = "migrate cms shop:shop-green team-* --pair prod --name monday --reverse --include-resources \
+                --namespace-selector team=a --selector app=web,tier!=test -l app=db --exclude-selector skip \
+                --include-types Deployment,services --exclude-types *.batch --include-optional-types pod,Job \
+                --cluster-resources none --existing replace --purge --storage-class fast=premium,slow=standard \
+                --access-mode RWX=RWO --image docker.io=mirror.example.com/hub --ingress-class nginx=traefik \
+                --preserve-node-ports --rewrite-host-names --parallel-volumes 4 --step-timeout 1h --dry-run -o yaml";
+    let args = line.split_whitespace().chain(["--transforms", path.to_str().unwrap()]);
+    insta::assert_snapshot!(printed(isthmus().args(args)));
+}
+
+#[test]
+fn the_help_of_migrate_shows_its_options_in_groups() {
+    let help = printed(isthmus().args(["migrate", "-h"]));
+    let headings: Vec<&str> =
+        help.lines().filter(|line| line.ends_with(':') && !line.starts_with(' ')).collect();
+    assert_eq!(
+        headings,
+        ["Arguments:", "Options:", "Selection:", "Rewriting:", "Meeting what is there:"],
+        "{help}"
+    );
+}
+
+#[test]
+fn options_that_the_hub_would_refuse_end_with_2_and_name_the_field() {
+    let said = refused(isthmus().args(["migrate", "a:c", "b:c", "--pair", "p", "--image", "x:1=y/z:2"]), 2);
+    assert!(said.contains("spec.namespaces[1]: ") && said.contains("spec.imageMapping[x:1]: "), "{said}");
+}
+
+#[test]
 fn manifests_are_also_printed_as_json() {
     let text = printed(isthmus().args([
         "store",

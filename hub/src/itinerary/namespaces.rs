@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 
 use globset::GlobBuilder;
 use isthmus_shared::resources::{
-    Finding, MAX_NAMESPACES, MigrationSpec, NamespaceMove, NamespaceRule, glob_matcher, is_label,
+    Finding, IncludeClusterResources, MAX_NAMESPACES, MigrationSpec, NamespaceMove, NamespaceRule,
+    TransformMatch, glob_matcher, is_label,
 };
 
 use super::findings::finding;
@@ -48,11 +49,15 @@ fn beyond_own(spec: &MigrationSpec, rules: &[NamespaceRule], pair: &Pair) -> Opt
     if spec.namespace_selector.is_some() {
         return refuse("spec.namespaceSelector".to_owned(), "a selector of namespaces".to_owned());
     }
-    if spec.include_cluster_resources == isthmus_shared::resources::IncludeClusterResources::All {
+    if spec.include_cluster_resources == IncludeClusterResources::All {
         return refuse(
             "spec.includeClusterResources".to_owned(),
             "taking objects of cluster scope".to_owned(),
         );
+    }
+    if let Some(at) = spec.transforms.iter().position(|transform| may_grant(&transform.matching)) {
+        let what = "a transform of no certain kind, of Namespaces, or of what grants rights";
+        return refuse(format!("spec.transforms[{at}].match.kind"), what.to_owned());
     }
     rules.iter().find_map(|rule| match rule {
         NamespaceRule::Name(name) if name == own => None,
@@ -63,6 +68,20 @@ fn beyond_own(spec: &MigrationSpec, rules: &[NamespaceRule], pair: &Pair) -> Opt
         }
         NamespaceRule::Glob(glob) => refuse("spec.namespaces".to_owned(), format!("the glob {glob}")),
     })
+}
+
+/// Whether a transform may be for objects that say who may do what: by one of those the people of
+/// a namespace could give themselves what nobody has given them.
+fn may_grant(matching: &TransformMatch) -> bool {
+    let of = |group: &str| matching.group.as_deref().is_none_or(|wanted| wanted == group);
+    match matching.kind.as_deref() {
+        None => true,
+        Some("Namespace") => of(""),
+        Some("Role" | "RoleBinding" | "ClusterRole" | "ClusterRoleBinding") => {
+            of("rbac.authorization.k8s.io")
+        }
+        Some(_) => false,
+    }
 }
 
 /// Why a pair's `allowedNamespaces` refuse a namespace.

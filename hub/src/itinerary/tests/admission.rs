@@ -1,6 +1,8 @@
 //! Migrations that may not begin, or not yet.
 
-use isthmus_shared::resources::{IncludeClusterResources, MigrationPhase, MigrationSpec, Transform};
+use isthmus_shared::resources::{
+    IncludeClusterResources, MigrationPhase, MigrationSpec, Transform, TransformMatch,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::world::{World, finding, world};
@@ -143,8 +145,17 @@ fn both_names_of_a_mapping_have_to_be_allowed() {
     assert_eq!(refused("shop:cms").as_deref(), Some("Namespace shop"));
 }
 
+fn transform(group: Option<&str>, kind: Option<&str>) -> Transform {
+    let matching = TransformMatch {
+        group: group.map(Into::into),
+        kind: kind.map(Into::into),
+        ..TransformMatch::default()
+    };
+    Transform { matching, merge_patch: Some(serde_json::json!({})), ..Transform::default() }
+}
+
 #[test]
-fn a_pair_elsewhere_takes_no_globs_selectors_mappings_or_cluster_objects() {
+fn a_pair_elsewhere_takes_nothing_beyond_its_namespace() {
     let elsewhere = |change: fn(&mut MigrationSpec)| {
         let mut run = world(change);
         let pair = run.view.pair.as_mut().unwrap();
@@ -152,17 +163,25 @@ fn a_pair_elsewhere_takes_no_globs_selectors_mappings_or_cluster_objects() {
         pair.namespace = "cms".into();
         run
     };
-    let changes: [fn(&mut MigrationSpec); 5] = [
+    let changes: [fn(&mut MigrationSpec); 9] = [
         |spec| spec.namespaces = vec!["cms*".into()],
         |spec| spec.namespaces = vec!["cms:cms-green".into()],
         |spec| spec.namespaces = vec!["shop:cms".into()],
         |spec| spec.namespace_selector = Some(LabelSelector::default()),
         |spec| spec.include_cluster_resources = IncludeClusterResources::All,
+        |spec| spec.transforms = vec![transform(None, None)],
+        |spec| spec.transforms = vec![transform(None, Some("RoleBinding"))],
+        |spec| spec.transforms = vec![transform(Some(""), Some("Namespace"))],
+        |spec| spec.transforms = vec![transform(Some("rbac.authorization.k8s.io"), Some("Role"))],
     ];
     for change in changes {
         assert_eq!(refusal(elsewhere(change)).0, "NamespaceNotAllowed");
     }
-    let mut own = elsewhere(|spec| spec.namespaces = vec!["cms:cms".into()]);
+    let mut own = elsewhere(|spec| {
+        spec.namespaces = vec!["cms:cms".into()];
+        let roles = [(None, Some("Deployment")), (Some("keycloak.org"), Some("Role"))];
+        spec.transforms = roles.map(|(group, kind)| transform(group, kind)).into();
+    });
     own.advance();
     assert_eq!(own.phase(), MigrationPhase::InProgress);
 }
