@@ -116,17 +116,30 @@ pub struct Settled {
 }
 
 /// The objects of one scope, as owners and as owned.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ownership {
     fates: HashMap<Uid, Fate>,
     held: Vec<Held>,
-    bytes: usize,
+    /// Bytes of content that may still be held.
+    room: usize,
+}
+
+impl Default for Ownership {
+    fn default() -> Self {
+        Self::with(HashMap::new())
+    }
 }
 
 impl Ownership {
     /// With objects of another scope as owners.
     pub fn with(fates: HashMap<Uid, Fate>) -> Self {
-        Self { fates, ..Self::default() }
+        Self { fates, held: Vec::new(), room: MAX_HELD_BYTES }
+    }
+
+    /// Without room for content: all that waits is read again.
+    #[cfg(test)]
+    pub fn without_room() -> Self {
+        Self { room: 0, ..Self::default() }
     }
 
     /// What became of the objects, for those of another scope.
@@ -164,8 +177,8 @@ impl Ownership {
                 makes: is_controller(owner) || !is_built_in(group(owner)),
             })
             .collect();
-        let content = (self.bytes < MAX_HELD_BYTES).then(|| object.to_string().into_bytes());
-        self.bytes += content.as_ref().map_or(0, Vec::len);
+        let content = (self.room > 0).then(|| object.to_string().into_bytes());
+        self.room = self.room.saturating_sub(content.as_ref().map_or(0, Vec::len));
         self.held.push(Held { id, of_kind, content, uid: own, owners, claim });
         Standing::Waits
     }
@@ -174,7 +187,6 @@ impl Ownership {
     /// what does, each after its owners; otherwise in the order in which they were met.
     pub fn settle(&mut self) -> Vec<Settled> {
         let held = std::mem::take(&mut self.held);
-        self.bytes = 0;
         let at: HashMap<Uid, usize> = held.iter().enumerate().map(|(at, held)| (held.uid, at)).collect();
         let mut verdicts: Vec<Option<(Choice, usize)>> = vec![None; held.len()];
         let mut entered = vec![false; held.len()];

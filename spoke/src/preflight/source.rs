@@ -34,7 +34,12 @@ pub async fn inspect_source(context: &TaskContext, run: &Run) -> Result<Outcome,
         .await
         .map_err(|e| TaskError::cluster("the source", "asking which kinds it serves", &e))?;
     for problem in source.problems() {
-        context.log(format!("note: {problem}"));
+        // Measurements would not be taken anyway, and their servers are often down.
+        if problem.contains("metrics.k8s.io") {
+            context.log(format!("note: {problem}"));
+        } else {
+            context.warn(finding("the source", "ApiNotReadable", problem.as_str()));
+        }
     }
     let mut failures = Findings::default();
     let moves = namespaces(context, run, &mut failures).await?;

@@ -182,7 +182,7 @@ fn selects(service: &Value) -> bool {
 }
 
 /// What was held, or the same object, read again.
-async fn content(
+pub(super) async fn content(
     cluster: &Cluster,
     namespace: Option<&str>,
     kind: &Kind,

@@ -5,7 +5,7 @@
 use isthmus_shared::resources::{Finding, MigrationSpec};
 use serde_json::json;
 
-use super::scope_reading::{Trouble, trouble};
+use super::scope_reading::{Trouble, content, trouble};
 use super::*;
 use crate::cluster::Catalogue;
 use crate::collect::fake::Fake;
@@ -350,4 +350,25 @@ async fn what_owners_held_back_goes_last_and_what_is_gone_by_then_is_told() {
     fake.add(object("apps/v1", "Deployment", "web"));
     let (collected, _) = collect(&fake, json!({})).await;
     assert_eq!(collected.taken[..3], ["cms: Deployment web", "cms: ConfigMap free", "cms: ConfigMap after"]);
+}
+
+#[tokio::test]
+async fn what_was_not_held_is_read_again_and_only_if_it_is_the_same() {
+    let mut fake = Fake::default();
+    let owner = json!({"metadata": {"ownerReferences": [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "u"}]}});
+    let config = with(object("v1", "ConfigMap", "late"), owner.clone());
+    fake.add(config.clone());
+    let found = |uid: &str, name: &str| {
+        let met = with(config.clone(), json!({"metadata": {"uid": uid, "name": name}}));
+        let mut ownership = crate::collect::ownership::Ownership::without_room();
+        ownership.meet(met, Choice::Keep, 0);
+        let held = ownership.settle().remove(0).held;
+        assert!(held.content.is_none());
+        let (cluster, kind) = (fake.cluster(), fake.catalogue().kinds()[0].clone());
+        async move { content(&cluster, Some("cms"), &kind, held).await.unwrap().is_some() }
+    };
+    assert!(found("ConfigMap/late", "late").await);
+    assert!(!found("another", "late").await, "made anew meanwhile");
+    assert!(!found("ConfigMap/late", "gone").await, "removed meanwhile");
 }
