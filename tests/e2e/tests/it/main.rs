@@ -2,8 +2,10 @@
 //! each.
 //!
 //! ```text
-//!   world   a lab with a hub, two joined spokes, a store and a pair
-//!   app     the applications that are moved, and what must have become of them
+//!   world     a lab with a hub, two joined spokes, a store and a pair; some tests share one
+//!   runs      a run from its spec to what became of every object
+//!   reading   what is in the clusters
+//!   app       the application that most tests move, and what must have become of it
 //! ```
 //!
 //! Every test runs on the embedded lab, or on a real etcd and kube-apiserver where the lab finds
@@ -20,9 +22,22 @@ mod activation;
 mod app;
 mod bad_input;
 mod damage;
+mod diff;
+mod existing;
 mod identity;
+mod limits;
 mod main_job;
+mod many;
+mod operator;
 mod probes;
+mod purge;
+mod reading;
+mod renamed;
 mod restarts;
+mod runs;
 mod scoped_access;
+mod selection;
+mod shared_binding;
+mod stateful;
+mod transforms;
 mod world;

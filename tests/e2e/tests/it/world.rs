@@ -11,6 +11,7 @@ use isthmus_shared::resources::{ClusterPair, LinkState, Migration, MigrationStat
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::discovery::{Discovery, Scope};
 use kube::{Api, Client, ResourceExt};
+use tokio::sync::OnceCell;
 
 /// The namespace of hub and spokes.
 pub const NAMESPACE: &str = "isthmus";
@@ -52,10 +53,17 @@ pub struct World {
 
 /// A lab without hub or spokes.
 pub async fn bare() -> Lab {
+    bare_with(LabOptions::default()).await
+}
+
+async fn bare_with(options: LabOptions) -> Lab {
     isthmus_lab::programs::set_executable(PathBuf::from(env!("CARGO_BIN_EXE_isthmus-e2e")));
     let clusters = vec!["east".to_owned(), "west".to_owned()];
-    Lab::start(LabOptions { clusters, ..LabOptions::default() }).await.unwrap()
+    Lab::start(LabOptions { clusters, ..options }).await.unwrap()
 }
+
+/// The one that tests share which keep to namespaces and names of their own.
+static SHARED: OnceCell<World> = OnceCell::const_new();
 
 impl World {
     /// Everything up, the pair Ready.
@@ -63,13 +71,30 @@ impl World {
         Self::start_with(&[]).await
     }
 
+    /// The world of tests that keep to namespaces, and to names of cluster scope, of their own: a
+    /// lab of their own each would cost them more than what they do. It ends with the process.
+    pub async fn shared() -> &'static Self {
+        SHARED.get_or_init(Self::start).await
+    }
+
     /// As [`World::start`], with more arguments to `isthmus store create`.
     pub async fn start_with(store: &[&str]) -> Self {
-        let world = Self::joined().await;
+        Self::joined().await.paired(&[], store).await
+    }
+
+    /// As [`World::start`], on a lab of one's own making, whose members are `east` and `west`; the
+    /// pair goes both ways.
+    pub async fn start_on(options: LabOptions) -> Self {
+        let world = Self::joined_on(bare_with(options).await).await;
+        world.paired(&["--bidirectional"], &[]).await
+    }
+
+    async fn paired(self, options: &[&str], store: &[&str]) -> Self {
+        let world = self;
         let keys = world.lab.s3_keys().clone();
         world.create_store_with("stage", &keys, store).await;
         let pair = ["pair", "create", PAIR, "--source", "east", "--destination", "west", "--store", "stage"];
-        world.isthmus(&pair).await.ends_with(0);
+        world.isthmus(&[&pair, options].concat()).await.ends_with(0);
         world
             .pair_is(PAIR, "Ready", |_, scheduler, storage| {
                 scheduler == LinkState::Ready && storage == LinkState::Ready
@@ -80,7 +105,10 @@ impl World {
 
     /// Hub and spokes, without store and pair.
     pub async fn joined() -> Self {
-        let lab = bare().await;
+        Self::joined_on(bare().await).await
+    }
+
+    async fn joined_on(lab: Lab) -> Self {
         // Under a name of its own, a hub that was killed leads again at once.
         let named = vec!["--replica".to_owned(), "the-hub".to_owned()];
         let hub = lab.start_hub(HubOptions { args: named, ..HubOptions::new(NAMESPACE) }).await.unwrap();
@@ -182,8 +210,10 @@ impl World {
 }
 
 /// `kubectl apply --server-side` of YAML documents.
+///
+/// Kinds that the documents define themselves are awaited.
 pub async fn apply(client: Client, yaml: &str) {
-    let discovery = Discovery::new(client.clone()).run().await.unwrap();
+    let mut discovery = Discovery::new(client.clone()).run().await.unwrap();
     for document in yaml.split("\n---") {
         let object: DynamicObject = match serde_saphyr::from_str::<Option<DynamicObject>>(document) {
             Ok(Some(object)) => object,
@@ -192,8 +222,18 @@ pub async fn apply(client: Client, yaml: &str) {
         };
         let types = object.types.clone().unwrap();
         let gvk = kube::core::GroupVersionKind::try_from(&types).unwrap();
-        let (resource, capabilities) =
-            discovery.resolve_gvk(&gvk).unwrap_or_else(|| panic!("the cluster has no {gvk:?}"));
+        // What a definition above defines is not served at once.
+        if discovery.resolve_gvk(&gvk).is_none() {
+            discovery = eventually(&format!("the cluster to serve {gvk:?}"), || async {
+                let discovery = Discovery::new(client.clone()).run().await.unwrap();
+                match discovery.resolve_gvk(&gvk) {
+                    Some(_) => Ok(discovery),
+                    None => Err("it does not".to_owned()),
+                }
+            })
+            .await;
+        }
+        let (resource, capabilities) = discovery.resolve_gvk(&gvk).unwrap();
         let api: Api<DynamicObject> = match capabilities.scope {
             Scope::Cluster => Api::all_with(client.clone(), &resource),
             Scope::Namespaced => Api::namespaced_with(

@@ -1,0 +1,250 @@
+//! `isthmus diff`: what a migration would do, and what would be in its way, with nothing changed.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::app::CMS_OBJECTS;
+use crate::reading::{everything, text, versions};
+use crate::world::{PAIR, Said, World};
+
+/// What is in a cluster, each object with its resourceVersion.
+async fn standing(world: &World, cluster: &str) -> BTreeMap<String, String> {
+    // Controllers go on reporting on what runs.
+    let of_controllers =
+        ["Deployment ", "ReplicaSet ", "Pod ", "Endpoints ", "EndpointSlice ", "APIService "];
+    let mut versions = versions(&everything(world.client(cluster)).await);
+    for (name, version) in &mut versions {
+        if of_controllers.iter().any(|kind| name.starts_with(kind)) {
+            version.clear();
+        }
+    }
+    versions
+}
+
+/// Runs `isthmus diff`, which must change neither cluster.
+async fn diff(world: &World, arguments: &[&str]) -> Said {
+    let (east, west) = (standing(world, "east").await, standing(world, "west").await);
+    let said = world.isthmus(&[&["diff"], arguments, &["--pair", PAIR]].concat()).await;
+    assert_eq!(standing(world, "east").await, east, "the source changed");
+    assert_eq!(standing(world, "west").await, west, "the destination changed");
+    said
+}
+
+/// Whether a diff in a command's output has this line with this sign.
+fn has(said: &Said, sign: char, line: &str) -> bool {
+    let is = |l: &str| l.trim_start().strip_prefix(sign).is_some_and(|rest| rest.trim() == line);
+    said.out.lines().any(is)
+}
+
+/// A namespace of the destination that can take next to nothing, and a neighbour that has what
+/// the newcomer wants.
+const TIGHT_WEST: &str = r"
+apiVersion: v1
+kind: Namespace
+metadata: {name: tight, labels: {pod-security.kubernetes.io/enforce: baseline}}
+---
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: little, namespace: tight}
+spec: {hard: {count/secrets: '1', services.nodeports: '5'}}
+---
+apiVersion: v1
+kind: LimitRange
+metadata: {name: small, namespace: tight}
+spec:
+  limits:
+  - {type: Container, max: {cpu: 500m}}
+  - {type: PersistentVolumeClaim, max: {storage: 2Gi}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: neighbour}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: first, namespace: neighbour}
+spec: {type: NodePort, selector: {app: first}, ports: [{port: 80, nodePort: 31877}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: first, namespace: neighbour}
+spec:
+  rules:
+  - host: taken.example.com
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: first, port: {number: 80}}}}]}
+";
+const TIGHT_EAST: &str = r"
+apiVersion: v1
+kind: Namespace
+metadata: {name: tight}
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: east-only}
+provisioner: lab.isthmus.dev/local
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: east-ingress}
+spec: {controller: example.com/east}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: one, namespace: tight}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: two, namespace: tight}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: classy, namespace: tight}
+spec: {storageClassName: east-only, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: wide, namespace: tight}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 3Gi}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: ported, namespace: tight}
+spec: {type: NodePort, selector: {app: a}, ports: [{port: 80, nodePort: 31877}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: classed, namespace: tight}
+spec:
+  ingressClassName: east-ingress
+  rules:
+  - host: free.example.com
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: ported, port: {number: 80}}}}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: hosted, namespace: tight}
+spec:
+  rules:
+  - host: taken.example.com
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: ported, port: {number: 80}}}}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: hungry, namespace: tight}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: hungry}}
+  template:
+    metadata: {labels: {app: hungry}}
+    spec:
+      containers: [{name: c, image: 'c:1', resources: {requests: {cpu: 2}, limits: {cpu: 2}}}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: rooted, namespace: tight}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: rooted}}
+  template:
+    metadata: {labels: {app: rooted}}
+    spec:
+      hostNetwork: true
+      containers: [{name: c, image: 'c:1', securityContext: {privileged: true}}]
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_diff_shows_what_would_be_made_and_changed_and_touches_nothing() {
+    let world = World::start().await;
+    world.install_cms("cms").await;
+    // An object that nobody holds on to: each field is a plain value.
+    let secret = "/api/v1/namespaces/cms/secrets/mysql-pass";
+
+    let said = diff(&world, &["cms"]).await.ends_with(0);
+    for object in CMS_OBJECTS {
+        let name = object.split_once('/').unwrap().1;
+        assert!(said.out.contains(name), "{object} is not in\n{}", said.all());
+    }
+    assert_eq!(world.find("west", "/api/v1/namespaces/cms").await, None);
+    let password = text(&world.get("east", secret).await, "/data/password").to_owned();
+    assert!(!said.all().contains(&password) && !said.all().contains("not-a-real-password"), "{}", said.all());
+
+    world.isthmus(&["migrate", "cms", "--pair", PAIR, "--name", "first", "--wait"]).await.ends_with(0);
+    let settings = json!({"data": {"upload_max": "128M"}});
+    world.patch("east", "/api/v1/namespaces/cms/configmaps/wp-settings", settings).await;
+    world.patch("east", secret, json!({"data": {"password": "bmV3LXBhc3N3b3Jk"}})).await;
+    world.apply("east", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: brand-new, namespace: cms}").await;
+    world
+        .apply(
+            "west",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: by-hand, namespace: cms}\ndata: {a: b}",
+        )
+        .await;
+    let said = diff(&world, &["cms"]).await.ends_with(0);
+    assert!(has(&said, '-', "upload_max: 64M") && has(&said, '+', "upload_max: 128M"), "{}", said.all());
+    assert!(said.out.contains("brand-new") && said.out.contains("mysql-pass"), "{}", said.all());
+    for value in [password.as_str(), "bmV3LXBhc3N3b3Jk", "new-password", "not-a-real-password"] {
+        assert!(!said.all().contains(value), "a Secret's value is shown:\n{}", said.all());
+    }
+
+    // What another's hands made is refused by name, with the difference.
+    world
+        .apply(
+            "east",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: by-hand, namespace: cms}\ndata: {a: c}",
+        )
+        .await;
+    let said = diff(&world, &["cms"]).await;
+    assert_ne!(said.code, 0, "{}", said.all());
+    assert!(said.all().contains("by-hand"), "{}", said.all());
+
+    // As a record, and under another name.
+    let dry = json!({"namespaces": [{"cms": "cms-green"}], "dryRun": true});
+    let report = world.run("dry", dry).await.succeeded();
+    assert_eq!(report.of("ConfigMap cms-green/wp-settings").namespace.as_deref(), Some("cms-green"));
+    assert_eq!(world.find("west", "/api/v1/namespaces/cms-green").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_diff_names_everything_that_would_be_in_the_way() {
+    let world = World::start().await;
+    world.apply("west", TIGHT_WEST).await;
+    world.apply("east", TIGHT_EAST).await;
+    for claim in ["classy", "wide"] {
+        world.volume("east", "tight", claim).await;
+    }
+    let said = diff(&world, &["tight"]).await;
+    assert_eq!(said.code, 1, "{}", said.all());
+    let all = said.all();
+    for obstacle in [
+        // The claims: a class that is not there, and a LimitRange of the namespace.
+        "east-only",
+        "wide",
+        // What a Service and Ingresses want for themselves.
+        "31877",
+        "east-ingress",
+        "taken.example.com",
+        // The quota, the LimitRange, and Pod Security's refusal of what a Deployment would start.
+        "count/secrets",
+        "hungry",
+        "cpu",
+        "rooted",
+        "baseline",
+    ] {
+        assert!(all.contains(obstacle), "{obstacle} is not in\n{all}");
+    }
+
+    // The run itself is refused for the same, and leaves the destination alone.
+    let before = standing(&world, "west").await;
+    let report = world.run("tight", json!({"namespaces": ["tight"]})).await.failed();
+    let told: Vec<&str> = report.status.failures.iter().map(|f| f.object.as_str()).collect();
+    for object in
+        ["PersistentVolumeClaim tight/classy", "PersistentVolumeClaim tight/wide", "Service tight/ported"]
+    {
+        assert!(told.contains(&object), "{object} is not in {told:?}");
+    }
+    assert_eq!(standing(&world, "west").await, before);
+    let hosts = |object: &Value| text(object, "/spec/rules/0/host").to_owned();
+    let there = everything(world.client("west")).await;
+    assert_eq!(there.values().map(hosts).filter(|host| !host.is_empty()).count(), 1);
+}
