@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::app::CMS_OBJECTS;
 use crate::reading::{everything, text, versions};
-use crate::world::{PAIR, Said, World};
+use crate::world::{PAIR, Said, World, eventually};
 
 /// What is in a cluster, each object with its resourceVersion.
 async fn standing(world: &World, cluster: &str) -> BTreeMap<String, String> {
@@ -28,6 +28,14 @@ async fn diff(world: &World, arguments: &[&str]) -> Said {
     let said = world.isthmus(&[&["diff"], arguments, &["--pair", PAIR]].concat()).await;
     assert_eq!(standing(world, "east").await, east, "the source changed");
     assert_eq!(standing(world, "west").await, west, "the destination changed");
+    // Nor do the record and what it staged stay.
+    eventually("all traces of the dry run to be gone", || async {
+        let records = world.isthmus(&["migration", "list"]).await.ends_with(0).out;
+        let staged = world.lab.s3().list("isthmus", "").len();
+        let gone = !records.contains("diff-");
+        if gone { Ok(()) } else { Err(format!("{staged} keys\n{records}")) }
+    })
+    .await;
     said
 }
 

@@ -40,4 +40,5 @@ mod selection;
 mod shared_binding;
 mod stateful;
 mod transforms;
+mod versions;
 mod world;

@@ -61,7 +61,7 @@ metadata: {name: studio-traefik}
 spec: {controller: example.com/traefik}
 ";
 
-fn spec(transforms: Value) -> Value {
+fn spec(transforms: &Value) -> Value {
     json!({
         "namespaces": ["studio"],
         "imageMapping": {
@@ -103,7 +103,7 @@ async fn maps_and_transforms_of_each_form_are_shown_first_and_then_applied() {
     world.apply("east", STUDIO).await;
     world.apply("west", WEST_CLASS).await;
 
-    let mut dry = spec(good());
+    let mut dry = spec(&good());
     dry["dryRun"] = true.into();
     let shown = world.run("studio-dry", dry).await.succeeded();
     let diff = |name: &str| shown.of(name).rewritten.clone().unwrap_or_default();
@@ -113,13 +113,13 @@ async fn maps_and_transforms_of_each_form_are_shown_first_and_then_applied() {
     let tinted = diff("ConfigMap studio/palette-warm");
     assert!(has(&tinted, "second: orange", '-') && has(&tinted, "tint: sepia", '+'), "{tinted}");
     let easel = diff("Deployment studio/easel");
-    assert!(easel.contains("+") && easel.contains("mirror.example.com/art/canvas:2.0"), "{easel}");
+    assert!(easel.contains('+') && easel.contains("mirror.example.com/art/canvas:2.0"), "{easel}");
     assert_eq!(shown.of("ConfigMap studio/brushes").rewritten, None);
     let door = diff("Ingress studio/door");
     assert!(has(&door, "ingressClassName: studio-traefik", '+'), "{door}");
     assert_eq!(world.find("west", "/api/v1/namespaces/studio").await, None, "a dry run made a namespace");
 
-    let report = world.run("studio", spec(good())).await.succeeded();
+    let report = world.run("studio", spec(&good())).await.succeeded();
     report.came_to(ObjectAction::Created, &["Deployment studio/easel", "Ingress studio/door"]);
     let config = |name: &'static str| world.config("west", "studio", name);
     assert_eq!(config("palette-warm").await, Some(json!({"first": "red", "keep": "me", "tint": "sepia"})));
@@ -143,11 +143,11 @@ async fn maps_and_transforms_of_each_form_are_shown_first_and_then_applied() {
     let door = world.get("west", "/apis/networking.k8s.io/v1/namespaces/studio/ingresses/door").await;
     assert_eq!(text(&door, "/spec/ingressClassName"), "studio-traefik");
 
-    let again = world.run("studio-again", spec(good())).await.succeeded();
+    let again = world.run("studio-again", spec(&good())).await.succeeded();
     assert_eq!(again.all(ObjectAction::Updated), Vec::<String>::new(), "rewriting twice is rewriting once");
 
     // A digest stays.
-    let without = spec(json!([]));
+    let without = spec(&json!([]));
     world.run("studio-plain", without).await.succeeded();
     let easel = world.get("west", "/apis/apps/v1/namespaces/studio/deployments/easel").await;
     let images: Vec<&str> = easel
