@@ -43,6 +43,7 @@ pub use decision::{Decision, Facts, Subject, decide};
 pub use live::{Found, LiveIndex};
 pub use merge::merged;
 pub use object::{Applied, Applier, Arrived};
+pub use owners::Owners;
 pub use problem::{Problem, refused};
 pub use replacement::{replacement, undeletable};
 pub use run::apply_run;

@@ -285,8 +285,13 @@ impl<'a> Applier<'a> {
 
     /// What was found to be as it should. A restarted run finds what it has made itself.
     pub(super) fn so_already(&self, live: &Value) -> Applied {
-        let by_this_run = Facts::of(live).mark == Some(self.migration());
-        if by_this_run { Applied::Created } else { Applied::Unchanged }
+        if self.made(live) { Applied::Created } else { Applied::Unchanged }
+    }
+
+    /// Whether this run made the object, rather than found and changed it: a claim, before its data
+    /// came, or anything before a restart.
+    fn made(&self, live: &Value) -> bool {
+        Facts::of(live).mark == Some(self.migration()) && !ownership::was_applied(live)
     }
 
     /// Whether a workload is to be stopped. What runs already is not stopped by a run that is to
@@ -307,7 +312,7 @@ impl<'a> Applier<'a> {
             }
         }
         match self.cluster.patch(meeting.path, &of_uid(wanted, live), APPLY).await {
-            Ok(_) => Ok(Applied::Updated),
+            Ok(_) => Ok(if self.made(live) { Applied::Created } else { Applied::Updated }),
             Err(error) if is_duplicate(&error) => self.put(meeting, live, stopped).await,
             Err(error) => Err(error.into()),
         }
@@ -426,8 +431,14 @@ fn without_managed(mut object: Value) -> Value {
 /// The object as it is wanted of somebody else: without our marks.
 fn unmarked(wanted: &Value) -> Value {
     let mut wanted = wanted.clone();
-    if let Some(labels) = wanted.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+    let labels = wanted.pointer_mut("/metadata/labels").and_then(Value::as_object_mut);
+    let emptied = labels.is_some_and(|labels| {
         labels.retain(|key, _| !key.starts_with("isthmus.dev/"));
+        labels.is_empty()
+    });
+    // Where the marks were all there was, an object without labels is as wanted.
+    if emptied && let Some(metadata) = wanted.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("labels");
     }
     wanted
 }

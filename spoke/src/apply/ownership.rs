@@ -34,6 +34,11 @@ pub fn was_created(live: &Value) -> bool {
     entries(live).any(|entry| text(entry, "/operation") != "Apply")
 }
 
+/// Whether it was ever applied, after it was created or instead.
+pub fn was_applied(live: &Value) -> bool {
+    entries(live).any(|entry| text(entry, "/operation") == "Apply")
+}
+
 /// Whether we own fields that `wanted` lacks, or an entry of ours cannot be read.
 pub fn surplus(live: &Value, wanted: &Value) -> bool {
     entries(live).any(|entry| match entry.get("fieldsV1") {

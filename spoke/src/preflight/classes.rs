@@ -147,6 +147,11 @@ impl Needs {
             concerns.push(Concern::of_pods(starts, users.first, reason, message));
         }
         for (class, users) in lacking(&self.ingress, &has.ingress) {
+            // Where there are no classes at all, Ingresses are served as they were before there were
+            // any: by whoever takes those that name none.
+            if class.is_empty() && has.ingress.names.is_empty() {
+                continue;
+            }
             let (reason, message) = ingress(&class, &users, &has.ingress, cluster);
             concerns.push(Concern::warning(users.first, reason, message));
         }

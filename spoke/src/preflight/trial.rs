@@ -439,8 +439,14 @@ fn without_managed(mut object: Value) -> Value {
 /// The object as it is wanted of somebody else: without our marks.
 fn unmarked(wanted: &Value) -> Value {
     let mut wanted = wanted.clone();
-    if let Some(labels) = wanted.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+    let labels = wanted.pointer_mut("/metadata/labels").and_then(Value::as_object_mut);
+    let emptied = labels.is_some_and(|labels| {
         labels.retain(|key, _| !key.starts_with("isthmus.dev/"));
+        labels.is_empty()
+    });
+    // Where the marks were all there was, an object without labels is as wanted.
+    if emptied && let Some(metadata) = wanted.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("labels");
     }
     wanted
 }

@@ -6,7 +6,7 @@ use isthmus_shared::resources::MIGRATED_BY;
 use isthmus_shared::staging::ArchiveName;
 use serde_json::{Value, json};
 
-use crate::apply::Applier;
+use crate::apply::{Applier, Owners};
 use crate::cluster::{PatchKind, describe, discover, name, namespace, text};
 use crate::collect::InventoryReader;
 use crate::findings::{Findings, finding};
@@ -30,12 +30,20 @@ pub async fn prepare_destination(context: &TaskContext, run: &Run) -> Result<Out
     let rewriter =
         Rewriter::new(run).map_err(|e| TaskError::failed("the migration", "BadTransform", e.to_string()))?;
     let applier = Applier::new(context.cluster(), &catalogue, &rewriter, run);
+    let owners = Owners::new(context.cluster(), &catalogue);
     let moves = |claim: &&Value| {
         header.volumes.iter().any(|v| v.namespace == namespace(claim) && v.claim == name(claim))
     };
     let mut failures = Findings::default();
     for claim in header.claims.iter().filter(moves) {
-        match applier.apply(claim, &[]).await {
+        // Owners that an earlier run brought stay its owners; for those that are yet to come the
+        // claim is looked at again when the objects are applied.
+        let place = run.destination_of(namespace(claim));
+        let arrived = match owners.rebuild(claim, place).await {
+            Ok(rebuilt) => applier.apply(claim, &rebuilt.references).await,
+            Err(problem) => Err(problem),
+        };
+        match arrived {
             Ok(arrived) => context.log(format!("{}: {:?}", describe(claim), arrived.applied)),
             Err(problem) if problem.transient => {
                 return Err(TaskError::Transient(finding(describe(claim), &problem.reason, problem.message)));

@@ -81,7 +81,8 @@ async fn a_stateful_set_arrives_with_its_claims_in_another_storage_class_and_fin
 
     // Its class is nowhere on the destination: without a map the run is refused, by the claim's name.
     let refused = world.run("queue-unmapped", json!({"namespaces": ["queue"]})).await.failed();
-    let finding = refused.failure("PersistentVolumeClaim queue/data-queue-0");
+    let finding = &refused.status.failures[0];
+    assert!(finding.object.starts_with("PersistentVolumeClaim queue/data-queue-"), "{finding:?}");
     assert!(finding.message.contains("east-ssd"), "{finding:?}");
     assert_eq!(world.find("west", "/api/v1/namespaces/queue").await, None);
 

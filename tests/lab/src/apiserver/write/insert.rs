@@ -77,6 +77,7 @@ impl Writing<'_> {
         }
         // What the server allocates is in nobody's book: that was written before.
         let asked = (track && resource.is("", "Service")).then(|| object.clone());
+        let asked_finalizers = object["metadata"].get("finalizers").cloned();
         let allocation = kinds::prepare_create(t, &self.server.ranges, &resource, &mut object);
         if resource.is("", "Pod") {
             limits::set_defaults(t, &mut object);
@@ -109,7 +110,11 @@ impl Writing<'_> {
                 update::track(None, &mut asked, &write);
                 set(&mut object, &["metadata", "managedFields"], asked["metadata"]["managedFields"].take());
             } else {
+                // Nor are the finalizers that it puts.
+                let finalizers = object["metadata"].get("finalizers").cloned();
+                restore(&mut object, asked_finalizers);
                 update::track(None, &mut object, &write);
+                restore(&mut object, finalizers);
             }
         }
         to_storage(&resource, &mut object);
@@ -140,5 +145,13 @@ impl Writing<'_> {
             ));
         }
         Ok(())
+    }
+}
+
+fn restore(object: &mut Value, finalizers: Option<Value>) {
+    if let Some(finalizers) = finalizers {
+        object["metadata"]["finalizers"] = finalizers;
+    } else {
+        remove(object, &["metadata", "finalizers"]);
     }
 }
