@@ -31,7 +31,7 @@ pub mod order;
 mod owners;
 pub mod ownership;
 mod problem;
-mod purge;
+pub mod purge;
 mod replace;
 mod replacement;
 mod run;
@@ -49,4 +49,3 @@ pub use replacement::{replacement, undeletable};
 pub use run::apply_run;
 pub use tally::Tally;
 pub use verify::verify_run;
-

@@ -12,7 +12,7 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
         Work::InspectSource { run } => Box::pin(preflight::inspect_source(context, run)).await,
         Work::InspectDestination { run } => Box::pin(preflight::inspect_destination(context, run)).await,
         Work::PrepareDestination { run } => volumes::prepare_destination(context, run).await,
-        Work::ExportResources { run } => export::export(context, run).await,
+        Work::ExportResources { run } => Box::pin(export::export(context, run)).await,
         Work::SendVolume { run, volume } => volumes::move_volume(context, run, volume, Direction::Send).await,
         Work::ReceiveVolume { run, volume } => {
             volumes::move_volume(context, run, volume, Direction::Receive).await

@@ -11,11 +11,12 @@ use std::collections::HashSet;
 
 use futures::stream::{self, StreamExt};
 use isthmus_shared::protocol::{ObjectResult, Run};
-use isthmus_shared::resources::PLAN;
+use isthmus_shared::resources::{Finding, PLAN};
 use isthmus_shared::staging::ArchiveName;
 use serde_json::Value;
 
-use self::choice::{Candidate, Choice, Evidence, choose};
+pub use self::choice::Choice;
+use self::choice::{Candidate, Evidence, choose};
 use super::problem::refused;
 use super::{Tally, order};
 use crate::cluster::{Catalogue, ClusterError, DeleteOptions, Kind, ObjectId, describe, escape, name, uid};
@@ -69,6 +70,17 @@ struct LeftBehind {
     kinds: HashSet<(String, String)>,
 }
 
+/// An object that carries the plan's mark and was not brought.
+#[derive(Debug)]
+pub struct Gone {
+    /// Its kind.
+    pub kind: Kind,
+    /// What is looked at of it, not its content.
+    pub live: Value,
+    /// Whether it is deleted, or may only be gone.
+    pub choice: Choice,
+}
+
 /// Deletes what is gone from the source.
 pub async fn purge(
     context: &TaskContext,
@@ -82,37 +94,74 @@ pub async fn purge(
     for source in run.sources() {
         let destination = run.destination_of(source);
         context.doing(format!("looking in {destination} for what is gone from the source"));
-        let plan = plan_of(source);
-        let marked = marked(context, catalogue, destination, &plan, brought).await?;
-        if marked.is_empty() {
-            continue;
-        }
-        let left = left_behind(area, source, &marked).await?;
-        for (kind, live) in &marked {
-            let place = (kind.group.clone(), kind.kind.clone());
-            let evidence = Evidence {
-                brought: brought.has(&kind.group, &kind.kind, destination, name(live)),
-                left_behind: left.names.contains(&(
-                    kind.group.clone(),
-                    kind.kind.clone(),
-                    name(live).to_owned(),
-                )),
-                kind_seen: brought.kinds.contains(&place) || left.kinds.contains(&place),
-            };
-            let candidate = Candidate { group: &kind.group, kind: &kind.kind, live };
-            match choose(candidate, &plan, evidence) {
+        let all = gone(context, catalogue, area, (source, destination), &plan_of(source), brought).await?;
+        for Gone { kind, live, choice } in &all {
+            match choice {
                 Choice::Keep => {}
                 Choice::Delete => delete(context, kind, live, destination, tally).await?,
-                Choice::Unsure => context.warn(finding(
-                    describe(live),
-                    "PurgeUnsure",
-                    "it is not among what came from the source, but no object of its kind was read there, so its \
-                     server may not have answered: delete it on the destination if it is gone from the source",
-                )),
+                Choice::Unsure => context.warn(unsure(live)),
             }
         }
     }
     Ok(())
+}
+
+/// What earlier runs brought to a namespace and is gone from the source, or may be.
+pub async fn gone(
+    context: &TaskContext,
+    catalogue: &Catalogue,
+    area: &StagingArea,
+    (source, destination): (&str, &str),
+    plan: &str,
+    brought: &Brought,
+) -> Result<Vec<Gone>, TaskError> {
+    let marked = marked(context, catalogue, destination, plan, brought).await?;
+    if marked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let left = left_behind(area, source, &marked).await?;
+    let all = marked.into_iter().map(|(kind, live)| {
+        let place = (kind.group.clone(), kind.kind.clone());
+        let evidence = Evidence {
+            brought: brought.has(&kind.group, &kind.kind, destination, name(&live)),
+            left_behind: left.names.contains(&(
+                kind.group.clone(),
+                kind.kind.clone(),
+                name(&live).to_owned(),
+            )),
+            kind_seen: brought.kinds.contains(&place) || left.kinds.contains(&place),
+        };
+        let choice = choose(Candidate { group: &kind.group, kind: &kind.kind, live: &live }, plan, evidence);
+        Gone { kind, live, choice }
+    });
+    Ok(all.filter(|gone| gone.choice != Choice::Keep).collect())
+}
+
+/// What a person should know of an object that may be gone from the source.
+pub fn unsure(live: &Value) -> Finding {
+    finding(
+        describe(live),
+        "PurgeUnsure",
+        "it is not among what came from the source, but no object of its kind was read there, so its server may not \
+         have answered: delete it on the destination if it is gone from the source",
+    )
+}
+
+/// Why a claim that is gone from the source stays, if it does.
+pub async fn stays(
+    context: &TaskContext,
+    kind: &Kind,
+    live: &Value,
+    namespace: &str,
+) -> Result<Option<Finding>, TaskError> {
+    if !kind.group.is_empty() || kind.kind != "PersistentVolumeClaim" {
+        return Ok(None);
+    }
+    let users = pods_of_claims(context.cluster(), namespace, name(live))
+        .await
+        .map_err(|e| TaskError::cluster(describe(live), "looking for Pods that use it", &e))?;
+    let message = "it is gone from the source and stays on the destination, as a Pod uses it: delete it once nothing does";
+    Ok((!users.is_empty()).then(|| finding(describe(live), "ClaimInUse", message)))
 }
 
 /// The objects that carry the plan's mark and were not brought, those that are applied last first.
@@ -231,18 +280,9 @@ async fn delete(
     tally: &mut Tally,
 ) -> Result<(), TaskError> {
     let id = ObjectId::of(live);
-    if kind.group.is_empty() && kind.kind == "PersistentVolumeClaim" {
-        let users = pods_of_claims(context.cluster(), namespace, name(live))
-            .await
-            .map_err(|e| TaskError::cluster(id.describe(), "looking for Pods that use it", &e))?;
-        if !users.is_empty() {
-            context.warn(finding(
-                id.describe(),
-                "ClaimInUse",
-                "it is gone from the source and stays on the destination, as a Pod uses it: delete it once nothing does",
-            ));
-            return Ok(());
-        }
+    if let Some(warning) = stays(context, kind, live, namespace).await? {
+        context.warn(warning);
+        return Ok(());
     }
     let options = DeleteOptions { uid: Some(uid(live).to_owned()), foreground: false };
     match context.cluster().delete(&kind.object(Some(namespace), name(live)), &options).await {

@@ -47,7 +47,8 @@ pub struct Checks {
     claims: Vec<(String, String, Value)>,
     /// What the server or the labels have against Pods.
     of_pods: Vec<Concern>,
-    /// Objects whose Pods the server was asked about, and refused.
+    /// Objects whose Pods the server refused, and not for their security: their bounds need not be
+    /// judged here.
     refused_pods: BTreeSet<String>,
     /// Objects that a quota refuses singly, by namespace.
     over_quota: Vec<(String, Concern)>,
@@ -76,7 +77,9 @@ impl Checks {
         let place = namespace(&wanted).to_owned();
         let server_spoke = of_pods.as_ref().map(|concern| concern.finding.reason.clone());
         if let Some(concern) = of_pods {
-            self.refused_pods.insert(concern.finding.object.clone());
+            if concern.finding.reason != "PodSecurity" {
+                self.refused_pods.insert(concern.finding.object.clone());
+            }
             self.keep(concern);
         }
         if action != ObjectAction::Unchanged {

@@ -11,6 +11,7 @@
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use isthmus_shared::protocol::{ObjectAction, Outcome, Run};
+use isthmus_shared::resources::plan_mark;
 use isthmus_shared::staging::ArchiveName;
 use serde_json::Value;
 
@@ -19,10 +20,11 @@ use super::claims::look_at_claims;
 use super::concern::{Concern, Severity};
 use super::places::Places;
 use super::pods::try_template;
-use super::preview::Preview;
+use super::preview::{Preview, line};
 use super::refusal::Coming;
 use super::trial::{Tried, Trier};
 use crate::apply::LiveIndex;
+use crate::apply::purge::{self, Brought};
 use crate::cluster::{ObjectId, describe, discover, name, namespace};
 use crate::collect::InventoryReader;
 use crate::findings::Findings;
@@ -74,7 +76,10 @@ pub async fn inspect_destination(context: &TaskContext, run: &Run) -> Result<Out
     };
     let mut checks = Checks::new(run.spec.start_applications);
     let mut refusals = Findings::default();
-    try_all(context, &area, &trier, (&mut preview, &mut checks, &mut refusals)).await?;
+    let brought = try_all(context, &area, &trier, (&mut preview, &mut checks, &mut refusals)).await?;
+    if run.spec.purge_deleted_resources {
+        look_for_gone(context, run, &area, &trier, &brought, &mut preview).await?;
+    }
     preview.copy_left_behind(&area).await?;
     if run.spec.include_volumes {
         look_at_claims(context, run, &header, &places, &mut concerns).await?;
@@ -89,13 +94,15 @@ pub async fn inspect_destination(context: &TaskContext, run: &Run) -> Result<Out
     if failures.is_empty() { Ok(Outcome::Previewed { counts }) } else { Err(TaskError::Failed(failures)) }
 }
 
-/// Tries the candidates, as many at a time as the API server bears.
+/// Tries the candidates, as many at a time as the API server bears. Answers with what the run
+/// would bring.
 async fn try_all(
     context: &TaskContext,
     area: &StagingArea,
     trier: &Trier<'_>,
     (preview, checks, refusals): (&mut Preview, &mut Checks, &mut Findings),
-) -> Result<(), TaskError> {
+) -> Result<Brought, TaskError> {
+    let mut brought = Brought::default();
     let mut candidates = area.read(ArchiveName::Candidates).await?;
     let total = candidates.summary().objects;
     context.progress(|p| {
@@ -114,12 +121,15 @@ async fn try_all(
             let Some((done, result)) = running.next().await else { break };
             bytes -= done;
             let (mut tried, of_pods): (Tried, Option<Concern>) = result?;
+            let group = tried.line.api_version.split_once('/').map_or("", |(group, _)| group);
+            let place = tried.line.namespace.as_deref().unwrap_or_default();
+            brought.note(group, &tried.line.kind, place, &tried.line.name);
             checks.see(&mut tried, of_pods, trier.catalogue, trier.places);
             refusals.extend(tried.concern.map(|concern| concern.finding));
             preview.note(tried.line).await?;
             context.progress(|p| p.objects_done += 1);
         }
-        let Some(object) = next else { return Ok(()) };
+        let Some(object) = next else { return Ok(brought) };
         // Namespaces are prepared before everything else, and are looked at as places.
         if ObjectId::of(&object) == namespace_id(name(&object)) {
             continue;
@@ -127,6 +137,45 @@ async fn try_all(
         bytes += size;
         running.push(async move { (size, try_one(trier, object).await) });
     }
+}
+
+/// Notes what would be deleted because it is gone from the source.
+async fn look_for_gone(
+    context: &TaskContext,
+    run: &Run,
+    area: &StagingArea,
+    trier: &Trier<'_>,
+    brought: &Brought,
+    preview: &mut Preview,
+) -> Result<(), TaskError> {
+    for source in run.sources() {
+        let destination = run.destination_of(source);
+        if !trier.places.has(destination) {
+            continue;
+        }
+        context.doing(format!("looking in {destination} for what is gone from the source"));
+        let plan = plan_mark(&run.staging.pair, &run.source, source);
+        let names = (source, destination);
+        for gone in purge::gone(context, trier.catalogue, area, names, &plan, brought).await? {
+            let id = ObjectId::of(&gone.live);
+            let kept = match gone.choice {
+                purge::Choice::Keep => continue,
+                purge::Choice::Unsure => Some(purge::unsure(&gone.live)),
+                purge::Choice::Delete => purge::stays(context, &gone.kind, &gone.live, destination).await?,
+            };
+            let mut result = match &kept {
+                None => line(&id, ObjectAction::Deleted),
+                Some(_) => line(&id, ObjectAction::Skipped),
+            };
+            result.reason = Some(kept.as_ref().map_or("GoneFromSource", |kept| &kept.reason).to_owned());
+            result.message = kept.as_ref().map(|kept| kept.message.clone());
+            preview.note(result).await?;
+            if let Some(warning) = kept {
+                context.warn(warning);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn namespace_id(name: &str) -> ObjectId {

@@ -72,12 +72,12 @@ fn has_own_account(object: &Value, place: &Place) -> bool {
 fn judge(error: &ClusterError, object: &str, own_account: bool) -> Option<Finding> {
     let message = error.message();
     let says = |text: &str| message.contains(text);
+    // The name of the Pod that was tried says nothing to anybody.
+    let words = message.split_once(" is forbidden: ").or_else(|| message.split_once(" is invalid: "));
+    let words = words.map_or(message.as_str(), |(_, words)| words);
     let found = |reason: &str, advice: &str| {
-        Some(finding(
-            object,
-            reason,
-            format!("its Pods would be refused: {message}; {advice}, then run again"),
-        ))
+        let message = format!("its Pods would be refused: {words}; {advice}, then run again");
+        Some(finding(object, reason, message))
     };
     // The account and what it may do come along, the sum of all Pods is compared with the quotas,
     // and whether the spoke may make Pods is no matter to the workload.
