@@ -16,9 +16,6 @@ Exit codes:
   4    it could not be told: a cluster, the hub or the store did not answer, or time was up
   130  interrupted")]
 pub struct Diff {
-    /// What would be moved and how
-    #[command(flatten)]
-    pub options: MigrationOptions,
     /// Name each object, also those that would be unchanged or stay behind, and show how the
     /// options given rewrite each
     #[arg(long)]
@@ -29,4 +26,8 @@ pub struct Diff {
     /// How to print it
     #[command(flatten)]
     pub output: Output,
+    // Last, as its groups have headings that would go on.
+    /// What would be moved and how
+    #[command(flatten)]
+    pub options: MigrationOptions,
 }

@@ -10,9 +10,6 @@ use crate::names;
 /// `isthmus migrate`
 #[derive(Args)]
 pub struct Migrate {
-    /// What to move and how.
-    #[command(flatten)]
-    pub options: MigrationOptions,
     /// The migration's name [default: the first namespace and a few random letters]
     #[arg(long, value_parser = names::subdomain)]
     pub name: Option<String>,
@@ -22,6 +19,10 @@ pub struct Migrate {
     /// Whether to create it
     #[command(flatten)]
     pub creation: Creation,
+    // Last, as its groups have headings that would go on.
+    /// What to move and how.
+    #[command(flatten)]
+    pub options: MigrationOptions,
 }
 
 /// `isthmus migration …`

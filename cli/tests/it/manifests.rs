@@ -89,6 +89,8 @@ fn the_help_of_migrate_shows_its_options_in_groups() {
         ["Arguments:", "Options:", "Selection:", "Rewriting:", "Meeting what is there:"],
         "{help}"
     );
+    let last = help.split("Meeting what is there:").nth(1).unwrap();
+    assert!(last.contains("--existing") && !last.contains("--wait"), "{help}");
 }
 
 #[test]
