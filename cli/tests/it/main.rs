@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test whose setting cannot be made fails")]
 
 mod describe;
+mod documents;
 mod fake_api;
 mod flows;
 mod manifests;
