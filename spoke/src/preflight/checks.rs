@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus_shared::protocol::ObjectAction;
+use isthmus_shared::resources::Finding;
 use serde_json::{Value, json};
 
 use super::classes::{Classes, Has, Needs};
@@ -22,7 +23,9 @@ use super::pod_shape::{PodShape, pods, running_pods, template};
 use super::ports::Ports;
 use super::quota::{self, Brought, Quota, Workload, of_object};
 use super::trial::Tried;
-use crate::cluster::{Catalogue, Cluster, ClusterError, Kind, api_version, describe, kind, name, namespace};
+use crate::cluster::{
+    Catalogue, Cluster, ClusterError, Kind, api_version, describe, kind, name, namespace, text,
+};
 use crate::task::{TaskContext, TaskError};
 use crate::transform::scc_collisions;
 
@@ -52,6 +55,10 @@ pub struct Checks {
     refused_pods: BTreeSet<String>,
     /// Objects that a quota refuses singly, by namespace.
     over_quota: Vec<(String, Concern)>,
+    /// Groups and kinds whose definitions the run changes.
+    redefined: BTreeSet<(String, String)>,
+    /// Custom resources whose form the server refuses, by group and kind.
+    malformed: Vec<((String, String), Concern)>,
 }
 
 impl Checks {
@@ -83,6 +90,12 @@ impl Checks {
             self.keep(concern);
         }
         if action != ObjectAction::Unchanged {
+            if kind(&wanted) == "CustomResourceDefinition" && action == ObjectAction::Updated {
+                self.redefined.insert((
+                    text(&wanted, "/spec/group").to_owned(),
+                    text(&wanted, "/spec/names/kind").to_owned(),
+                ));
+            }
             self.defer(tried, &place);
             self.see_object(&wanted, tried.live.is_none(), catalogue);
         }
@@ -119,7 +132,8 @@ impl Checks {
         }
     }
 
-    /// What is judged as a whole: node ports by their owners, quotas by their sums.
+    /// What is judged as a whole: node ports by their owners, quotas by their sums, the form of
+    /// custom resources with what becomes of their definitions.
     fn defer(&mut self, tried: &mut Tried, place: &str) {
         let reason = tried.concern.as_ref().map(|concern| concern.finding.reason.clone());
         match reason.as_deref() {
@@ -133,6 +147,14 @@ impl Checks {
                     && self.over_quota.len() < MAX_KEPT
                 {
                     self.over_quota.push((place.to_owned(), concern));
+                }
+            }
+            Some("Invalid" | "UnknownField") if tried.line.api_version.contains('.') => {
+                let group = tried.line.api_version.split('/').next().unwrap_or_default().to_owned();
+                if self.malformed.len() < MAX_KEPT
+                    && let Some(concern) = tried.concern.take()
+                {
+                    self.malformed.push(((group, tried.line.kind.clone()), concern));
                 }
             }
             _ => {}
@@ -225,7 +247,7 @@ impl Checks {
         if !self.ports.is_empty() {
             let ports = &mut self.ports;
             each(cluster, "/api/v1/services", |live| ports.meet(live, &mut concerns)).await?;
-            concerns.extend(self.ports.rest());
+            concerns.extend(std::mem::take(&mut self.ports).rest());
         }
         if !self.hosts.is_empty() {
             let kinds = [("networking.k8s.io", "Ingress"), ("route.openshift.io", "Route")];
@@ -235,7 +257,23 @@ impl Checks {
             }
         }
         concerns.append(&mut self.of_pods);
+        concerns.extend(self.malformed());
         Ok(concerns)
+    }
+
+    /// Custom resources that the server refuses: for good, unless the run changes their definition
+    /// before they come.
+    fn malformed(&mut self) -> Vec<Concern> {
+        let judge = |(of, concern): ((String, String), Concern)| {
+            if !self.redefined.contains(&of) {
+                return concern;
+            }
+            let Finding { object, reason, message, .. } = concern.finding;
+            let message =
+                format!("{message} (the migration changes its definition first, and it may be taken then)");
+            Concern::warning(object, &reason, message)
+        };
+        std::mem::take(&mut self.malformed).into_iter().map(judge).collect()
     }
 
     /// What the quotas have against it as a whole; where their sums show nothing, what the server
@@ -324,104 +362,4 @@ async fn classes(cluster: &Cluster, catalogue: &Catalogue) -> Result<Has, TaskEr
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::ObjectId;
-    use crate::preflight::preview::line;
-
-    fn catalogue() -> Catalogue {
-        let kind = |group: &str, kind: &str| Kind {
-            group: group.to_owned(),
-            version: "v1".to_owned(),
-            kind: kind.to_owned(),
-            plural: format!("{}s", kind.to_lowercase()),
-            namespaced: true,
-            verbs: Vec::new(),
-        };
-        Catalogue::of(vec![kind("", "Service"), kind("", "Pod"), kind("apps", "Deployment")])
-    }
-
-    fn service(name: &str) -> Value {
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "cms"},
-               "spec": {"ports": [{"port": 80, "nodePort": 30080}]}})
-    }
-
-    fn deployment(replicas: i64) -> Value {
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "cms"},
-               "spec": {"replicas": replicas, "template": {"spec": {"hostNetwork": true, "containers": [{"name": "c"}]}}}})
-    }
-
-    fn tried(wanted: Value, live: Option<Value>, action: ObjectAction, refusal: Option<&str>) -> Tried {
-        let id = ObjectId::of(&wanted);
-        let concern = refusal.map(|reason| Concern::failure(id.describe(), reason, "the server's words"));
-        Tried { line: line(&id, action), concern, wanted: Some(wanted), live }
-    }
-
-    fn quota(hard: &Value) -> Quota {
-        Quota::there(&json!({"metadata": {"name": "q", "namespace": "cms"}, "spec": {"hard": hard}}))
-    }
-
-    fn reasons(concerns: &[Concern]) -> Vec<&str> {
-        concerns.iter().map(|concern| concern.finding.reason.as_str()).collect()
-    }
-
-    #[test]
-    fn what_a_quota_refuses_object_by_object_is_told_once_for_all() {
-        let mut checks = Checks::new(false);
-        for name in ["a", "b"] {
-            let mut one = tried(service(name), None, ObjectAction::Failed, Some("ExceededQuota"));
-            checks.see(&mut one, None, &catalogue(), &Places::default());
-            assert!(one.concern.is_none());
-        }
-        let told = checks.against_quotas(&[quota(&json!({"services": "1"}))]);
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].finding.message.contains("need 2 of services"));
-        let mut one = tried(service("a"), None, ObjectAction::Failed, Some("ExceededQuota"));
-        checks.see(&mut one, None, &catalogue(), &Places::default());
-        assert_eq!(
-            reasons(&checks.against_quotas(&[])),
-            ["ExceededQuota"],
-            "the server's words, where no sum shows it"
-        );
-    }
-
-    #[test]
-    fn a_port_that_the_server_refuses_waits_for_its_owner_to_be_found() {
-        let mut checks = Checks::new(false);
-        let mut one = tried(service("web"), None, ObjectAction::Failed, Some("PortTaken"));
-        checks.see(&mut one, None, &catalogue(), &Places::default());
-        assert!(one.concern.is_none() && !checks.ports.is_empty());
-    }
-
-    #[test]
-    fn pods_that_a_workload_has_already_are_not_counted_again() {
-        let mut checks = Checks::new(true);
-        let mut one = tried(deployment(3), Some(deployment(2)), ObjectAction::Updated, None);
-        checks.see(&mut one, None, &catalogue(), &Places::default());
-        assert!(checks.against_quotas(&[quota(&json!({"pods": "1"}))]).is_empty());
-        let mut stopped = tried(deployment(3), Some(deployment(0)), ObjectAction::Unchanged, None);
-        checks.see(&mut stopped, None, &catalogue(), &Places::default());
-        assert_eq!(reasons(&checks.against_quotas(&[quota(&json!({"pods": "3"}))])), ["ExceededQuota"]);
-    }
-
-    #[test]
-    fn pod_security_is_judged_by_labels_where_the_server_cannot_be_asked() {
-        let labels = json!({"pod-security.kubernetes.io/enforce": "baseline"});
-        let judged = |there: bool, server: Option<&str>| {
-            let mut checks = Checks::new(true);
-            let places = Places::of("cms", &labels, there);
-            let of_pods = server.map(|reason| Concern::of_pods(true, "Deployment cms/web", reason, "m"));
-            let mut one = tried(deployment(1), None, ObjectAction::Created, None);
-            checks.see(&mut one, of_pods, &catalogue(), &places);
-            checks.of_pods.iter().map(|concern| concern.finding.reason.clone()).collect::<Vec<_>>()
-        };
-        assert_eq!(judged(false, None), ["PodSecurity"]);
-        assert!(judged(true, None).is_empty(), "the server lets them in");
-        assert_eq!(judged(true, Some("PodSecurity")), ["PodSecurity"]);
-        assert_eq!(
-            judged(true, Some("LimitRange")),
-            ["LimitRange", "PodSecurity"],
-            "one obstacle behind the other"
-        );
-    }
-}
+mod tests;
