@@ -198,9 +198,9 @@ async fn a_bad_transform_names_itself_and_changes_nothing() {
         let mut spec = json!({"namespaces": [namespace], "transforms": [transform]});
         spec["ingressClassMapping"] = json!({format!("{namespace}-nginx"): format!("{namespace}-traefik")});
         let report = world.run(&format!("bad-{name}"), spec).await.failed();
-        // By its name; or, where it is the server that refuses what came of it, by the change.
-        let named =
-            report.status.failures.iter().any(|f| f.message.contains(name) || f.object.contains(name));
+        // By its name or place; or, where the server refuses what came of it, by the change.
+        let names_it = |text: &str| text.contains(name) || text.contains("spec.transforms[0]");
+        let named = report.status.failures.iter().any(|f| names_it(&f.message) || names_it(&f.object));
         let of_server = name.starts_with("is-") && name != "is-of-two-forms";
         let shown =
             report.find(&format!("Deployment {namespace}/easel")).is_some_and(|o| o.rewritten.is_some());
