@@ -41,7 +41,8 @@ pub struct MigrationSpec {
     /// The `ClusterPair`, in this namespace.
     #[schemars(length(min = 1, max = 253))]
     pub cluster_pair: String,
-    /// The namespaces to move: names, globs, and mappings to other names on the destination.
+    /// The namespaces to move: names (`cms`), globs (`team-*`), and mappings to other names on the
+    /// destination (`cms: cms-green`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 100))]
     pub namespaces: Vec<NamespaceEntry>,
@@ -71,10 +72,12 @@ pub struct MigrationSpec {
     #[serde(default = "default_step_timeout")]
     #[schemars(range(min = 60, max = 86400))]
     pub step_timeout_seconds: u32,
-    /// Only objects that one of these selects.
+    /// Only objects that one of these selects: a map of labels (all of them), or a list of label
+    /// selectors, maps of labels, or texts such as `app=web,tier in (front, back)`.
     #[serde(default, skip_serializing_if = "LabelSelectors::is_empty")]
     pub selectors: LabelSelectors,
-    /// Not objects that one of these selects.
+    /// Not objects that one of these selects, written likewise; of a map each label counts by
+    /// itself.
     #[serde(default, skip_serializing_if = "LabelSelectors::is_empty")]
     pub exclude_selectors: LabelSelectors,
     /// Only these types: a kind (`Deployment`), a resource with its group (`deployments.apps`),
@@ -82,7 +85,7 @@ pub struct MigrationSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200), inner(length(min = 1, max = 317)))]
     pub included_resource_types: Vec<String>,
-    /// Not these types.
+    /// Not these types, written likewise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200), inner(length(min = 1, max = 317)))]
     pub excluded_resource_types: Vec<String>,
@@ -131,7 +134,8 @@ pub struct MigrationSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub transforms: Vec<Transform>,
-    /// Shows what would be created, changed, skipped and refused, and changes nothing.
+    /// Looks what would be created, changed, skipped and refused, and what would be in the way, and
+    /// changes nothing.
     #[serde(default)]
     pub dry_run: bool,
     /// A rule to run before; not carried out yet, and refused rather than ignored.
