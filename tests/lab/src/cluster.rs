@@ -252,6 +252,14 @@ impl Cluster {
         &self.kubeconfig
     }
 
+    /// The faults of its API server on demand; a real one has none.
+    pub fn api_faults(&self) -> Option<crate::apiserver::Faults> {
+        match &self.server {
+            Server::Embedded(server) => Some(server.faults()),
+            Server::Real(_) => None,
+        }
+    }
+
     /// What its API server is reached with.
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint

@@ -240,6 +240,35 @@ impl ApiError {
         error
     }
 
+    /// 503 for an API that is registered and whose server cannot be reached.
+    pub fn unavailable_page() -> Self {
+        let mut error = Self::new(503, "ServiceUnavailable", "service unavailable");
+        error.0.plain = Some("service unavailable\n");
+        error
+    }
+
+    /// 429 of an overloaded server: no `Status`, as the real server's.
+    pub fn overloaded(seconds: u64) -> Self {
+        let text = "Too many requests, please try again later.\n";
+        let mut error = Self::too_many_requests(text.trim_end(), seconds);
+        error.0.plain = Some(text);
+        error
+    }
+
+    /// 500 for an object that the store does not take.
+    pub fn too_large_to_store(bytes: usize) -> Self {
+        /// A message of so many bytes does not even reach the store.
+        const MESSAGE: usize = 2 * 1024 * 1024;
+        let message = if bytes > MESSAGE {
+            format!(
+                "rpc error: code = ResourceExhausted desc = trying to send message larger than max ({bytes} vs. {MESSAGE})"
+            )
+        } else {
+            "etcdserver: request is too large".to_owned()
+        };
+        Self::new(500, "", message)
+    }
+
     /// 405.
     pub fn method_not_allowed() -> Self {
         Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")

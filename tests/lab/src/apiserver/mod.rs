@@ -17,20 +17,27 @@
 //!
 //! # Differences from kube-apiserver
 //!
-//! - Nothing survives the process; there is no etcd, no webhook is called, no APIService is proxied,
-//!   and admission webhooks, admission policies and API services are objects without effect.
+//! - Nothing survives the process; there is no etcd. No webhook is called, no API is proxied (the groups
+//!   of an APIService with a service answer 503), and admission webhooks, admission policies and API
+//!   services are kept, defaulted and checked, without effect.
 //! - Answers are JSON alone; JSON, YAML and, of the kinds that typed clients write, protobuf are read;
-//!   there is no CBOR. `/openapi/v2` has no types.
+//!   there is no CBOR. `/openapi/v2` has no types. `/metrics` counts requests and nothing else.
 //! - `exec`, `attach`, `port-forward`, `proxy` and ephemeral containers are not served.
 //! - Authentication is by bearer token alone; tokens are signed with ES256; there is no OIDC
-//!   discovery and no audit log; impersonation knows users and groups.
+//!   discovery and no audit log; impersonation knows users and groups. There is no priority and
+//!   fairness; its headers are there, and overloads are made by [`Faults`].
 //! - Namespaces are emptied, dependents collected, claims bound and protected by the lab's
 //!   controllers; CustomResourceDefinitions are established, and their objects removed, by the server.
-//! - Validation of built-in kinds covers what a migration meets, not every field. Defaults are
-//!   those of version 1.33.
-//! - A quota's status follows its objects at once, without a controller.
-//! - CustomResourceDefinitions convert only by changing the apiVersion. CEL rules are parsed, not type
-//!   checked; costs are not estimated; Kubernetes' own CEL libraries (quantities, IPs, URLs) are missing.
+//!   They have no APIServices of their own; built-in groups do.
+//! - Validation of built-in kinds covers what a migration meets, not every field, and values in messages
+//!   are shown as JSON, not as Go prints them. Defaults are those of version 1.33, and so are rules that
+//!   later versions relaxed: names of services begin with a letter.
+//! - A quota's status follows its objects at once, without a controller. Changing the Pod Security labels
+//!   of a namespace warns of no pods that are there.
+//! - Autoscalers at version 1 show other metrics in version 2's spelling, and no behavior.
+//! - CustomResourceDefinitions convert only by changing the apiVersion. CEL rules are parsed, and fields
+//!   of `self` must have a type, but expressions are not type checked; costs are not estimated;
+//!   Kubernetes' own CEL libraries (quantities, IPs, URLs) are missing.
 //! - PUT never creates. Watches end after half an hour unless the client says otherwise.
 //! - History holds the last 50,000 changes of the whole server; what began before them gets 410.
 
@@ -40,6 +47,7 @@ mod builtins;
 mod columns;
 mod discovery;
 mod error;
+mod faults;
 mod json;
 mod jsonpath;
 mod kinds;
@@ -78,6 +86,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use auth::tokens::Tokens;
+pub use faults::{Faults, Overload};
 use registry::{Registry, Resource};
 use store::{Range, Store};
 
@@ -206,6 +215,7 @@ pub(crate) struct Server {
     version: String,
     address: String,
     requests: metrics::Requests,
+    faults: faults::Armed,
     logs: RwLock<Option<Arc<dyn LogProvider>>>,
     stopping: CancellationToken,
     connections: TaskTracker,
@@ -287,6 +297,7 @@ impl ApiServer {
             version: options.version,
             address: address.to_string(),
             requests: metrics::Requests::default(),
+            faults: faults::Armed::default(),
             logs: RwLock::new(None),
             stopping: CancellationToken::new(),
             connections: TaskTracker::new(),
@@ -325,6 +336,11 @@ impl ApiServer {
             url = self.url(),
             token = self.admin_token,
         )
+    }
+
+    /// The server's faults on demand.
+    pub fn faults(&self) -> Faults {
+        Faults(Arc::clone(&self.server))
     }
 
     /// Says who gives the output of pods' containers.

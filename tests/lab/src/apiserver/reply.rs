@@ -49,10 +49,10 @@ pub fn plain(status: u16, text: impl Into<Bytes>) -> Response<Body> {
 
 /// A refusal.
 pub fn refusal(error: &ApiError) -> Response<Body> {
-    if let Some(text) = error.plain() {
-        return plain(error.code(), text);
-    }
-    let mut response = json(error.code(), &error.status());
+    let mut response = match error.plain() {
+        Some(text) => plain(error.code(), text),
+        None => json(error.code(), &error.status()),
+    };
     if let Some(seconds) = error.retry_after() {
         response.headers_mut().insert("retry-after", http::HeaderValue::from(seconds));
     }

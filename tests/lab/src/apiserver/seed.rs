@@ -7,8 +7,10 @@ use super::auth::bootstrap;
 use super::error::{ApiError, ApiResult};
 use super::json::{name, namespace, now, set};
 use super::kinds;
+use super::registry::Registry;
 
-/// Puts the namespaces, the default roles, the API's own service and the priority classes.
+/// Puts the namespaces, the default roles, the API's own service, the priority classes and the
+/// registrations of the server's own APIs.
 pub fn fill(server: &Server, port: u16, ca_pem: &str) -> ApiResult<()> {
     for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
         put(
@@ -39,7 +41,28 @@ pub fn fill(server: &Server, port: u16, ca_pem: &str) -> ApiResult<()> {
         let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value});
         put(server, "scheduling.k8s.io", "v1", "priorityclasses", class)?;
     }
+    for service in registrations(&server.registry()) {
+        put(server, "apiregistration.k8s.io", "v1", "apiservices", service)?;
+    }
     Ok(())
+}
+
+/// What the server registers of its own APIs: for each group and version an APIService without a service.
+fn registrations(registry: &Registry) -> Vec<Value> {
+    let now = now();
+    let groups = registry.groups().into_iter().chain([(String::new(), vec!["v1".to_owned()])]);
+    let service = |group: &str, version: &str| {
+        json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+            "metadata": {"name": format!("{version}.{group}"),
+                "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"}},
+            "spec": {"group": group, "version": version, "groupPriorityMinimum": 17_000, "versionPriority": 15},
+            "status": {"conditions": [{"type": "Available", "status": "True", "reason": "Local",
+                "message": "Local APIServices are always available", "lastTransitionTime": now}]}})
+    };
+    groups
+        .flat_map(|(group, versions)| versions.into_iter().map(move |version| (group.clone(), version)))
+        .map(|(group, version)| service(&group, &version))
+        .collect()
 }
 
 fn put(server: &Server, group: &str, version: &str, plural: &str, mut object: Value) -> ApiResult<()> {
@@ -47,12 +70,16 @@ fn put(server: &Server, group: &str, version: &str, plural: &str, mut object: Va
     // A group that is switched off gets none of its objects.
     let Some(resource) = registry.find(group, version, plural) else { return Ok(()) };
     kinds::set_defaults(resource, &mut object);
+    let status = object["status"].clone();
     set(&mut object, &["metadata", "uid"], uuid::Uuid::new_v4().to_string());
     set(&mut object, &["metadata", "creationTimestamp"], now());
     server.store.write(false, |t| {
         let errors = kinds::prepare_create(t, &server.ranges, resource, &mut object);
         if !errors.is_empty() {
             return Err(ApiError::invalid(group, &resource.kind, name(&object), &errors));
+        }
+        if !status.is_null() {
+            set(&mut object, &["status"], status.clone());
         }
         t.put(&resource.storage, (namespace(&object).to_owned(), name(&object).to_owned()), object.clone());
         Ok(())

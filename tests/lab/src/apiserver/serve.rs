@@ -38,6 +38,11 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// What priority and fairness says of the answer to a request: its flow schema and priority level.
+const FLOW_SCHEMA: (&str, &str) = ("x-kubernetes-pf-flowschema-uid", "a5f0b1c2-0000-4000-8000-000000000001");
+const PRIORITY_LEVEL: (&str, &str) =
+    ("x-kubernetes-pf-prioritylevel-uid", "a5f0b1c2-0000-4000-8000-000000000002");
+
 /// Accepts connections until the server stops.
 pub async fn run(server: Arc<Server>, listener: TcpListener, tls: Arc<rustls::ServerConfig>) {
     let acceptor = TlsAcceptor::from(tls);
@@ -99,10 +104,17 @@ async fn connection(
 
 /// Answers one request.
 async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Response<Body> {
-    match respond(&server, request).await {
-        Ok(response) => response,
-        Err(error) => reply::refusal(&error),
+    let target = Target::parse(request.uri().path()).filter(|target| !target.resource.is_empty());
+    let refused = server.faults.refuses(request.method().as_str(), target.as_ref());
+    let mut response = match refused {
+        Some(seconds) => reply::refusal(&ApiError::overloaded(seconds)),
+        None => respond(&server, request).await.unwrap_or_else(|error| reply::refusal(&error)),
+    };
+    // Whoever asks belongs to one flow here; the headers are for clients that look at them.
+    for (name, uid) in [FLOW_SCHEMA, PRIORITY_LEVEL] {
+        response.headers_mut().insert(name, http::HeaderValue::from_static(uid));
     }
+    response
 }
 
 async fn respond(server: &Arc<Server>, request: Request<Incoming>) -> ApiResult<Response<Body>> {
@@ -258,7 +270,19 @@ fn plain_path(server: &Server, call: &Call) -> ApiResult<Response<Body>> {
         ),
         _ => None,
     };
-    found.map(|value| reply::json(200, &value)).ok_or_else(ApiError::no_such_resource)
+    found.map(|value| reply::json(200, &value)).ok_or_else(|| match parts.as_slice() {
+        ["apis", group, version] => nobody_serves(server, group, version),
+        _ => ApiError::no_such_resource(),
+    })
+}
+
+/// Why a group and version are not served: nobody has registered them, or who has cannot be reached.
+fn nobody_serves(server: &Server, group: &str, version: &str) -> ApiError {
+    let key = (String::new(), format!("{version}.{group}"));
+    match server.store.get("apiregistration.k8s.io/apiservices", &key) {
+        Some(service) if service["spec"]["service"].is_object() => ApiError::unavailable_page(),
+        _ => ApiError::no_such_page(),
+    }
 }
 
 async fn dispatch(server: &Arc<Server>, call: &Call, target: &Target) -> ApiResult<Response<Body>> {
@@ -267,7 +291,7 @@ async fn dispatch(server: &Arc<Server>, call: &Call, target: &Target) -> ApiResu
         if registry.serves(&target.group, &target.version) {
             ApiError::no_such_resource()
         } else {
-            ApiError::no_such_page()
+            nobody_serves(server, &target.group, &target.version)
         }
     })?;
     let watching = target.watch || call.query.get("watch").is_some() && call.query.flag("watch");

@@ -202,6 +202,15 @@ impl Store {
         changes.is_empty().then_some(state.version)
     }
 
+    /// Forgets all changes: what began before now gets 410.
+    pub fn compact(&self) {
+        let mut state = self.state.write();
+        state.history.clear();
+        // Nothing lies between the newest version and this one, but lists that show it are too old too.
+        state.version += 1;
+        state.forgotten = state.version;
+    }
+
     /// Ends the watches of a table that is served no more.
     pub fn end_watches(&self, storage: &str) {
         self.state.write().watchers.remove(storage);
@@ -279,6 +288,11 @@ pub struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
+    /// Whether this is tried and not done.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     /// One object, as this transaction leaves it.
     pub fn get(&self, storage: &str, key: &ObjectKey) -> Option<Arc<Value>> {
         if let Some(event) = self.pending.iter().rev().find(|e| &*e.storage == storage && e.key == *key) {

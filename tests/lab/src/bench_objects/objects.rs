@@ -84,8 +84,8 @@ fn object(kind: Kind, index: usize, size: usize, random: &mut StdRng) -> Value {
         "app.kubernetes.io/part-of": "bench",
         "app.kubernetes.io/managed-by": "isthmus-lab",
     });
-    let annotations =
-        json!({"example.com/owner": "team-platform", "example.com/revision": index.to_string()});
+    let annotations = json!({"example.com/owner": "team-platform", "example.com/revision": index.to_string(),
+        "example.com/description": "One of the objects that isthmus-lab bench-objects moves from one cluster to the other."});
     let metadata = json!({"name": name, "labels": labels, "annotations": annotations});
     match kind {
         Kind::ConfigMap => json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata,

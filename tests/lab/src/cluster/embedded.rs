@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
 use super::{ClusterError, ClusterTraits, Endpoint};
-use crate::apiserver::{ApiServer, ApiServerOptions, LogProvider, LogRequest, LogStream};
+use crate::apiserver::{ApiServer, ApiServerOptions, Faults, LogProvider, LogRequest, LogStream};
 use crate::kubelet::{Kubelet, LogQuery};
 
 pub(super) struct Embedded(ApiServer);
@@ -32,6 +32,11 @@ impl Embedded {
     /// Lets the server give the output of the kubelet's pods.
     pub fn serve_logs(&self, kubelet: Arc<Kubelet>) {
         self.0.set_log_provider(Arc::new(Logs(kubelet)));
+    }
+
+    /// The server's faults on demand.
+    pub fn faults(&self) -> Faults {
+        self.0.faults()
     }
 
     pub async fn stop(self) {

@@ -165,7 +165,13 @@ pub fn validate_job_update(old: &Value, new: &Value) -> Vec<FieldError> {
         template
     };
     if fixed(old) != fixed(new) {
-        errors.push(FieldError::invalid("spec.template", &new["spec"]["template"], "field is immutable"));
+        let (field, template) = ("spec.template", &new["spec"]["template"]);
+        let error = if fixed(old)["spec"] == fixed(new)["spec"] {
+            FieldError::invalid(field, template, "field is immutable")
+        } else {
+            FieldError::invalid(format!("{field}.spec"), &template["spec"], "field is immutable")
+        };
+        errors.push(error);
     }
     if text(new, &["spec", "completionMode"]) != "Indexed" {
         errors.extend(unchanged(old, new, &["spec", "completions"], "field is immutable"));

@@ -1,6 +1,7 @@
 //! What the server does for particular built-in kinds: defaults, what it sets itself, and what it
 //! refuses. [`names`] holds the rules that all objects obey.
 
+pub mod classes;
 pub mod config;
 pub mod crd;
 pub mod jobs;
@@ -8,7 +9,9 @@ pub mod names;
 pub mod networking;
 pub mod pods;
 pub mod policy;
+pub mod registrations;
 pub mod service;
+pub mod service_rules;
 pub mod storage;
 pub mod workloads;
 
@@ -64,6 +67,13 @@ pub fn set_defaults(resource: &Resource, object: &mut Value) {
         ("autoscaling", _) => policy::default_autoscaler(object),
         ("", "LimitRange") => policy::default_limit_range(object),
         ("apiextensions.k8s.io", _) => crd::set_defaults(object),
+        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration") => {
+            registrations::default_webhooks(object, false);
+        }
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration") => {
+            registrations::default_webhooks(object, true);
+        }
+        ("apiregistration.k8s.io", _) => registrations::default_api_service(object),
         ("scheduling.k8s.io", _) => default(object, &["preemptionPolicy"], "PreemptLowerPriority"),
         _ => {}
     }
@@ -133,6 +143,12 @@ pub fn prepare_create(
         }
         ("networking.k8s.io", "Ingress") => set(object, &["status"], json!({"loadBalancer": {}})),
         ("apiextensions.k8s.io", _) => crd::begin(object),
+        ("policy", "PodDisruptionBudget") => {
+            let none =
+                json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0});
+            set(object, &["status"], none);
+        }
+        ("apiregistration.k8s.io", _) => set(object, &["status"], json!({})),
         ("autoscaling", _) => set(object, &["status"], json!({"currentMetrics": null, "desiredReplicas": 0})),
         _ => {}
     }
@@ -184,7 +200,8 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     }
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("", "Pod") => pods::validate_spec(&object["spec"], "spec"),
-        ("", "Service") => service::validate(object),
+        ("", "Service") => service_rules::validate(object),
+        ("", "Namespace") => names::validate_namespace(object),
         ("", "Secret" | "ConfigMap") => config::validate(object),
         ("", "PersistentVolumeClaim") => storage::validate_claim(object),
         ("", "PersistentVolume") => storage::validate_volume(object),
@@ -199,6 +216,14 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
         ("rbac.authorization.k8s.io", kind) => policy::validate_rbac(kind, object),
         ("autoscaling", _) => policy::validate_autoscaler(object),
         ("apiextensions.k8s.io", _) => crd::validate(object),
+        ("scheduling.k8s.io", _) => classes::validate_priority(object),
+        ("node.k8s.io", _) => classes::validate_runtime(object),
+        ("policy", "PodDisruptionBudget") => policy::validate_budget(object),
+        (
+            "admissionregistration.k8s.io",
+            "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration",
+        ) => registrations::validate_webhooks(object),
+        ("apiregistration.k8s.io", _) => registrations::validate_api_service(object),
         _ => Vec::new(),
     }
 }
@@ -210,7 +235,7 @@ pub fn validate_update(resource: &Resource, old: &Value, new: &Value) -> Vec<Fie
     }
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("", "Pod") => pods::validate_update(old, new),
-        ("", "Service") => service::validate_update(old, new),
+        ("", "Service") => service_rules::validate_update(old, new),
         ("", "Secret" | "ConfigMap") => config::validate_update(old, new),
         ("", "PersistentVolumeClaim") => storage::validate_claim_update(old, new),
         ("", "PersistentVolume") => storage::validate_volume_update(old, new),
@@ -221,6 +246,8 @@ pub fn validate_update(resource: &Resource, old: &Value, new: &Value) -> Vec<Fie
             unchanged(old, new, &["roleRef"], "cannot change roleRef")
         }
         ("apiextensions.k8s.io", _) => crd::validate_update(old, new),
+        ("scheduling.k8s.io", _) => classes::validate_priority_update(old, new),
+        ("node.k8s.io", _) => classes::validate_runtime_update(old, new),
         _ => Vec::new(),
     }
 }

@@ -153,10 +153,10 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
         }
     }
     let mut controllers = 0;
-    for (index, owner) in list(metadata, &["ownerReferences"]).iter().enumerate() {
+    for owner in list(metadata, &["ownerReferences"]) {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if text(owner, &[field]).is_empty() {
-                let field = format!("metadata.ownerReferences[{index}].{field}");
+                let field = format!("metadata.ownerReferences.{field}");
                 errors.push(FieldError::invalid(field, &json!(""), "must not be empty"));
             }
         }
@@ -172,6 +172,21 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
         ));
     }
     errors
+}
+
+/// What is wrong with the labels by which a namespace chooses how its pods are checked.
+pub fn validate_namespace(namespace: &Value) -> Vec<FieldError> {
+    let labels = at(namespace, &["metadata", "labels"]);
+    let modes = ["enforce", "audit", "warn"].map(|mode| format!("pod-security.kubernetes.io/{mode}"));
+    modes
+        .iter()
+        .filter_map(|label| {
+            let level = labels.get(label)?;
+            let known = level.as_str().is_some_and(|l| matches!(l, "privileged" | "baseline" | "restricted"));
+            let why = "must be one of privileged, baseline, restricted";
+            (!known).then(|| FieldError::invalid(format!("metadata.labels[{label}]"), level, why))
+        })
+        .collect()
 }
 
 /// What is wrong with a map of labels.

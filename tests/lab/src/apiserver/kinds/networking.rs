@@ -51,6 +51,11 @@ pub fn validate_ingress(ingress: &Value) -> Vec<FieldError> {
         ));
     }
     for (r, rule) in list(spec, &["rules"]).iter().enumerate() {
+        let host = text(rule, &["host"]);
+        let plain = host.strip_prefix("*.").unwrap_or(host);
+        if let Some(why) = super::names::subdomain_problem(plain).filter(|_| !host.is_empty()) {
+            errors.push(FieldError::invalid(format!("spec.rules[{r}].host"), &json!(host), &why));
+        }
         for (p, path) in list(rule, &["http", "paths"]).iter().enumerate() {
             let field = format!("spec.rules[{r}].http.paths[{p}]");
             let kinds = ["Exact", "ImplementationSpecific", "Prefix"].map(str::to_owned);

@@ -129,8 +129,6 @@ pub fn begin(pod: &mut Value) {
     let class = qos(&pod["spec"]);
     set(pod, &["status"], json!({"phase": "Pending", "qosClass": class}));
     let spec = &mut pod["spec"];
-    default(spec, &["priority"], 0);
-    default(spec, &["preemptionPolicy"], "PreemptLowerPriority");
     let tolerations = super::super::json::place(spec, &["tolerations"]);
     if !tolerations.is_array() {
         *tolerations = json!([]);

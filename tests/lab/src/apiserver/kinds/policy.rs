@@ -36,6 +36,11 @@ pub fn validate_rbac(kind: &str, object: &Value) -> Vec<FieldError> {
             if text(subject, &["name"]).is_empty() {
                 errors.push(FieldError::required(format!("subjects[{index}].name"), ""));
             }
+            let subjects = ["ServiceAccount", "User", "Group"].map(str::to_owned);
+            if !subjects.iter().any(|kind| kind == text(subject, &["kind"])) {
+                let field = format!("subjects[{index}].kind");
+                errors.push(FieldError::unsupported(field, at(subject, &["kind"]), &subjects));
+            }
             if text(subject, &["kind"]) == "ServiceAccount"
                 && text(subject, &["namespace"]).is_empty()
                 && kind == "ClusterRoleBinding"
@@ -76,12 +81,29 @@ pub fn validate_rbac(kind: &str, object: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// What is wrong with a disruption budget.
+pub fn validate_budget(budget: &Value) -> Vec<FieldError> {
+    let spec = &budget["spec"];
+    if spec["minAvailable"].is_null() || spec["maxUnavailable"].is_null() {
+        return Vec::new();
+    }
+    let why = "minAvailable and maxUnavailable cannot be both set";
+    vec![FieldError::invalid("spec", spec, why)]
+}
+
 /// Defaults of an autoscaler, at either version.
 pub fn default_autoscaler(autoscaler: &mut Value) {
     if !autoscaler["spec"].is_object() {
         return;
     }
     default(autoscaler, &["spec", "minReplicas"], 1);
+    let others = at(autoscaler, &["metadata", "annotations", "autoscaling.alpha.kubernetes.io/metrics"]);
+    if text(autoscaler, &["apiVersion"]) == "autoscaling/v1" && others.is_null() {
+        default(autoscaler, &["spec", "targetCPUUtilizationPercentage"], 80);
+    }
+    if at(autoscaler, &["spec", "behavior"]).is_object() {
+        default_behavior(autoscaler);
+    }
     if text(autoscaler, &["apiVersion"]) == "autoscaling/v2"
         && list(autoscaler, &["spec", "metrics"]).is_empty()
     {
@@ -90,24 +112,37 @@ pub fn default_autoscaler(autoscaler: &mut Value) {
     }
 }
 
+/// How an autoscaler scales, where that is not said. Rules are whole: one that is given is not added to.
+fn default_behavior(autoscaler: &mut Value) {
+    let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
+    let pods = json!({"type": "Pods", "value": 4, "periodSeconds": 15});
+    for (direction, policies) in [("scaleUp", json!([pods, percent])), ("scaleDown", json!([percent]))] {
+        let path = ["spec", "behavior", direction];
+        default(autoscaler, &[path[0], path[1], path[2], "policies"], policies);
+        default(autoscaler, &[path[0], path[1], path[2], "selectPolicy"], "Max");
+    }
+    default(autoscaler, &["spec", "behavior", "scaleUp", "stabilizationWindowSeconds"], 0);
+}
+
 /// What is wrong with an autoscaler.
 pub fn validate_autoscaler(autoscaler: &Value) -> Vec<FieldError> {
     let spec = &autoscaler["spec"];
     let mut errors = Vec::new();
-    for field in ["kind", "name"] {
-        if text(spec, &["scaleTargetRef", field]).is_empty() {
-            errors.push(FieldError::required(format!("spec.scaleTargetRef.{field}"), ""));
-        }
-    }
     let most = spec["maxReplicas"].as_i64().unwrap_or(0);
     if most < 1 {
-        errors.push(FieldError::invalid("spec.maxReplicas", &json!(most), "must be greater than 0"));
-    } else if spec["minReplicas"].as_i64().is_some_and(|least| least > most) {
+        errors.push(FieldError::required("spec.maxReplicas", "must be set and greater than 0"));
+    }
+    if spec["minReplicas"].as_i64().is_some_and(|least| least > most) {
         errors.push(FieldError::invalid(
             "spec.maxReplicas",
             &json!(most),
             "must be greater than or equal to `minReplicas`",
         ));
+    }
+    for field in ["kind", "name"] {
+        if text(spec, &["scaleTargetRef", field]).is_empty() {
+            errors.push(FieldError::required(format!("spec.scaleTargetRef.{field}"), ""));
+        }
     }
     errors
 }

@@ -92,6 +92,29 @@ pub fn keep(old: &Value, new: &mut Value) {
             }
         }
     }
+    if before == "LoadBalancer" && after == "LoadBalancer" {
+        let kept = old["spec"]["healthCheckNodePort"].clone();
+        if text(new, &["spec", "externalTrafficPolicy"]) == "Local"
+            && new["spec"]["healthCheckNodePort"].is_null()
+        {
+            set(new, &["spec", "healthCheckNodePort"], kept);
+        }
+    }
+    // A field that the new type has no use for, and that nobody has touched, goes.
+    let mut drop_unchanged = |fields: &[&str]| {
+        for field in fields {
+            if new["spec"][*field] == old["spec"][*field] {
+                object(&mut new["spec"]).remove(*field);
+            }
+        }
+    };
+    if before == "LoadBalancer" && after != "LoadBalancer" {
+        drop_unchanged(&["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"]);
+    }
+    if !matches!(after.as_str(), "NodePort" | "LoadBalancer") && matches!(before, "NodePort" | "LoadBalancer")
+    {
+        drop_unchanged(&["externalTrafficPolicy"]);
+    }
     if matches!(after.as_str(), "NodePort" | "LoadBalancer") && matches!(before, "NodePort" | "LoadBalancer")
     {
         for port in new.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -142,16 +165,22 @@ pub fn allocate(
             }
             Err(why) => errors.push(FieldError::invalid("spec.clusterIPs", &json!([given]), &why)),
         }
-        default(service, &["spec", "ipFamilies"], json!(["IPv4"]));
-        default(service, &["spec", "ipFamilyPolicy"], "SingleStack");
+        // Addresses of a headless service without a selector are whatever its endpoints have.
+        let any = text(service, &["spec", "clusterIP"]) == "None" && service["spec"]["selector"].is_null();
+        let families = if any { json!(["IPv4", "IPv6"]) } else { json!(["IPv4"]) };
+        default(service, &["spec", "ipFamilies"], families);
+        default(service, &["spec", "ipFamilyPolicy"], if any { "RequireDualStack" } else { "SingleStack" });
     }
     let wants_ports = kind == "NodePort"
         || (kind == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"] != Value::Bool(false));
-    let mut taken: HashSet<(i64, String)> = others
+    // Ports are handed out to one service each; within it, protocols may share them.
+    let mut taken: HashSet<(i64, String)> = HashSet::new();
+    let mut foreign: HashSet<i64> = others
         .iter()
         .flat_map(|s| list(s, &["spec", "ports"]))
-        .filter_map(|p| Some((p["nodePort"].as_i64()?, text(p, &["protocol"]).to_owned())))
+        .filter_map(|p| p["nodePort"].as_i64())
         .collect();
+    foreign.extend(others.iter().filter_map(|s| s["spec"]["healthCheckNodePort"].as_i64()));
     for (index, port) in
         service.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten().enumerate()
     {
@@ -171,7 +200,9 @@ pub fn allocate(
         match number(port, &["nodePort"]).filter(|n| *n != 0) {
             Some(wanted) => {
                 let field = format!("spec.ports[{index}].nodePort");
-                let in_range = u16::try_from(wanted).is_ok_and(|n| ranges.node_ports.contains(&n));
+                // Odd, and so with the real server: a dry run does not look at the range.
+                let in_range = transaction.is_dry_run()
+                    || u16::try_from(wanted).is_ok_and(|n| ranges.node_ports.contains(&n));
                 if !in_range {
                     let why = format!(
                         "provided port is not in the valid range. The range of valid ports is {}-{}",
@@ -179,7 +210,7 @@ pub fn allocate(
                         ranges.node_ports.end()
                     );
                     errors.push(FieldError::invalid(field, &json!(wanted), &why));
-                } else if !taken.insert((wanted, protocol)) {
+                } else if foreign.contains(&wanted) || !taken.insert((wanted, protocol)) {
                     errors.push(FieldError::invalid(
                         field,
                         &json!(wanted),
@@ -188,8 +219,11 @@ pub fn allocate(
                 }
             }
             None if wants_ports => {
-                let free =
-                    ranges.node_ports.clone().map(i64::from).find(|n| !taken.iter().any(|(t, _)| t == n));
+                let free = ranges
+                    .node_ports
+                    .clone()
+                    .map(i64::from)
+                    .find(|n| !foreign.contains(n) && !taken.iter().any(|(t, _)| t == n));
                 match free {
                     Some(free) => {
                         taken.insert((free, protocol));
@@ -205,7 +239,38 @@ pub fn allocate(
             None => {}
         }
     }
+    foreign.extend(taken.iter().map(|(number, _)| *number));
+    health_check(transaction, ranges, &foreign, service, &mut errors);
     errors
+}
+
+/// The port on which the nodes tell a load balancer whether they have pods of the service.
+fn health_check(
+    transaction: &Transaction<'_>,
+    ranges: &Ranges,
+    taken: &HashSet<i64>,
+    service: &mut Value,
+    errors: &mut Vec<FieldError>,
+) {
+    let spec = &mut service["spec"];
+    if text(spec, &["type"]) != "LoadBalancer" || text(spec, &["externalTrafficPolicy"]) != "Local" {
+        return;
+    }
+    match number(spec, &["healthCheckNodePort"]).filter(|n| *n != 0) {
+        Some(wanted) if taken.contains(&wanted) && !transaction.is_dry_run() => {
+            errors.push(FieldError::invalid(
+                "spec.healthCheckNodePort",
+                &json!(wanted),
+                "provided port is already allocated",
+            ));
+        }
+        Some(_) => {}
+        None => {
+            if let Some(free) = ranges.node_ports.clone().map(i64::from).find(|n| !taken.contains(n)) {
+                set(spec, &["healthCheckNodePort"], free);
+            }
+        }
+    }
 }
 
 fn address(given: &str, taken: &HashSet<&str>, range: Cidr) -> Result<String, String> {
@@ -216,8 +281,8 @@ fn address(given: &str, taken: &HashSet<&str>, range: Cidr) -> Result<String, St
             .find(|address| !taken.contains(address.as_str()))
             .ok_or_else(|| "failed to allocate a serviceIP: range is full".to_owned()),
         given => {
-            let parsed: Ipv4Addr =
-                given.parse().map_err(|_| format!("{given:?}: must be a valid IP address"))?;
+            // Text that is no address at all is refused with the rules of the fields.
+            let Ok(parsed) = given.parse::<Ipv4Addr>() else { return Ok(given.to_owned()) };
             if !range.contains(parsed) {
                 return Err(format!(
                     "failed to allocate IP {given}: the provided IP ({given}) is not in the valid range. The range of valid IPs is {range}"
@@ -229,69 +294,6 @@ fn address(given: &str, taken: &HashSet<&str>, range: Cidr) -> Result<String, St
             Ok(given.to_owned())
         }
     }
-}
-
-/// What is wrong with a service.
-pub fn validate(service: &Value) -> Vec<FieldError> {
-    let spec = &service["spec"];
-    let mut errors = Vec::new();
-    let kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"].map(str::to_owned);
-    let kind = text(spec, &["type"]);
-    if !kinds.iter().any(|k| k == kind) {
-        errors.push(FieldError::unsupported("spec.type", &spec["type"], &kinds));
-    }
-    let ports = list(spec, &["ports"]);
-    let headless =
-        text(spec, &["clusterIP"]) == "None" || list(spec, &["clusterIPs"]).first() == Some(&json!("None"));
-    if ports.is_empty() && !headless && kind != "ExternalName" {
-        errors.push(FieldError::required("spec.ports", ""));
-    }
-    if kind == "ExternalName" && text(spec, &["externalName"]).is_empty() {
-        errors.push(FieldError::required("spec.externalName", ""));
-    }
-    let mut names = HashSet::new();
-    let mut taken = HashSet::new();
-    for (index, port) in ports.iter().enumerate() {
-        let protocol = if text(port, &["protocol"]).is_empty() { "TCP" } else { text(port, &["protocol"]) };
-        if !taken.insert((number(port, &["port"]), protocol)) {
-            // The part of the server's own type that tells ports apart, as it prints.
-            let shown = json!({"Name": "", "Protocol": protocol, "AppProtocol": null,
-                "Port": port["port"], "TargetPort": 0, "NodePort": 0});
-            errors.push(FieldError::duplicate(format!("spec.ports[{index}]"), &shown));
-        }
-        let name = text(port, &["name"]);
-        if name.is_empty() && ports.len() > 1 {
-            errors.push(FieldError::required(format!("spec.ports[{index}].name"), ""));
-        } else if !names.insert(name) {
-            errors.push(FieldError::duplicate(format!("spec.ports[{index}].name"), &json!(name)));
-        }
-        if !number(port, &["port"]).is_some_and(|p| (1..=65535).contains(&p)) {
-            let value = if port["port"].is_null() { json!(0) } else { port["port"].clone() };
-            errors.push(FieldError::invalid(
-                format!("spec.ports[{index}].port"),
-                &value,
-                "must be between 1 and 65535, inclusive",
-            ));
-        }
-    }
-    errors
-}
-
-/// What of a service may not change.
-pub fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
-    let (before, after) = (text(old, &["spec", "type"]), text(new, &["spec", "type"]));
-    if before == "ExternalName" || after == "ExternalName" {
-        return Vec::new();
-    }
-    let (was, is) = (at(old, &["spec", "clusterIP"]), at(new, &["spec", "clusterIP"]));
-    if was != is && !was.is_null() {
-        return vec![FieldError::invalid(
-            "spec.clusterIPs[0]",
-            at(new, &["spec", "clusterIPs"]),
-            "may not change once set",
-        )];
-    }
-    Vec::new()
 }
 
 #[cfg(test)]

@@ -108,6 +108,10 @@ pub fn validate_claim(claim: &Value) -> Vec<FieldError> {
     let spec = &claim["spec"];
     let mut errors = Vec::new();
     validate_modes(spec, &mut errors);
+    let class = text(spec, &["storageClassName"]);
+    if let Some(why) = super::names::subdomain_problem(class).filter(|_| !class.is_empty()) {
+        errors.push(FieldError::invalid("spec.storageClassName", &json!(class), &why));
+    }
     match Quantity::from_json(at(spec, &["resources", "requests", "storage"])) {
         None => errors.push(FieldError::required("spec.resources[storage]", "")),
         Some(size) if size <= Quantity::ZERO => errors.push(FieldError::invalid(

@@ -52,6 +52,13 @@ impl Rule {
         })
     }
 
+    /// The fields of `self` that the rule names.
+    pub fn fields(&self) -> Vec<&str> {
+        let mut found = Vec::new();
+        fields_of_self(self.program.expression(), &mut found);
+        found
+    }
+
     /// Evaluates the rule; an error if it does not hold.
     pub fn check(&self, new: &Value, old: Option<&Value>, ty: &str, path: &str) -> Option<FieldError> {
         if self.transition && old.is_none() && !self.optional_old {
@@ -87,6 +94,27 @@ impl Rule {
             return message.to_string();
         }
         self.message.clone().unwrap_or_else(|| format!("failed rule: {}", self.source))
+    }
+}
+
+fn fields_of_self<'a>(expression: &'a IdedExpr, found: &mut Vec<&'a str>) {
+    match &expression.expr {
+        Expr::Select(select) => {
+            if matches!(&select.operand.expr, Expr::Ident(name) if name == "self") {
+                found.push(&select.field);
+            }
+            fields_of_self(&select.operand, found);
+        }
+        Expr::Call(call) => {
+            call.target.as_deref().into_iter().chain(&call.args).for_each(|part| fields_of_self(part, found));
+        }
+        Expr::List(list) => list.elements.iter().for_each(|element| fields_of_self(element, found)),
+        Expr::Comprehension(loop_) => {
+            let parts =
+                [&loop_.iter_range, &loop_.accu_init, &loop_.loop_cond, &loop_.loop_step, &loop_.result];
+            parts.into_iter().for_each(|part| fields_of_self(part, found));
+        }
+        _ => {}
     }
 }
 

@@ -85,6 +85,38 @@ pub fn read(definition: &Value, field: &str, errors: &mut Vec<FieldError>) -> Sc
     schema
 }
 
+/// Refuses a rule over fields whose type CEL cannot know.
+fn check_fields(rule: Rule, definition: &Value) -> Result<Rule, String> {
+    let Some(properties) = definition.get("properties").and_then(Value::as_object) else { return Ok(rule) };
+    let unknown = rule
+        .fields()
+        .into_iter()
+        .find(|field| !is_head(field) && !properties.get(*field).is_some_and(is_declared))
+        .map(|field| format!("ERROR: <input>:1:1: undefined field '{field}'"));
+    match unknown {
+        Some(why) => Err(why),
+        None => Ok(rule),
+    }
+}
+
+/// Fields that rules at the root of an object may always use.
+fn is_head(field: &str) -> bool {
+    matches!(field, "apiVersion" | "kind" | "metadata")
+}
+
+/// Whether a place has a type that rules can be checked against; one that takes anything has none.
+fn is_declared(definition: &Value) -> bool {
+    if definition.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
+        return true;
+    }
+    match text(definition, &["type"]) {
+        "" => false,
+        "array" => definition.get("items").is_some_and(is_declared),
+        "object" => definition.get("additionalProperties").filter(|a| a.is_object()).is_none_or(is_declared),
+        _ => true,
+    }
+}
+
 fn constraints(definition: &Value, field: &str, errors: &mut Vec<FieldError>) -> Constraints {
     let size = |key: &str| definition.get(key).and_then(Value::as_u64);
     let pattern =
@@ -101,7 +133,7 @@ fn constraints(definition: &Value, field: &str, errors: &mut Vec<FieldError>) ->
         });
     let mut rules = Vec::new();
     for (index, rule) in list(definition, &["x-kubernetes-validations"]).iter().enumerate() {
-        match Rule::compile(rule) {
+        match Rule::compile(rule).and_then(|compiled| check_fields(compiled, definition)) {
             Ok(rule) => rules.push(rule),
             Err(why) => errors.push(FieldError::invalid(
                 format!("{field}.x-kubernetes-validations[{index}].rule"),

@@ -70,7 +70,6 @@ impl Writing<'_> {
             "enforce"
         };
         if spec.is_object()
-            && mode == "warn"
             && let Some((level, found)) = pod_security::violations(home, mode, spec)
         {
             self.warnings.push(format!("would violate PodSecurity {level:?}: {found}"));

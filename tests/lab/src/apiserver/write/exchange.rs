@@ -6,8 +6,8 @@ use hyper::{Method, Response};
 use serde_json::{Value, json};
 
 use super::deletion::settle;
-use super::quota_refresh;
 use super::{Source, Writing};
+use super::{check_size, quota_refresh};
 use crate::apiserver::builtins::Sub;
 use crate::apiserver::error::{ApiError, ApiResult, FieldError};
 use crate::apiserver::json::{at, list, name, namespace, number, remove, set, terminating, text, uid};
@@ -166,6 +166,7 @@ impl Writing<'_> {
             return Ok(Arc::clone(stored));
         }
         to_storage(&resource, &mut new);
+        check_size(t, &new)?;
         let key = (namespace(stored).to_owned(), object_name);
         let place = key.0.clone();
         let stored = settle(t, &resource, key, new);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use hyper::Response;
 use serde_json::{Value, json};
 
-use super::quota_refresh;
 use super::{CRD_CLEANUP, NAMESPACES};
 use super::{Source, Writing};
-use crate::apiserver::admission::{limits, service_account};
+use super::{check_size, quota_refresh};
+use crate::apiserver::admission::{classes, limits, service_account};
 use crate::apiserver::error::{ApiError, ApiResult};
 use crate::apiserver::json::{name, now, remove, set, terminating, text};
 use crate::apiserver::kinds::{self, names};
@@ -82,6 +82,8 @@ impl Writing<'_> {
         if resource.is("", "Pod") {
             limits::set_defaults(t, &mut object);
             service_account::admit(t, &mut object)?;
+            classes::prioritise(t, &mut object)?;
+            classes::runtime(t, &mut object)?;
             kinds::set_defaults(&resource, &mut object);
         }
         if resource.is("apiextensions.k8s.io", "CustomResourceDefinition") && !self.options.dry_run {
@@ -118,6 +120,7 @@ impl Writing<'_> {
             }
         }
         to_storage(&resource, &mut object);
+        check_size(t, &object)?;
         let stored = t.put(&resource.storage, key, object);
         quota_refresh(t, &resource, &place);
         Ok(stored)

@@ -233,6 +233,29 @@ impl<'a> Writing<'a> {
     }
 }
 
+/// Refuses what etcd would: its requests have a limit.
+fn check_size(t: &Transaction<'_>, object: &Value) -> ApiResult<()> {
+    /// As etcd's `--max-request-bytes` is by default.
+    const MAX_REQUEST: usize = 1536 * 1024;
+    struct Counted(usize);
+    impl std::io::Write for Counted {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    if t.is_dry_run() {
+        return Ok(());
+    }
+    let mut counted = Counted(0);
+    serde_json::to_writer(&mut counted, object).map_err(|e| ApiError::internal(e.to_string()))?;
+    if counted.0 > MAX_REQUEST { Err(ApiError::too_large_to_store(counted.0)) } else { Ok(()) }
+}
+
 /// Custom objects have the metadata of all objects, so its types are checked as theirs are.
 fn default_metadata(object: &mut Value, refused: &impl Fn(String) -> ApiError) -> ApiResult<()> {
     if let Some(metadata) = object.get_mut("metadata") {

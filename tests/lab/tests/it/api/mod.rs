@@ -9,8 +9,13 @@ mod access;
 mod admission;
 mod apply;
 mod custom;
+mod faults;
+mod immutable;
+mod limits;
 mod objects;
 mod options;
+mod registrations;
+mod services;
 mod watching;
 
 use std::time::Duration;
@@ -65,7 +70,9 @@ async fn client(kubeconfig: &Kubeconfig) -> Client {
     // Another test of this process may have installed the provider.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let options = KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig.clone(), &options).await.unwrap();
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig.clone(), &options).await.unwrap();
+    // What a server refuses for now is what some tests are about.
+    config.default_retry = false;
     Client::try_from(config).unwrap()
 }
 
@@ -79,6 +86,11 @@ impl Subject {
         // Pods need their account; where a controller makes it, this is the loser of a harmless race.
         subject.post(&subject.path("serviceaccounts"), &json!({"metadata": {"name": "default"}})).await;
         subject
+    }
+
+    /// The embedded server.
+    pub fn server(&self) -> Option<&ApiServer> {
+        self.embedded.as_ref()
     }
 
     /// Whether this is a real kube-apiserver.
