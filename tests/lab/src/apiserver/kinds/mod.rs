@@ -131,7 +131,9 @@ pub fn prepare_create(
         ("", "ReplicationController") | ("apps", "ReplicaSet") => {
             set(object, &["status"], json!({"replicas": 0}));
         }
-        ("apps", "Deployment") | ("batch", "CronJob") => set(object, &["status"], json!({})),
+        ("apps", "Deployment") | ("batch", "CronJob") | ("apiregistration.k8s.io", _) => {
+            set(object, &["status"], json!({}));
+        }
         ("apps", "StatefulSet") => set(object, &["status"], json!({"replicas": 0, "availableReplicas": 0})),
         ("apps", "DaemonSet") => {
             let none = json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0});
@@ -148,7 +150,6 @@ pub fn prepare_create(
                 json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0});
             set(object, &["status"], none);
         }
-        ("apiregistration.k8s.io", _) => set(object, &["status"], json!({})),
         ("autoscaling", _) => set(object, &["status"], json!({"currentMetrics": null, "desiredReplicas": 0})),
         _ => {}
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Ranges;
 use crate::apiserver::error::FieldError;
-use crate::apiserver::json::{at, default, list, number, object, set, text};
+use crate::apiserver::json::{default, list, number, object, set, text};
 use crate::apiserver::store::Transaction;
 
 /// A range of IPv4 addresses.

@@ -112,7 +112,9 @@ fn fields_of_self<'a>(expression: &'a IdedExpr, found: &mut Vec<&'a str>) {
         Expr::Comprehension(loop_) => {
             let parts =
                 [&loop_.iter_range, &loop_.accu_init, &loop_.loop_cond, &loop_.loop_step, &loop_.result];
-            parts.into_iter().for_each(|part| fields_of_self(part, found));
+            for part in parts {
+                fields_of_self(part, found);
+            }
         }
         _ => {}
     }
