@@ -1,0 +1,104 @@
+//! Options as people type them, and the spec that they make.
+
+use clap::Parser;
+use serde_json::json;
+
+use super::*;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    moving: MigrationOptions,
+}
+
+fn moving(args: &[&str]) -> MigrationOptions {
+    Line::try_parse_from([&["x", "--pair", "prod"], args].concat())
+        .unwrap_or_else(|error| panic!("{error}"))
+        .moving
+}
+
+fn refused(args: &[&str]) -> String {
+    match Line::try_parse_from([&["x", "--pair", "prod"], args].concat()) {
+        Ok(line) => line.moving.spec().err().unwrap_or_else(|| panic!("{args:?} was taken")).to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn options_left_out_are_the_specs_defaults() {
+    let spec = moving(&["cms"]).spec().unwrap();
+    let plain = MigrationSpec { namespaces: vec!["cms".into()], ..MigrationSpec::through("prod") };
+    assert_eq!(spec, plain);
+}
+
+#[test]
+fn a_comma_within_a_selector_means_and_another_selector_means_or() {
+    let spec = moving(&["cms", "-l", "app=web,tier in (a, b)", "-l", "app=db"]).spec().unwrap();
+    assert_eq!(serde_json::to_value(&spec.selectors).unwrap(), json!(["app=web,tier in (a, b)", "app=db"]));
+}
+
+#[test]
+fn a_selector_of_namespaces_does_without_names() {
+    let moving = moving(&["--namespace-selector", "team=a,env in (dev)"]);
+    let selector = serde_json::to_value(moving.spec().unwrap().namespace_selector).unwrap();
+    assert_eq!(selector["matchLabels"], json!({"team": "a"}));
+    assert_eq!(selector["matchExpressions"][0]["values"], json!(["dev"]));
+    assert_eq!(moving.stem(), "namespaces");
+}
+
+#[test]
+fn a_name_is_made_of_what_is_moved() {
+    for (entry, stem) in [("cms", "cms"), ("cms:cms-green", "cms"), ("team-*", "team"), ("*", "namespaces")] {
+        assert_eq!(moving(&[entry]).stem(), stem);
+    }
+}
+
+#[test]
+fn access_modes_may_be_abbreviated() {
+    let spec = moving(&["cms", "--access-mode", "RWX=RWO,ReadOnlyMany=ReadWriteOnce"]).spec().unwrap();
+    assert_eq!(
+        json!(spec.access_mode_mapping),
+        json!({"ReadWriteMany": "ReadWriteOnce", "ReadOnlyMany": "ReadWriteOnce"})
+    );
+}
+
+#[test]
+fn what_means_nothing_is_refused_with_what_to_write() {
+    for (args, said) in [
+        (&["CMS"][..], "not a legal name"),
+        (&["a-*:b"], "mapping such as old: new"),
+        (&["cms", "-l", "app near (x)"], "in or notin"),
+        (&["cms", "--include-types", "a/b"], "spec.includedResourceTypes[0]"),
+        (&["["], "no glob"),
+        (&["a:c", "b:c"], "would both arrive in c"),
+        (&["cms", "cms:shop"], "cms and shop at once"),
+        (&["cms", "--image", "nginx=mirror/nginx:1"], "leave out tag and digest"),
+        (&["cms", "--include-optional-types", "Service"], "Pod, Job"),
+        (&["cms", "--storage-class", "fast"], "from=to"),
+        (&["cms", "--storage-class", "a=b,a=c"], "choose one"),
+        (&["cms", "--access-mode", "RWX=All"], "ReadWriteOncePod"),
+        (&["cms", "--existing", "merge"], "skip, update, replace, fail"),
+        (&["cms", "--transforms", "/nowhere/else"], "/nowhere/else"),
+        (&[], "NAMESPACE"),
+    ] {
+        let text = refused(args);
+        assert!(text.contains(said), "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn transforms_are_read_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("transforms.yaml");
+    let text = "- match: {kind: Deployment}\n  mergePatch: {spec: {paused: true}}\n";
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap();
+    let spec = moving(&["cms", "--transforms", path]).spec().unwrap();
+    assert_eq!(spec.transforms[0].matching.kind.as_deref(), Some("Deployment"));
+    assert_eq!(spec.transforms[0].merge_patch, Some(json!({"spec": {"paused": true}})));
+    std::fs::write(path, "kind: Deployment\n").unwrap();
+    assert!(refused(&["cms", "--transforms", path]).contains("no list of transforms"));
+    std::fs::write(path, "- {jsonPatch: [{op: add, path: spec, value: 1}]}\n- {}\n").unwrap();
+    let told = refused(&["cms", "--transforms", path]);
+    assert!(told.contains("spec.transforms[0].jsonPatch[0].path") && told.contains("spec.transforms[1]"));
+}
