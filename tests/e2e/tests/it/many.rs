@@ -8,7 +8,7 @@ use isthmus_shared::protocol::ObjectAction;
 use serde_json::{Value, json};
 
 use crate::reading::{in_namespace, versions};
-use crate::world::World;
+use crate::world::{World, eventually};
 
 const NAMESPACE: &str = "many";
 /// Requests in flight while the source is filled.
@@ -100,7 +100,22 @@ async fn five_thousand_objects_arrive_and_a_second_run_writes_none_of_them() {
     assert!(report.status.resources.created >= 5_000, "{:?}", report.status.resources);
     assert_eq!(report.status.resources.done, report.status.resources.total, "{:?}", report.status.resources);
 
-    let arrived = in_namespace(world.client("west"), NAMESPACE).await;
+    // Controllers write on what arrives, and come to rest.
+    let arrived = eventually("the controllers to be done with what arrived", || async {
+        let first = in_namespace(world.client("west"), NAMESPACE).await;
+        let second = in_namespace(world.client("west"), NAMESPACE).await;
+        let unseen = second.iter().find(|(name, object)| {
+            let generation = |pointer| object.pointer(pointer).and_then(Value::as_i64);
+            name.starts_with("Deployment ")
+                && generation("/status/observedGeneration") != generation("/metadata/generation")
+        });
+        match unseen {
+            Some((name, _)) => Err(format!("{name} is not observed")),
+            None if versions(&first) != versions(&second) => Err("something was written".to_owned()),
+            None => Ok(second),
+        }
+    })
+    .await;
     assert_eq!(counts(&arrived), KINDS.map(|(.., count)| count));
     let at_home = in_namespace(world.client("east"), NAMESPACE).await;
     for (name, here) in

@@ -182,7 +182,10 @@ async fn a_bad_transform_names_itself_and_changes_nothing() {
             "fails-its-test",
             json!({"match": deployment, "jsonPatch": [{"op": "test", "path": "/metadata/name", "value": "other"}]}),
         ),
-        ("is-refused", json!({"match": deployment, "mergePatch": {"spec": {"minReadySeconds": -1}}})),
+        (
+            "is-refused",
+            json!({"match": deployment, "mergePatch": {"spec": {"template": {"metadata": {"labels": {"app": "other"}}}}}}),
+        ),
         (
             "is-of-a-wrong-type",
             json!({"match": deployment, "mergePatch": {"spec": {"template": {"spec": {"containers": "none"}}}}}),
