@@ -107,7 +107,8 @@ fn scalar(text: &mut String, string: &str) {
 
 /// Whether YAML takes the text for itself and for nothing else.
 fn is_plain(string: &str) -> bool {
-    const WORDS: &[&str] = &["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    const WORDS: &[&str] =
+        &["true", "false", "null", "yes", "no", "on", "off", "y", "n", "<<", ".inf", ".nan"];
     let starts_plainly =
         string.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '$' | '<' | '('));
     starts_plainly
@@ -171,6 +172,15 @@ mod tests {
             "odd": "\u{1b}[2J é \u{202e}",
         });
         insta::assert_snapshot!(render(&object));
+    }
+
+    #[test]
+    fn words_that_mean_something_to_yaml_are_quoted() {
+        for word in ["<<", ".inf", ".NaN", "Null", "on", "1e5", "~", "=", ""] {
+            let value = json!([{word: word}]);
+            let back: Value = serde_saphyr::from_str(&render(&value)).unwrap();
+            assert_eq!(back, value, "{word}");
+        }
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

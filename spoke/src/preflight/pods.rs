@@ -5,12 +5,12 @@
 //! Pod Security, LimitRanges, OpenShift's constraints, policies and webhooks.
 
 use isthmus_shared::resources::Finding;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::concern::Concern;
 use super::places::Place;
 use super::pod_shape::template;
-use crate::cluster::{Cluster, ClusterError, describe, namespace, text};
+use crate::cluster::{Cluster, ClusterError, array, describe, name, namespace, text};
 use crate::findings::finding;
 
 /// What the server has against the Pods of a workload, as it would be applied.
@@ -50,6 +50,7 @@ fn trial(object: &Value, place: &Place) -> Option<Value> {
     for field in ["priorityClassName", "priority", "preemptionPolicy", "runtimeClassName", "overhead"] {
         map.remove(field);
     }
+    mount_claim_templates(map, object);
     let of =
         |which: &str| template.pointer(&format!("/metadata/{which}")).cloned().unwrap_or_else(|| json!({}));
     Some(json!({
@@ -60,6 +61,18 @@ fn trial(object: &Value, place: &Place) -> Option<Value> {
         },
         "spec": spec,
     }))
+}
+
+/// Adds the volumes that a StatefulSet's controller makes of its claim templates: the Pod would be
+/// refused for what it mounts without them.
+fn mount_claim_templates(spec: &mut Map<String, Value>, object: &Value) {
+    let volumes = spec.entry("volumes").or_insert_with(|| json!([]));
+    let Some(volumes) = volumes.as_array_mut() else { return };
+    for claim in array(object, "/spec/volumeClaimTemplates").iter().map(name) {
+        // As the controller does: a template takes the place of a volume of its name.
+        volumes.retain(|volume| text(volume, "/name") != claim);
+        volumes.push(json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}}));
+    }
 }
 
 /// Whether the Pod is tried under the account that it will have.
@@ -128,7 +141,7 @@ mod tests {
         Place {
             source: json!({}),
             live: Some(json!({})),
-            labels: serde_json::Map::new(),
+            labels: Map::new(),
             accounts: accounts.iter().map(ToString::to_string).collect(),
         }
     }
@@ -137,6 +150,20 @@ mod tests {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "cms"},
                "spec": {"template": {"metadata": {"labels": {"app": "web"}}, "spec": {
                    "serviceAccountName": "web", "priorityClassName": "gold", "containers": [{"name": "c", "image": "i"}]}}}})
+    }
+
+    #[test]
+    fn a_stateful_sets_pod_is_tried_with_the_volumes_of_its_claim_templates() {
+        let mut set = deployment();
+        set["kind"] = json!("StatefulSet");
+        set["spec"]["template"]["spec"]["volumes"] =
+            json!([{"name": "data", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]);
+        set["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {}}]);
+        let pod = trial(&set, &place(&["web"])).unwrap();
+        assert_eq!(
+            pod["spec"]["volumes"],
+            json!([{"name": "tmp", "emptyDir": {}}, {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}])
+        );
     }
 
     #[test]
