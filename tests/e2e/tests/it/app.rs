@@ -20,10 +20,13 @@ pub const CLAIMS: [&str; 2] = ["px-mysql-pvc", "px-wp-pvc"];
 
 /// The CMS application in another namespace.
 pub fn cms(namespace: &str) -> String {
-    CMS.replace("namespace: cms", &format!("namespace: {namespace}")).replace(
-        "kind: Namespace\nmetadata:\n  name: cms\n",
-        &format!("kind: Namespace\nmetadata:\n  name: {namespace}\n"),
-    )
+    CMS.replace("namespace: cms", &format!("namespace: {namespace}"))
+        .replace(
+            "kind: Namespace\nmetadata:\n  name: cms\n",
+            &format!("kind: Namespace\nmetadata:\n  name: {namespace}\n"),
+        )
+        // No two of one cluster want the same host.
+        .replace("host: cms.", &format!("host: {namespace}."))
 }
 
 impl World {
