@@ -116,6 +116,9 @@ impl StatefulSets {
             claim.metadata.namespace = Some(namespace.to_owned());
             claim.labels_mut().extend(spec.selector.match_labels.clone().unwrap_or_default());
             claim.status = None;
+            if goes_with_the_set(spec) {
+                claim.metadata.owner_references = Some(vec![owner::controller_of(set)]);
+            }
             if self.0.cache.claim(namespace, &claim.name_any()).is_none() {
                 claims.create(&PostParams::default(), &claim).await.settled("creating", &claim)?;
             }
@@ -186,4 +189,10 @@ impl StatefulSets {
             .settled("writing the status of", set)
             .map(|_| ())
     }
+}
+
+/// Whether claims are deleted with their set.
+fn goes_with_the_set(spec: &StatefulSetSpec) -> bool {
+    let policy = spec.persistent_volume_claim_retention_policy.as_ref();
+    policy.and_then(|policy| policy.when_deleted.as_deref()) == Some("Delete")
 }

@@ -260,6 +260,39 @@ async fn a_stateful_set_makes_its_pods_in_order_each_with_its_claim(bench: &Benc
     }
 }
 
+async fn claims_go_with_a_stateful_set_that_deletes_them_and_outlive_any_other(bench: &Bench) {
+    let space = bench.namespace("retention").await;
+    let set = |name: &str, policy: &str| {
+        json!({"metadata": {"name": name}, "spec": {
+            "serviceName": name, "replicas": 1, "selector": {"matchLabels": {"app": name}},
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": policy, "whenScaled": "Retain"},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "c", "image": "db:1",
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}]}]}},
+            "volumeClaimTemplates": [claim("data", "ReadWriteOnce", None)]}})
+    };
+    for (name, policy) in [("kept", "Retain"), ("gone", "Delete")] {
+        space.create::<StatefulSet>(set(name, policy)).await;
+        space.until::<Pod>("a ready pod", &format!("app={name}"), |pods| pods.iter().any(ready)).await;
+    }
+    let owners = |claims: &[PersistentVolumeClaim]| -> Vec<(String, Vec<String>)> {
+        let named = |claim: &PersistentVolumeClaim| {
+            (claim.name_any(), claim.owner_references().iter().map(|owner| owner.kind.clone()).collect())
+        };
+        claims.iter().map(named).collect()
+    };
+    let expected =
+        vec![("data-gone-0".to_owned(), vec!["StatefulSet".to_owned()]), ("data-kept-0".to_owned(), vec![])];
+    space.until("an owner of the one claim", "", |claims| owners(claims) == expected).await;
+    for name in ["kept", "gone"] {
+        space.api::<StatefulSet>().delete(name, &DeleteParams::background()).await.unwrap();
+    }
+    space
+        .until::<PersistentVolumeClaim>("the kept claim alone", "", |claims| {
+            claims.len() == 1 && claims[0].name_any() == "data-kept-0"
+        })
+        .await;
+}
+
 async fn a_job_of_the_movers_image_runs_a_process_and_completes(bench: &Bench) {
     let space = bench.namespace("movers").await;
     space.create::<Job>(job("mover", MOVER_IMAGE, &["--help"])).await;
@@ -354,6 +387,7 @@ on_both_flavours! {
     a_claim_gets_a_folder_that_goes_with_it,
     a_claim_that_waits_for_its_pod_is_bound_on_the_pods_node_and_held_by_it,
     a_stateful_set_makes_its_pods_in_order_each_with_its_claim,
+    claims_go_with_a_stateful_set_that_deletes_them_and_outlive_any_other,
     a_job_of_the_movers_image_runs_a_process_and_completes,
     a_job_whose_process_returns_an_error_has_failed,
     a_job_of_another_image_succeeds_at_once,
