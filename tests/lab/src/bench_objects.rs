@@ -33,7 +33,7 @@ use crate::lab::{BUCKET, HUB_CLUSTER, Lab, LabOptions};
 use crate::programs::{Hub, HubOptions, Spoke, SpokeOptions};
 use crate::s3::REGION;
 use crate::up::{HUB_NAMESPACE, SPOKE_NAMESPACE};
-use flood::{CLIENTS, Protocol, Server, flood};
+use flood::{CLIENTS, Flood, Protocol, Server, flood};
 use objects::{Kind, Object};
 use steps::{Report, Sides};
 
@@ -197,7 +197,7 @@ impl Bench {
     }
 
     /// The migration's report, and the rates of the floods before and after it.
-    async fn measure(&self, objects: &Arc<Vec<Object>>) -> anyhow::Result<(Report, [f64; 2])> {
+    async fn measure(&self, objects: &Arc<Vec<Object>>) -> anyhow::Result<(Report, [Flood; 2])> {
         let (source, destination) = (self.server(SOURCE)?, self.server(DESTINATION)?);
         self.pair().await?;
         let moved = self.namespaces(SOURCE, "bench", objects.len()).await?;
@@ -329,14 +329,14 @@ async fn quiet(servers: &[&Server]) -> anyhow::Result<()> {
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn row(objects: usize, report: &Report, floods: &[f64; 2], peaks: [f64; 2]) -> Row {
+fn row(objects: usize, report: &Report, floods: &[Flood; 2], peaks: [f64; 2]) -> Row {
     let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
     Row {
         objects,
         export_s: rounded(report.export.seconds),
         apply_s: rounded(report.apply.seconds),
         objects_per_s: rounded(objects as f64 / report.apply.seconds),
-        flood_per_s: rounded(floods[0].max(floods[1])),
+        flood_per_s: rounded(floods[0].rate.max(floods[1].rate)),
         requests_per_object: rounded(report.apply.requests as f64 / objects as f64),
         cpu_s: rounded(report.export.cpu_s + report.apply.cpu_s),
         peak_mib: rounded(peaks[0].max(peaks[1])),
@@ -344,22 +344,37 @@ fn row(objects: usize, report: &Report, floods: &[f64; 2], peaks: [f64; 2]) -> R
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn print_table(row: &Row, report: &Report, floods: &[f64; 2], peaks: [f64; 2]) {
-    println!("\n{:8} {:>8} {:>10} {:>16} {:>12}", "step", "s", "objects/s", "requests/object", "spoke CPU s");
+fn print_table(row: &Row, report: &Report, floods: &[Flood; 2], peaks: [f64; 2]) {
+    println!(
+        "\n{:24} {:>8} {:>10} {:>16} {:>12} {:>13}",
+        "", "s", "objects/s", "requests/object", "spoke CPU s", "server CPU s"
+    );
+    let count = row.objects as f64;
     for (name, took) in [("export", report.export), ("apply", report.apply)] {
         println!(
-            "{name:8} {:>8.2} {:>10.0} {:>16.3} {:>12.2}",
+            "{name:24} {:>8.2} {:>10.0} {:>16.3} {:>12.2} {:>13.2}",
             took.seconds,
-            row.objects as f64 / took.seconds,
-            took.requests as f64 / row.objects as f64,
-            took.cpu_s
+            count / took.seconds,
+            took.requests as f64 / count,
+            took.cpu_s,
+            took.server_cpu_s
+        );
+    }
+    for (when, flood) in [("before, HTTP/2", floods[0]), ("after, HTTP/1.1", floods[1])] {
+        println!(
+            "{:24} {:>8.2} {:>10.0} {:>16.3} {:>12} {:>13.2}",
+            format!("flood {when}"),
+            count / flood.rate,
+            flood.rate,
+            1.0,
+            "",
+            flood.server_cpu_s
         );
     }
     println!(
-        "\n{CLIENTS} clients creating the same objects: {:.0} objects/s (before, by HTTP/2: {:.0}; after, by HTTP/1.1: {:.0}).",
-        row.flood_per_s, floods[0], floods[1]
+        "\nApplying reaches {:.0}% of the rate of {CLIENTS} clients that create the same objects flat out. Server CPU is that of etcd and kube-apiserver of the side.",
+        100.0 * row.objects_per_s / row.flood_per_s
     );
-    println!("Applying reaches {:.0}% of that.", 100.0 * row.objects_per_s / row.flood_per_s);
     println!("Peak memory: the source's spoke {:.0} MiB, the destination's {:.0} MiB.", peaks[0], peaks[1]);
     let steps: Vec<String> =
         report.steps.iter().map(|(step, seconds)| format!("{step:?} {seconds:.1} s")).collect();

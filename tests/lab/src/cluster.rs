@@ -260,6 +260,14 @@ impl Cluster {
         }
     }
 
+    /// The process ids of the programs that serve it; none of the embedded API server.
+    pub(crate) fn server_pids(&self) -> Vec<u32> {
+        match &self.server {
+            Server::Embedded(_) => Vec::new(),
+            Server::Real(server) => server.pids(),
+        }
+    }
+
     /// What its API server is reached with.
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use futures::future::try_join_all;
 
 use super::objects::Object;
+use crate::bench::measure::usage_of;
 use crate::cluster::{Cluster, Endpoint};
 
 /// So many clients at once.
@@ -31,6 +32,7 @@ pub struct Server {
     url: String,
     token: String,
     ca: reqwest::Certificate,
+    pids: Vec<u32>,
 }
 
 impl Server {
@@ -38,7 +40,13 @@ impl Server {
     pub fn of(cluster: &Cluster) -> anyhow::Result<Self> {
         let Endpoint { url, token, ca_pem } = cluster.endpoint().clone();
         let ca = reqwest::Certificate::from_pem(ca_pem.as_bytes()).context("reading the cluster's CA")?;
-        Ok(Self { url, token, ca })
+        Ok(Self { url, token, ca, pids: cluster.server_pids() })
+    }
+
+    /// CPU seconds that etcd and the API server have used; 0 of the embedded one, which is in this
+    /// process.
+    pub fn cpu_s(&self) -> anyhow::Result<f64> {
+        self.pids.iter().map(|pid| usage_of(*pid).map(|usage| usage.cpu_s)).sum()
     }
 
     /// A client of its own connection.
@@ -62,14 +70,23 @@ impl Server {
     }
 }
 
-/// Creates the objects in these namespaces, which are there and empty; returns objects per second.
+/// What a flood came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Flood {
+    /// Objects per second.
+    pub rate: f64,
+    /// CPU seconds of etcd and the API server.
+    pub server_cpu_s: f64,
+}
+
+/// Creates the objects in these namespaces, which are there and empty.
 #[allow(clippy::cast_precision_loss)]
 pub async fn flood(
     server: &Server,
     protocol: Protocol,
     objects: &Arc<Vec<Object>>,
     namespaces: &[String],
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<Flood> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
@@ -84,6 +101,7 @@ pub async fn flood(
             .await?;
         clients.push(client);
     }
+    let cpu_s = server.cpu_s()?;
     let began = Instant::now();
     let working = clients.into_iter().map(|client| {
         let (server, objects, next) = (server.clone(), Arc::clone(objects), Arc::clone(&next));
@@ -97,7 +115,8 @@ pub async fn flood(
         async { tokio::spawn(work).await.context("a client was broken off")? }
     });
     try_join_all(working).await?;
-    Ok(objects.len() as f64 / began.elapsed().as_secs_f64())
+    let rate = objects.len() as f64 / began.elapsed().as_secs_f64();
+    Ok(Flood { rate, server_cpu_s: server.cpu_s()? - cpu_s })
 }
 
 async fn create(

@@ -30,6 +30,7 @@ pub struct Sides {
 struct Moment {
     at: Instant,
     usage: Usage,
+    server_cpu_s: f64,
     requests: u64,
 }
 
@@ -40,6 +41,8 @@ pub struct Took {
     pub seconds: f64,
     /// Of the spoke.
     pub cpu_s: f64,
+    /// Of the side's etcd and API server.
+    pub server_cpu_s: f64,
     /// To the side's API server.
     pub requests: u64,
 }
@@ -89,9 +92,9 @@ pub async fn follow(hub: Client, namespace: &str, name: &str, sides: &Sides) -> 
             };
             for (is_new, is_end) in [(is_new_beginning, false), (is_new_end, true)] {
                 if is_new {
-                    let usage = usage_of(side.1)?;
+                    let (usage, server_cpu_s) = (usage_of(side.1)?, side.0.cpu_s()?);
                     let requests = requests::answered(&side.0).await?;
-                    moments.insert((step.step, is_end), Moment { at: now, usage, requests });
+                    moments.insert((step.step, is_end), Moment { at: now, usage, server_cpu_s, requests });
                 }
             }
         }
@@ -112,6 +115,7 @@ fn took(moments: &BTreeMap<(Step, bool), Moment>, step: Step) -> Option<Took> {
     Some(Took {
         seconds: (end.at - start.at).as_secs_f64(),
         cpu_s: end.usage.cpu_s - start.usage.cpu_s,
+        server_cpu_s: end.server_cpu_s - start.server_cpu_s,
         requests: end.requests.saturating_sub(start.requests),
     })
 }

@@ -22,6 +22,10 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) struct Real(Vec<Process>);
 
 impl Real {
+    pub fn pids(&self) -> Vec<u32> {
+        self.0.iter().map(Process::pid).collect()
+    }
+
     pub async fn stop(self) {
         for process in self.0.iter().rev() {
             process.kill();
