@@ -6,9 +6,10 @@
 //! the disk as in production, and no controllers, so that nothing else writes.
 //!
 //! - [`objects`]: what is moved, the same each time.
-//! - [`flood`]: eight clients that create the same objects flat out.
+//! - [`flood`]: eight clients that create the same objects flat out, on a [`connection`] each.
 //! - [`steps`]: times, CPU and requests of the steps; [`requests`] counts these.
 
+mod connection;
 mod flood;
 mod objects;
 mod requests;
@@ -33,7 +34,8 @@ use crate::lab::{BUCKET, HUB_CLUSTER, Lab, LabOptions};
 use crate::programs::{Hub, HubOptions, Spoke, SpokeOptions};
 use crate::s3::REGION;
 use crate::up::{HUB_NAMESPACE, SPOKE_NAMESPACE};
-use flood::{CLIENTS, Flood, Protocol, Server, flood};
+use connection::{Protocol, Server};
+use flood::{CLIENTS, Flood, flood};
 use objects::{Kind, Object};
 use steps::{Report, Sides};
 

@@ -1,8 +1,6 @@
 //! How many requests an API server has answered, from its own metrics.
 
-use anyhow::Context as _;
-
-use super::flood::{Protocol, Server};
+use super::connection::{Protocol, Server};
 
 const COUNTER: &str = "apiserver_request_total{";
 /// Requests that last, and are not answered one by one.
@@ -11,9 +9,9 @@ const LASTING: [&str; 2] = ["WATCH", "CONNECT"];
 /// The requests for resources that clients have sent so far: all but watches, and but those of the
 /// control plane's own programs.
 pub async fn answered(server: &Server) -> anyhow::Result<u64> {
-    let client = server.client(Protocol::Http1)?;
-    let answer = server.request(&client, http::Method::GET, "/metrics").send().await?.error_for_status()?;
-    let text = answer.text().await.context("reading the API server's metrics")?;
+    let mut connection = server.connect(Protocol::Http1).await?;
+    let answer = connection.ask(http::Method::GET, "/metrics", bytes::Bytes::new()).await?;
+    let text = String::from_utf8_lossy(&answer);
     Ok(text.lines().filter_map(counted).sum())
 }
 

@@ -10,7 +10,7 @@ use isthmus_shared::resources::{Migration, MigrationStatus, Step, StepState};
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client};
 
-use super::flood::Server;
+use super::connection::Server;
 use super::requests;
 use crate::bench::measure::{Usage, usage_of};
 
