@@ -21,6 +21,7 @@
 //! never overwritten by a creation; one that would not change is not written; every object's
 //! result is in staging, whatever it is.
 
+pub mod body;
 mod comparison;
 mod decision;
 mod definitions;

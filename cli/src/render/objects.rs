@@ -16,19 +16,8 @@ impl Totals {
     pub fn of(objects: &[ObjectResult]) -> Self {
         let mut counts = ResourceCounts::default();
         for object in objects {
-            let count = match object.action {
-                ObjectAction::Created => &mut counts.created,
-                ObjectAction::Updated => &mut counts.updated,
-                ObjectAction::Unchanged => &mut counts.unchanged,
-                ObjectAction::Skipped => &mut counts.skipped,
-                ObjectAction::Deleted => &mut counts.deleted,
-                ObjectAction::Failed => &mut counts.failed,
-                ObjectAction::LeftBehind => &mut counts.left_behind,
-            };
-            *count += 1;
+            counts.count(object.action);
         }
-        counts.done = counts.created + counts.updated + counts.unchanged + counts.skipped;
-        counts.total = counts.done + counts.failed;
         Self(counts)
     }
 }

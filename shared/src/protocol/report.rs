@@ -203,6 +203,27 @@ pub enum ObjectAction {
     LeftBehind,
 }
 
+impl ResourceCounts {
+    /// Counts one object by what became of it: one that was taken along is part of the total, and
+    /// done unless it failed.
+    pub fn count(&mut self, action: ObjectAction) {
+        let count = match action {
+            ObjectAction::Created => &mut self.created,
+            ObjectAction::Updated => &mut self.updated,
+            ObjectAction::Unchanged => &mut self.unchanged,
+            ObjectAction::Skipped => &mut self.skipped,
+            ObjectAction::Deleted => &mut self.deleted,
+            ObjectAction::Failed => &mut self.failed,
+            ObjectAction::LeftBehind => &mut self.left_behind,
+        };
+        *count += 1;
+        if !matches!(action, ObjectAction::Deleted | ObjectAction::LeftBehind) {
+            self.total += 1;
+            self.done += u64::from(action != ObjectAction::Failed);
+        }
+    }
+}
+
 /// `GET`, with a Kubernetes bearer token that may `get` the migration: a page of
 /// [`ObjectResult`]s (of the preview where nothing was applied yet); query `offset` and `limit` (at most 1,000).
 pub fn objects_path(namespace: &str, name: &str) -> String {
@@ -222,4 +243,26 @@ pub struct ObjectPage {
     pub items: Vec<ObjectResult>,
     /// The offset of the next page, if there is one.
     pub next: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_as_it_should_be_is_told_from_what_is_not() {
+        let mut counts = ResourceCounts::default();
+        for action in [
+            ObjectAction::Created,
+            ObjectAction::Updated,
+            ObjectAction::Unchanged,
+            ObjectAction::Skipped,
+            ObjectAction::Deleted,
+            ObjectAction::Failed,
+            ObjectAction::LeftBehind,
+        ] {
+            counts.count(action);
+        }
+        assert_eq!((counts.total, counts.done, counts.failed, counts.left_behind), (5, 4, 1, 1));
+    }
 }

@@ -16,6 +16,7 @@ use isthmus_shared::protocol::Run;
 use isthmus_shared::resources::{ExistingResourcePolicy as Policy, MIGRATED_BY, PLAN, plan_mark};
 use serde_json::{Value, json};
 
+use super::body::{of_uid, unmarked, without_managed};
 use super::comparison::{content, covers, first_difference};
 use super::decision::{Decision, Facts, Subject, decide};
 use super::live::{Found, LiveIndex};
@@ -409,36 +410,4 @@ fn is_duplicate(error: &ClusterError) -> bool {
 fn changed_meanwhile(path: &str) -> ClusterError {
     let body = json!({"reason": "Conflict", "message": "the object is changed again and again while it is compared"});
     ClusterError::refused(format!("PATCH {path}"), 409, None, body.to_string().as_bytes())
-}
-
-/// The body with the live object's uid: one of the same name that took its place is not touched.
-fn of_uid(mut body: Value, live: &Value) -> Value {
-    if let (Some(metadata), false) =
-        (body.get_mut("metadata").and_then(Value::as_object_mut), uid(live).is_empty())
-    {
-        metadata.insert("uid".to_owned(), uid(live).into());
-    }
-    body
-}
-
-fn without_managed(mut object: Value) -> Value {
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
-    object
-}
-
-/// The object as it is wanted of somebody else: without our marks.
-fn unmarked(wanted: &Value) -> Value {
-    let mut wanted = wanted.clone();
-    let labels = wanted.pointer_mut("/metadata/labels").and_then(Value::as_object_mut);
-    let emptied = labels.is_some_and(|labels| {
-        labels.retain(|key, _| !key.starts_with("isthmus.dev/"));
-        labels.is_empty()
-    });
-    // Where the marks were all there was, an object without labels is as wanted.
-    if emptied && let Some(metadata) = wanted.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("labels");
-    }
-    wanted
 }

@@ -43,12 +43,13 @@ impl Tally {
                 let reason = arrived.notes.first().map(|note| note.reason.to_owned());
                 let messages: Vec<&str> = arrived.notes.iter().map(|note| note.message.as_str()).collect();
                 let message = (!messages.is_empty()).then(|| messages.join("; "));
-                result_of(id, action, reason, message)
+                ObjectResult { reason, message, ..id.result(action) }
             }
             Err(problem) => {
                 counts.failed += 1;
                 self.failures.push(finding(id.describe(), &problem.reason, problem.message.as_str()));
-                result_of(id, ObjectAction::Failed, Some(problem.reason), Some(problem.message))
+                let (reason, message) = (Some(problem.reason), Some(problem.message));
+                ObjectResult { reason, message, ..id.result(ObjectAction::Failed) }
             }
         };
         self.write(&result).await
@@ -57,7 +58,7 @@ impl Tally {
     /// Notes that an object of the destination was deleted, because it is gone from the source.
     pub async fn deleted(&mut self, id: &ObjectId) -> Result<(), ArchiveError> {
         self.counts.deleted += 1;
-        self.write(&result_of(id, ObjectAction::Deleted, None, None)).await
+        self.write(&id.result(ObjectAction::Deleted)).await
     }
 
     /// Notes that an object of the destination could not be deleted.
@@ -80,24 +81,5 @@ impl Tally {
     async fn write(&mut self, result: &ObjectResult) -> Result<(), ArchiveError> {
         let value = serde_json::to_value(result).unwrap_or_default();
         self.writer.push(&value).await
-    }
-}
-
-fn result_of(
-    id: &ObjectId,
-    action: ObjectAction,
-    reason: Option<String>,
-    message: Option<String>,
-) -> ObjectResult {
-    ObjectResult {
-        api_version: id.api_version.clone(),
-        kind: id.kind.clone(),
-        namespace: id.namespace.clone(),
-        name: id.name.clone(),
-        action,
-        reason,
-        message,
-        diff: None,
-        rewritten: None,
     }
 }

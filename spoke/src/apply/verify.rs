@@ -7,7 +7,7 @@
 //! may have had its reason.
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use isthmus_shared::protocol::{ObjectAction as Action, ObjectResult, Outcome, Run};
+use isthmus_shared::protocol::{ObjectResult, Outcome, Run};
 use isthmus_shared::resources::{Finding, ResourceCounts};
 use isthmus_shared::staging::{ArchiveError, ArchiveName, ArchiveReader};
 
@@ -157,18 +157,7 @@ async fn counts_of(area: &StagingArea) -> Result<ResourceCounts, TaskError> {
     let mut lines = area.read(ArchiveName::Results).await?;
     while let Some(line) = lines.next().await? {
         let Ok(result) = serde_json::from_value::<ObjectResult>(line) else { continue };
-        let count = match result.action {
-            Action::Created => &mut counts.created,
-            Action::Updated => &mut counts.updated,
-            Action::Unchanged => &mut counts.unchanged,
-            Action::Failed => &mut counts.failed,
-            Action::Skipped => &mut counts.skipped,
-            Action::Deleted => &mut counts.deleted,
-            Action::LeftBehind => &mut counts.left_behind,
-        };
-        *count += 1;
+        counts.count(result.action);
     }
-    counts.done = counts.created + counts.updated + counts.unchanged + counts.skipped;
-    counts.total = counts.done + counts.failed;
     Ok(counts)
 }

@@ -1,5 +1,6 @@
 //! What an object says of itself: names, marks, and how a message names it.
 
+use isthmus_shared::protocol::{ObjectAction, ObjectResult};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -32,6 +33,21 @@ impl ObjectId {
     /// The API group; empty for the core one.
     pub fn group(&self) -> &str {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// A line of a report about it; reason, message and diffs are the caller's.
+    pub fn result(&self, action: ObjectAction) -> ObjectResult {
+        ObjectResult {
+            api_version: self.api_version.clone(),
+            kind: self.kind.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            action,
+            reason: None,
+            message: None,
+            diff: None,
+            rewritten: None,
+        }
     }
 
     /// How messages name it: `Service cms/wordpress`.

@@ -133,22 +133,16 @@ impl<S: Sink> Gathering<'_, S> {
         Ok(())
     }
 
-    async fn leave(&mut self, id: ObjectId, reason: &str, message: &str) -> Result<(), TaskError> {
+    async fn leave(&mut self, id: &ObjectId, reason: &str, message: &str) -> Result<(), TaskError> {
         self.counts.left_behind += 1;
         if reason.starts_with("Type") && id.kind == "PersistentVolumeClaim" && id.group().is_empty() {
             self.claims_by_type += 1;
         }
-        self.needs.note_staying(&id, reason);
+        self.needs.note_staying(id, reason);
         let result = ObjectResult {
-            api_version: id.api_version,
-            kind: id.kind,
-            namespace: id.namespace,
-            name: id.name,
-            action: ObjectAction::LeftBehind,
             reason: Some(reason.to_owned()),
             message: Some(message.to_owned()),
-            diff: None,
-            rewritten: None,
+            ..id.result(ObjectAction::LeftBehind)
         };
         self.sink.leave(&result).await
     }
@@ -158,7 +152,7 @@ impl<S: Sink> Gathering<'_, S> {
         match choice {
             Choice::Keep => self.take(reading, object).await,
             Choice::LeaveBehind { reason, message } => {
-                self.leave(ObjectId::of(&object), reason, &message).await
+                self.leave(&ObjectId::of(&object), reason, &message).await
             }
         }
     }

@@ -20,7 +20,7 @@ use super::claims::look_at_claims;
 use super::concern::{Concern, Severity};
 use super::places::Places;
 use super::pods::try_template;
-use super::preview::{Preview, line};
+use super::preview::Preview;
 use super::refusal::Coming;
 use super::trial::{Tried, Trier};
 use crate::apply::LiveIndex;
@@ -164,8 +164,8 @@ async fn look_for_gone(
                 purge::Choice::Delete => purge::stays(context, &gone.kind, &gone.live, destination).await?,
             };
             let mut result = match &kept {
-                None => line(&id, ObjectAction::Deleted),
-                Some(_) => line(&id, ObjectAction::Skipped),
+                None => id.result(ObjectAction::Deleted),
+                Some(_) => id.result(ObjectAction::Skipped),
             };
             result.reason = Some(kept.as_ref().map_or("GoneFromSource", |kept| &kept.reason).to_owned());
             result.message = kept.as_ref().map(|kept| kept.message.clone());

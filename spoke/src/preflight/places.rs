@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 
 use super::concern::{Concern, Severity};
 use super::pod_security;
-use super::preview::line;
 use crate::cluster::{Cluster, ClusterError, ObjectId, name, text};
 use crate::collect::Header;
 use crate::diff::{State, diff};
@@ -42,7 +41,7 @@ impl Place {
             namespace: None,
             name: name.to_owned(),
         };
-        let Some(live) = &self.live else { return line(&id, ObjectAction::Created) };
+        let Some(live) = &self.live else { return id.result(ObjectAction::Created) };
         let mut after = live.clone();
         for which in ["labels", "annotations"] {
             let lacking = Value::Object(namespace_marks(&self.source, live, which));
@@ -50,8 +49,8 @@ impl Place {
         }
         let state = |name, object| State { name, object };
         match diff(state("on the destination", live), state("after the migration", &after)) {
-            None => line(&id, ObjectAction::Unchanged),
-            changed => ObjectResult { diff: changed, ..line(&id, ObjectAction::Updated) },
+            None => id.result(ObjectAction::Unchanged),
+            changed => ObjectResult { diff: changed, ..id.result(ObjectAction::Updated) },
         }
     }
 }

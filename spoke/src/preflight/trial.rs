@@ -17,15 +17,14 @@ use serde_json::Value;
 
 use super::concern::Concern;
 use super::places::Places;
-use super::preview::line;
 use super::refusal::{Coming, Verdict, Where, judge};
+use crate::apply::body::{of_uid, unmarked, without_managed};
 use crate::apply::{
     Decision, Facts, Found, LiveIndex, Problem, Subject, covers, decide, merged, ownership, refused,
     replacement, undeletable,
 };
 use crate::cluster::{
     Catalogue, Cluster, ClusterError, Kind, ObjectId, PatchKind, api_version, array, kind, name, namespace,
-    uid,
 };
 use crate::diff::{State, diff, is_same};
 use crate::task::TaskError;
@@ -128,7 +127,7 @@ impl Trier<'_> {
             Answer::Not(problem) => refusal(&id, problem),
             Answer::Would { action, reason, message, after } => {
                 let state = |name, object| State { name, object };
-                let mut result = line(&id, action);
+                let mut result = id.result(action);
                 result.reason = reason.map(str::to_owned);
                 result.message = message;
                 result.diff = live
@@ -412,41 +411,9 @@ fn merging(live: &Value, wanted: &Value, policy: Option<Policy>) -> Result<Answe
 }
 
 fn refusal(id: &ObjectId, problem: Problem) -> Tried {
-    let mut result = line(id, ObjectAction::Failed);
+    let mut result = id.result(ObjectAction::Failed);
     result.reason = Some(problem.reason.clone());
     result.message = Some(problem.message.clone());
     let concern = Concern::failure(id.describe(), &problem.reason, problem.message);
     Tried { line: result, concern: Some(concern), wanted: None, live: None }
-}
-
-/// The body with the live object's uid: one of the same name that took its place is another.
-fn of_uid(mut body: Value, live: &Value) -> Value {
-    if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut)
-        && !uid(live).is_empty()
-    {
-        metadata.insert("uid".to_owned(), uid(live).into());
-    }
-    body
-}
-
-fn without_managed(mut object: Value) -> Value {
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
-    object
-}
-
-/// The object as it is wanted of somebody else: without our marks.
-fn unmarked(wanted: &Value) -> Value {
-    let mut wanted = wanted.clone();
-    let labels = wanted.pointer_mut("/metadata/labels").and_then(Value::as_object_mut);
-    let emptied = labels.is_some_and(|labels| {
-        labels.retain(|key, _| !key.starts_with("isthmus.dev/"));
-        labels.is_empty()
-    });
-    // Where the marks were all there was, an object without labels is as wanted.
-    if emptied && let Some(metadata) = wanted.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("labels");
-    }
-    wanted
 }

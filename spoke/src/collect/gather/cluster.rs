@@ -116,7 +116,7 @@ impl<S: Sink> Gathering<'_, S> {
             let Some(object) = object else { continue };
             if let Some(Refused::ByType(refusal)) = reading.refusal {
                 let (reason, message) = refusal.told();
-                self.leave(ObjectId::of(&object), reason, message).await?;
+                self.leave(&ObjectId::of(&object), reason, message).await?;
                 continue;
             }
             let choice = cluster_scope::choose(&object, &self.scope.context);

@@ -89,14 +89,14 @@ impl<S: Sink> Gathering<'_, S> {
     ) -> Result<(), TaskError> {
         let Settled { held, choice, .. } = settled;
         if let Choice::LeaveBehind { reason, message } = &choice {
-            return self.leave(held.id, reason, message).await;
+            return self.leave(&held.id, reason, message).await;
         }
         let id = held.id.clone();
         if let Some(object) = content(self.cluster, namespace, &reading.kind, held).await? {
             return self.take(reading, object).await;
         }
         let message = "it was removed or made anew while it was read; run again if it matters";
-        self.leave(id, "Removed", message).await
+        self.leave(&id, "Removed", message).await
     }
 
     /// A kind that could not be read.

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::cluster::ObjectId;
-use crate::preflight::preview::line;
 
 fn catalogue() -> Catalogue {
     let kind = |group: &str, kind: &str| Kind {
@@ -29,7 +28,7 @@ fn deployment(replicas: i64) -> Value {
 fn tried(wanted: Value, live: Option<Value>, action: ObjectAction, refusal: Option<&str>) -> Tried {
     let id = ObjectId::of(&wanted);
     let concern = refusal.map(|reason| Concern::failure(id.describe(), reason, "the server's words"));
-    Tried { line: line(&id, action), concern, wanted: Some(wanted), live }
+    Tried { line: id.result(action), concern, wanted: Some(wanted), live }
 }
 
 fn quota(hard: &Value) -> Quota {
