@@ -22,6 +22,7 @@ mod activation;
 mod app;
 mod bad_input;
 mod damage;
+mod demo;
 mod diff;
 mod existing;
 mod identity;

@@ -44,6 +44,7 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("*", "/metadata/creationTimestamp", "is the copy's own"),
     ("*", "/metadata/managedFields", "says who wrote here"),
     ("*", "/metadata/labels/isthmus.dev~1migrated-by", "marks the copy"),
+    ("*", "/metadata/labels/isthmus.dev~1plan", "says which namespace the copy is of"),
     ("*", "/metadata/annotations/isthmus.dev~1migration-replicas", "keeps the count of a stopped workload"),
     ("*", "/metadata/annotations/isthmus.dev~1migration-suspend", "keeps the setting of a stopped CronJob"),
     ("*", "/metadata/annotations/deployment.kubernetes.io~1revision", "counts rollouts in its cluster"),
