@@ -21,6 +21,7 @@ mod namespaces;
 mod object_store;
 mod rewriting;
 mod selectors;
+mod volumes;
 
 pub use checks::{OptionProblem, glob_matcher, is_label, is_subdomain};
 pub use cluster::{
@@ -38,6 +39,9 @@ pub use namespaces::{BadNamespaceEntry, NamespaceEntry, NamespaceMove, Namespace
 pub use object_store::{ObjectStore, ObjectStoreSpec, ObjectStoreStatus, SecretRef, StsSpec};
 pub use rewriting::{ExistingResourcePolicy, IncludeClusterResources, Transform, TransformMatch};
 pub use selectors::{BadSelector, LabelSelectors, MAX_SELECTORS, parse as parse_selector};
+pub use volumes::{
+    MetadataPolicy, MoverOptions, Retention, SnapshotRetention, Verified, VerifyMethod, VolumeMethod,
+};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,

@@ -249,8 +249,9 @@ fn take_outcome(
             volume.bytes_uploaded = *bytes_uploaded;
             volume.method = method.as_deref().map(|text| cut(text, 32));
         }
-        (Some(Outcome::VolumeMoved { bytes, files, .. }), Target::Receive(at)) => {
+        (Some(Outcome::VolumeMoved { bytes, files, verified, .. }), Target::Receive(at)) => {
             let volume = &mut status.volumes[*at];
+            volume.verified = Some(*verified);
             volume.bytes_done = *bytes;
             volume.bytes_total = volume.bytes_total.max(*bytes);
             volume.files_done = *files;

@@ -99,6 +99,7 @@ fn halves(uid: &str, status: &MigrationStatus, step: Step, volume: &VolumeStatus
         uid: volume.uid.clone(),
         pass: volume.pass,
         previous_pass: volume.previous_pass,
+        bandwidth_limit: None,
     };
     let half = |side, verb: &str, job| Assignment {
         cluster: cluster_of(status, side).to_owned(),

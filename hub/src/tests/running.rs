@@ -5,7 +5,7 @@ use std::time::Duration;
 use isthmus_shared::protocol::{Outcome, TaskState, VolumeFacts};
 use isthmus_shared::resources::{
     ActivationPhase, Cluster, ClusterPair, FINALIZER, LinkState, Migration, MigrationPhase, NamespaceMove,
-    ResourceCounts,
+    ResourceCounts, Verified,
 };
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
@@ -30,7 +30,13 @@ fn inspected() -> Outcome {
 }
 
 fn moved() -> Outcome {
-    Outcome::VolumeMoved { bytes: 5, bytes_uploaded: 4, files: 1, blocks_verified: 1, method: None }
+    Outcome::VolumeMoved {
+        bytes: 5,
+        bytes_uploaded: 4,
+        files: 1,
+        verified: Verified::default(),
+        method: None,
+    }
 }
 
 fn counts() -> ResourceCounts {

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Progress, TaskId};
-use crate::resources::Finding;
+use crate::resources::{Finding, MetadataPolicy, Verified, VerifyMethod};
 use crate::staging::access::StoreAccess;
 
 /// `POST` with [`MoverSessionRequest`], answered by [`MoverGrant`].
@@ -62,6 +62,25 @@ pub struct MoverGrant {
     pub access_expires: Option<jiff::Timestamp>,
     /// What to do about metadata that the destination refuses.
     pub metadata_policy: MetadataPolicy,
+    /// How it is made sure that what arrived is what was sent.
+    #[serde(default)]
+    pub verify: VerifyMethod,
+    /// What the volume holds.
+    #[serde(default)]
+    pub content: VolumeContent,
+    /// Nothing writes to the volume while it is read (a snapshot, or a stopped application): a
+    /// file that changes all the same is a failure.
+    #[serde(default)]
+    pub still: bool,
+    /// Paths that are neither read nor touched ([`crate::resources::MigrationSpec::exclude_paths`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude_paths: Vec<String>,
+    /// The most bytes a second to or from the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_limit: Option<u64>,
+    /// Files at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel_files: Option<u32>,
     /// Seconds without anything new from the other side after which a receiver gives up.
     pub peer_timeout_seconds: u64,
 }
@@ -76,14 +95,15 @@ impl fmt::Debug for MoverGrant {
     }
 }
 
-/// What to do about ownership, modes or xattrs that the destination refuses to set.
+/// What a volume holds.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
-pub enum MetadataPolicy {
-    /// The run fails and names the file.
+#[serde(rename_all = "camelCase")]
+pub enum VolumeContent {
+    /// A filesystem: the root is a directory.
     #[default]
-    Strict,
-    /// The run goes on and warns.
-    BestEffort,
+    Filesystem,
+    /// Raw blocks: the root is a block device, or a file that stands for one.
+    Block,
 }
 
 /// How far a mover is, about once a second.
@@ -106,8 +126,9 @@ pub struct MoverResult {
     pub succeeded: bool,
     /// The final figures.
     pub progress: Progress,
-    /// Blocks checked on arrival.
-    pub blocks_verified: u64,
+    /// What was made sure of; of a receiver.
+    #[serde(default)]
+    pub verified: Verified,
     /// Why it failed, at most [`crate::resources::MAX_FINDINGS`].
     pub failures: Vec<Finding>,
     /// How many failures there are.

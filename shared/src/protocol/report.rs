@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::TaskId;
-use crate::resources::{Finding, NamespaceMove, ResourceCounts};
+use crate::resources::{Finding, NamespaceMove, ResourceCounts, Verified};
 
 /// The most reports in one message.
 pub const MAX_REPORTS: usize = 64;
@@ -105,8 +105,9 @@ pub enum Outcome {
         bytes_uploaded: u64,
         /// Files of every type.
         files: u64,
-        /// Blocks checked on arrival.
-        blocks_verified: u64,
+        /// What was made sure of; of a receiver.
+        #[serde(default)]
+        verified: Verified,
         /// `Live` or `Snapshot`; of a sender.
         #[serde(default)]
         method: Option<String>,

@@ -224,6 +224,9 @@ pub struct VolumeTask {
     /// The complete pass that it builds on.
     #[serde(default)]
     pub previous_pass: Option<u32>,
+    /// This volume's share of the run's bandwidth, bytes a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_limit: Option<u64>,
 }
 
 impl Work {

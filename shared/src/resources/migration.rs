@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ExistingResourcePolicy, IncludeClusterResources, LabelSelectors, MigrationStatus, NamespaceEntry,
-    Transform,
+    ExistingResourcePolicy, IncludeClusterResources, LabelSelectors, MetadataPolicy, MigrationStatus,
+    MoverOptions, NamespaceEntry, Retention, Transform, VerifyMethod, VolumeMethod,
 };
 
 /// What to move and how. The names are those of Kubemotion's Migration, so that such a manifest
@@ -68,6 +68,36 @@ pub struct MigrationSpec {
     #[serde(default = "default_parallel_volumes")]
     #[schemars(range(min = 1, max = 32))]
     pub parallel_volumes: u32,
+    /// Files of a volume that are read, or written, at a time. Unset: as many as the mover has
+    /// cores, at most 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 8))]
+    pub parallel_files: Option<u32>,
+    /// The most bytes a second that the run sends to staging, and likewise that it fetches from
+    /// there, as a quantity (`50Mi`, `100M`); shared evenly by the volumes that move at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub bandwidth_limit: Option<String>,
+    /// What is read of the volumes.
+    #[serde(default)]
+    pub method: VolumeMethod,
+    /// How it is made sure that what arrived is what was sent.
+    #[serde(default)]
+    pub verify: VerifyMethod,
+    /// What is done about file metadata that the destination refuses to set.
+    #[serde(default)]
+    pub metadata_policy: MetadataPolicy,
+    /// Paths below the root of every volume that are neither read nor touched: names and globs
+    /// as in a `.gitignore` without negation (`/cache`, `*.tmp`, `logs/**/old`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 1024)))]
+    pub exclude_paths: Vec<String>,
+    /// How mover Pods are run.
+    #[serde(default, skip_serializing_if = "MoverOptions::is_default")]
+    pub mover: MoverOptions,
+    /// What is kept after the run for the next one.
+    #[serde(default)]
+    pub retention: Retention,
     /// Seconds that a step may go without any news from the spoke that does it.
     #[serde(default = "default_step_timeout")]
     #[schemars(range(min = 60, max = 86400))]
@@ -161,6 +191,14 @@ impl MigrationSpec {
             include_volumes: true,
             start_applications: false,
             parallel_volumes: default_parallel_volumes(),
+            parallel_files: None,
+            bandwidth_limit: None,
+            method: VolumeMethod::default(),
+            verify: VerifyMethod::default(),
+            metadata_policy: MetadataPolicy::default(),
+            exclude_paths: Vec::new(),
+            mover: MoverOptions::default(),
+            retention: Retention::default(),
             step_timeout_seconds: default_step_timeout(),
             selectors: LabelSelectors::default(),
             exclude_selectors: LabelSelectors::default(),

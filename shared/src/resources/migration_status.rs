@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::NamespaceMove;
+use super::{NamespaceMove, Verified};
 
 /// The most findings (failures, and warnings) that a status lists; the rest are only counted.
 pub const MAX_FINDINGS: usize = 20;
@@ -234,6 +234,9 @@ pub struct VolumeStatus {
     pub bytes_uploaded: u64,
     /// Files in place.
     pub files_done: u64,
+    /// What was made sure of, once it has arrived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verified>,
     /// How it was read: `Live` or `Snapshot`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,

@@ -212,7 +212,7 @@ async fn report(
         task: arguments.task.clone(),
         succeeded: outcome.succeeded,
         progress: outcome::progress(grant.direction, progress.figures(), None),
-        blocks_verified: outcome.blocks_verified,
+        verified: outcome.verified,
         failures: outcome.failures.list,
         failures_total: outcome.failures.total,
         warnings: outcome.warnings.list,

@@ -33,7 +33,7 @@ use std::{
 };
 
 use isthmus_shared::{
-    protocol::MetadataPolicy,
+    resources::MetadataPolicy,
     staging::{ObjectStore, PairUid, VolumeKey, VolumeUid},
 };
 use tokio::runtime::Handle;

@@ -13,7 +13,7 @@ mod trees;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use isthmus_shared::{
-    protocol::MetadataPolicy,
+    resources::MetadataPolicy,
     staging::{MemoryStore, ObjectStore, PairKey, PairUid, VolumeKey, VolumeUid},
 };
 use tokio_util::sync::CancellationToken;

@@ -7,9 +7,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use isthmus_shared::protocol::{
-    Direction, MetadataPolicy, MoverGrant, MoverResult, Outcome, Run, VolumeTask,
-};
+use isthmus_shared::protocol::{Direction, MoverGrant, MoverResult, Outcome, Run, VolumeContent, VolumeTask};
 use isthmus_shared::resources::{Finding, TASK};
 use isthmus_shared::staging::sts::StsError;
 use isthmus_shared::staging::{ArchiveError, StoreAccess, VolumeUid};
@@ -141,7 +139,13 @@ impl Mover<'_> {
             key: key.to_base64(),
             access,
             access_expires,
-            metadata_policy: MetadataPolicy::Strict,
+            metadata_policy: self.run.spec.metadata_policy,
+            verify: self.run.spec.verify,
+            content: VolumeContent::Filesystem,
+            still: false,
+            exclude_paths: self.run.spec.exclude_paths.clone(),
+            bandwidth_limit: self.volume.bandwidth_limit,
+            parallel_files: self.run.spec.parallel_files,
             peer_timeout_seconds: PEER_TIMEOUT_SECONDS,
         })
     }
@@ -371,7 +375,7 @@ impl Mover<'_> {
             bytes: progress.bytes_done,
             bytes_uploaded: progress.bytes_uploaded,
             files: progress.files_done,
-            blocks_verified: result.blocks_verified,
+            verified: result.verified,
             method: (self.direction == Direction::Send).then(|| "Live".to_owned()),
         })
     }

@@ -3,7 +3,7 @@
 use isthmus_shared::protocol::{Outcome, Progress, TaskId, TaskReport, TaskState, VolumeFacts};
 use isthmus_shared::resources::{
     Finding, Migration, MigrationPhase, MigrationSpec, MigrationStatus, NamespaceMove, ResourceCounts, Step,
-    StepState, StepStatus,
+    StepState, StepStatus, Verified,
 };
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -214,7 +214,7 @@ pub(super) fn moved() -> Outcome {
         bytes: 100,
         bytes_uploaded: 40,
         files: 7,
-        blocks_verified: 3,
+        verified: Verified { blocks: 3, ..Verified::default() },
         method: Some("Live".into()),
     }
 }

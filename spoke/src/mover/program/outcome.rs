@@ -2,7 +2,7 @@
 
 use isthmus_shared::{
     protocol::{Direction, Progress},
-    resources::{Finding, MAX_FINDINGS},
+    resources::{Finding, MAX_FINDINGS, Verified},
 };
 
 use crate::mover::{
@@ -38,7 +38,7 @@ impl Findings {
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub succeeded: bool,
-    pub blocks_verified: u64,
+    pub verified: Verified,
     pub failures: Findings,
     pub warnings: Findings,
     summary: String,
@@ -94,7 +94,7 @@ impl Outcome {
         warnings.add_notes("MetadataRefused", report.refused_metadata);
         Self {
             succeeded: true,
-            blocks_verified: report.blocks_verified,
+            verified: Verified { blocks: report.blocks_verified, ..Verified::default() },
             warnings,
             summary: format!(
                 "received {} files of {} bytes: wrote {}, verified {} blocks, removed {} names",

@@ -15,9 +15,10 @@ use hyper_util::{
 };
 use isthmus_shared::{
     protocol::{
-        MOVER_PROGRESS_PATH, MOVER_RESULT_PATH, MOVER_SESSION_PATH, MetadataPolicy, MoverGrant, MoverReply,
-        MoverResult,
+        MOVER_PROGRESS_PATH, MOVER_RESULT_PATH, MOVER_SESSION_PATH, MoverGrant, MoverReply, MoverResult,
+        VolumeContent,
     },
+    resources::{MetadataPolicy, VerifyMethod},
     staging::{PairKey, StoreAccess},
 };
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -88,6 +89,12 @@ async fn session(State(seen): State<Arc<Seen>>, headers: http::HeaderMap, Json(_
         },
         access_expires: None,
         metadata_policy: MetadataPolicy::Strict,
+        verify: VerifyMethod::Inline,
+        content: VolumeContent::Filesystem,
+        still: false,
+        exclude_paths: Vec::new(),
+        bandwidth_limit: None,
+        parallel_files: None,
         peer_timeout_seconds: 1,
     };
     Ok(Json(serde_json::to_value(grant).unwrap()))

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use isthmus_shared::{
-    protocol::MetadataPolicy,
+    resources::MetadataPolicy,
     staging::{PairUid, StoreAccess, VolumeKey, VolumeUid, s3},
 };
 use isthmus_spoke::mover::{Limits, Progress, ReceiveOptions, SendOptions, receive, send};
