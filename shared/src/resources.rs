@@ -14,6 +14,7 @@
 mod checks;
 mod cluster;
 mod cluster_pair;
+mod exclusions;
 mod marks;
 mod migration;
 mod migration_status;
@@ -29,6 +30,7 @@ pub use cluster::{
     StorageClassFact, TargetState,
 };
 pub use cluster_pair::{ClusterPair, ClusterPairSpec, ClusterPairStatus, LinkState};
+pub use exclusions::{BadPattern, Exclusions, LOST_AND_FOUND};
 pub use marks::*;
 pub use migration::{Migration, MigrationAction, MigrationSpec};
 pub use migration_status::{

@@ -11,6 +11,7 @@
 pub mod error;
 pub mod format;
 pub mod limits;
+pub mod pass;
 pub mod program;
 pub mod receive;
 pub mod report;
@@ -23,6 +24,7 @@ mod work;
 
 pub use error::MoverError;
 pub use limits::Limits;
+pub use pass::Pass;
 pub use program::{MAY_RESTART, run};
 pub use receive::{ReceiveOptions, is_received, receive};
 pub use report::{Progress, ProgressFigures, ReceiveReport, SendReport};

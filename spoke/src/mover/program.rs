@@ -11,12 +11,13 @@
 mod outcome;
 mod spoke;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use isthmus_shared::{
     protocol::{Direction, MoverGrant, MoverProgress, MoverResult, TaskId},
-    staging::{ObjectStore, PairUid, VolumeKey, VolumeUid, s3},
+    resources::Exclusions,
+    staging::{PairUid, VolumeKey, VolumeUid, s3},
 };
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,7 +27,7 @@ use self::{
     outcome::Outcome,
     spoke::{CallError, SpokeClient},
 };
-use super::{Limits, MoverError, Progress, ReceiveOptions, SendOptions, receive, send};
+use super::{Limits, MoverError, Pass, Progress, ReceiveOptions, SendOptions, receive, send};
 
 /// How often the spoke hears how far the mover is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -151,41 +152,42 @@ async fn move_volume(
             "the grant is for the other direction; check that spoke and mover are of the same version",
         );
     }
-    let prepared = prepare(grant);
-    let (store, key, pair, volume) = match prepared {
-        Ok(prepared) => prepared,
+    let pass = match prepare(grant, arguments.root.clone()) {
+        Ok(pass) => pass,
         Err(outcome) => return outcome,
     };
-    let limits =
-        Limits { peer_timeout: Duration::from_secs(grant.peer_timeout_seconds), ..Limits::default() };
-    tracing::info!(pass = grant.pass, %volume, direction = ?grant.direction, "starting");
-    let root = arguments.root.clone();
-    let (pass, previous) = (grant.pass, grant.previous_pass);
+    tracing::info!(pass = pass.number, volume = %pass.volume, direction = ?grant.direction, "starting");
+    let (progress, cancel) = (progress.clone(), cancel.clone());
     match grant.direction {
         Direction::Send => {
-            let sender = sender_name();
-            let options = SendOptions { root, store, key, volume, pair, pass, previous, sender, limits };
-            Outcome::of_sending(send(options, progress.clone(), cancel.clone()).await)
+            let options = SendOptions { pass, sender: sender_name(), still: grant.still };
+            Outcome::of_sending(send(options, progress, cancel).await)
         }
         Direction::Receive => {
-            let metadata_policy = grant.metadata_policy;
-            let options =
-                ReceiveOptions { root, store, key, volume, pair, pass, previous, metadata_policy, limits };
-            Outcome::of_receiving(receive(options, progress.clone(), cancel.clone()).await)
+            let (metadata_policy, verify) = (grant.metadata_policy, grant.verify);
+            let options = ReceiveOptions { pass, metadata_policy, verify };
+            Outcome::of_receiving(receive(options, progress, cancel).await)
         }
     }
 }
 
-type Prepared = (Arc<dyn ObjectStore>, VolumeKey, PairUid, VolumeUid);
-
-fn prepare(grant: &MoverGrant) -> Result<Prepared, Outcome> {
+fn prepare(grant: &MoverGrant, root: PathBuf) -> Result<Pass, Outcome> {
     let unsound = |error: String| Outcome::failed("UnsoundGrant", &error);
     let store = s3::open_with(&grant.access, s3::RetryPolicy::PATIENT)
         .map_err(|error| Outcome::of_sending(Err(MoverError::Store(error))))?;
-    let key = VolumeKey::from_base64(&grant.key).map_err(|error| unsound(error.to_string()))?;
-    let pair = PairUid::new(grant.pair.as_str()).map_err(|error| unsound(error.to_string()))?;
-    let volume = VolumeUid::new(grant.volume.as_str()).map_err(|error| unsound(error.to_string()))?;
-    Ok((store, key, pair, volume))
+    let exclude = Exclusions::new(&grant.exclude_paths)
+        .map_err(|error| unsound(format!("spec.excludePaths[{}]: {error}", error.index)))?;
+    Ok(Pass {
+        root,
+        store,
+        key: VolumeKey::from_base64(&grant.key).map_err(|error| unsound(error.to_string()))?,
+        pair: PairUid::new(grant.pair.as_str()).map_err(|error| unsound(error.to_string()))?,
+        volume: VolumeUid::new(grant.volume.as_str()).map_err(|error| unsound(error.to_string()))?,
+        number: grant.pass,
+        previous: grant.previous_pass,
+        exclude,
+        limits: Limits { peer_timeout: Duration::from_secs(grant.peer_timeout_seconds), ..Limits::default() },
+    })
 }
 
 /// Whether a failure is that of credentials whose time is over. Not every store says so: for some

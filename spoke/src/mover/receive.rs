@@ -24,7 +24,6 @@ mod remove;
 mod worker;
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -33,7 +32,7 @@ use std::{
 };
 
 use isthmus_shared::{
-    resources::MetadataPolicy,
+    resources::{MetadataPolicy, VerifyMethod},
     staging::{ObjectStore, PairUid, VolumeKey, VolumeUid},
 };
 use tokio::runtime::Handle;
@@ -44,9 +43,10 @@ use self::{mark::Mark, plan::Planner, worker::Worker};
 use super::{
     error::MoverError,
     format::{BlockHash, show_path},
-    limits::{Limits, QUEUED_JOBS, RANGE_BUFFERS, RANGE_BYTES},
+    limits::{QUEUED_JOBS, RANGE_BUFFERS, RANGE_BYTES},
     manifest::Place,
     metadata::Refused,
+    pass::Pass,
     report::{Notes, Progress, ReceiveReport},
     send::{join, open_root},
     work::{Pool, Queue, Stop, StopOnDrop, lock, spawn},
@@ -55,24 +55,12 @@ use super::{
 /// What to receive.
 #[derive(Debug, Clone)]
 pub struct ReceiveOptions {
-    /// The mounted volume.
-    pub root: PathBuf,
-    /// Where from.
-    pub store: Arc<dyn ObjectStore>,
-    /// The volume's key.
-    pub key: VolumeKey,
-    /// The volume.
-    pub volume: VolumeUid,
-    /// The pair.
-    pub pair: PairUid,
-    /// The number of this pass.
-    pub pass: u32,
-    /// The complete pass that this destination has received before.
-    pub previous: Option<u32>,
+    /// The pass.
+    pub pass: Pass,
     /// What to do about metadata that the destination refuses.
     pub metadata_policy: MetadataPolicy,
-    /// Bounds that a caller may set.
-    pub limits: Limits,
+    /// How it is made sure that what arrived is what was sent.
+    pub verify: VerifyMethod,
 }
 
 /// What the threads of a receiver share.
@@ -259,14 +247,10 @@ pub async fn receive(
     cancel: CancellationToken,
 ) -> Result<ReceiveReport, MoverError> {
     let started = Instant::now();
-    let root = open_root(&options.root)?;
-    let place = Place {
-        store: options.store.clone(),
-        pair: options.pair.clone(),
-        volume: options.volume.clone(),
-        key: Arc::new(options.key.manifest_key()?),
-    };
-    let mark = Mark::read(&place, options.pass).await?;
+    let ReceiveOptions { pass, metadata_policy, verify: _ } = options;
+    let root = open_root(&pass.root)?;
+    let place = pass.place()?;
+    let mark = Mark::read(&place, pass.number).await?;
     let totals = &mark.report.totals;
     progress.start_at(totals.files, totals.bytes);
     if mark.complete {
@@ -278,9 +262,9 @@ pub async fn receive(
         jobs: Queue::new(QUEUED_JOBS),
         ranges: Pool::new(RANGE_BUFFERS, RANGE_BYTES),
         place,
-        volume_key: options.key.clone(),
-        name_key: options.key.block_name_key()?,
-        policy: options.metadata_policy,
+        volume_key: pass.key.clone(),
+        name_key: pass.key.block_name_key()?,
+        policy: metadata_policy,
         privileged: rustix::process::geteuid().is_root(),
         stop: stop.clone(),
         progress,
@@ -298,7 +282,7 @@ pub async fn receive(
         windows: Windows::starting_at(mark.next),
     });
     let mut threads = Vec::new();
-    for number in 0..options.limits.workers.max(1) {
+    for number in 0..pass.limits.workers.max(1) {
         let worker = Worker::new(shared.clone())?;
         threads.push(spawn(&format!("receive-{number}"), &stop, move || {
             worker.run();
@@ -306,7 +290,7 @@ pub async fn receive(
         })?);
     }
     let (finished, report) = tokio::sync::oneshot::channel();
-    let planner = Planner::new(shared.clone(), root, &options, mark)?;
+    let planner = Planner::new(shared.clone(), root, &pass, mark)?;
     threads.push(spawn("receive-plan", &stop, move || {
         let report = planner.run(started)?;
         finished.send(report).ok();

@@ -27,7 +27,6 @@ use std::{
     fs::File,
     future::Future,
     os::fd::OwnedFd,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -35,7 +34,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use isthmus_shared::staging::{ObjectStore, PairUid, VolumeKey, VolumeUid, layout};
+use isthmus_shared::staging::layout;
 use serde::{Deserialize, Serialize};
 use tokio::{
     runtime::Handle,
@@ -51,8 +50,9 @@ use self::{
 use super::{
     error::MoverError,
     format::{BlockHash, Chain, Kind, PathOrder, Piece, PiecePlace, Record, SegmentBuilder},
-    limits::{Limits, PENDING_BYTES, QUEUED_JOBS},
+    limits::{PENDING_BYTES, QUEUED_JOBS},
     manifest::{Place, SegmentReader},
+    pass::Pass,
     report::{Progress, SendReport},
     work::{Queue, Stop, StopOnDrop, lock, spawn},
 };
@@ -62,24 +62,13 @@ pub use walk::LOST_AND_FOUND;
 /// What to send.
 #[derive(Debug, Clone)]
 pub struct SendOptions {
-    /// The mounted volume.
-    pub root: PathBuf,
-    /// Where to.
-    pub store: Arc<dyn ObjectStore>,
-    /// The volume's key.
-    pub key: VolumeKey,
-    /// The volume.
-    pub volume: VolumeUid,
-    /// The pair.
-    pub pair: PairUid,
-    /// The number of this pass.
-    pub pass: u32,
-    /// The complete pass that it builds on.
-    pub previous: Option<u32>,
+    /// The pass.
+    pub pass: Pass,
     /// Who sends, for the receiver's messages: a pod's name.
     pub sender: String,
-    /// Bounds that a caller may set.
-    pub limits: Limits,
+    /// Whether nothing writes to the volume while it is read, as it is a snapshot or its
+    /// application is stopped: a file that changes or vanishes all the same is a failure.
+    pub still: bool,
 }
 
 /// What a sender shows of itself while it works.
@@ -232,14 +221,10 @@ pub async fn send(
     cancel: CancellationToken,
 ) -> Result<SendReport, MoverError> {
     let started = Instant::now();
-    let root = open_root(&options.root)?;
-    let place = Place {
-        store: options.store.clone(),
-        pair: options.pair.clone(),
-        volume: options.volume.clone(),
-        key: Arc::new(options.key.manifest_key()?),
-    };
-    let found = find_segments(&place, options.pass).await?;
+    let SendOptions { pass, sender, still: _ } = options;
+    let root = open_root(&pass.root)?;
+    let place = pass.place()?;
+    let found = find_segments(&place, pass.number).await?;
     let totals = &found.report.totals;
     progress.start_at(totals.files, totals.bytes);
     if found.complete {
@@ -248,19 +233,19 @@ pub async fn send(
     let stop = Stop::new(&cancel);
     let _guard = StopOnDrop(stop.clone());
     let runtime = Handle::current();
-    let workers = options.limits.workers.max(1);
+    let workers = pass.limits.workers.max(1);
     let shared = Arc::new(Shared {
         jobs: Queue::new(QUEUED_JOBS),
         packer: Packer::new(
             place.clone(),
-            options.key.clone(),
-            options.limits.pack_bytes,
+            pass.key.clone(),
+            pass.limits.pack_bytes,
             progress.clone(),
             stop.clone(),
             runtime.clone(),
         ),
         dedup: found.dedup,
-        name_key: options.key.block_name_key()?,
+        name_key: pass.key.block_name_key()?,
         stop: stop.clone(),
         progress: progress.clone(),
         bytes_read: AtomicU64::new(found.report.bytes_read),
@@ -278,11 +263,11 @@ pub async fn send(
         threads.push(spawn(&format!("send-{number}"), &stop, move || worker.run())?);
     }
     let (out, queue) = mpsc::unbounded_channel();
-    let previous = options.previous.map(|pass| SegmentReader::new(place.clone(), pass));
+    let previous = pass.previous.map(|number| SegmentReader::new(place.clone(), number));
     let planner = Planner {
         shared: shared.clone(),
         root: root.clone(),
-        pass: options.pass,
+        pass: pass.number,
         previous: Previous::new(previous, runtime),
         links: found.links,
         resume: found.resume,
@@ -297,17 +282,17 @@ pub async fn send(
     })?);
     let beating = tokio::spawn(beat(
         place.clone(),
-        options.pass,
-        options.sender.clone(),
-        options.limits.heartbeat,
+        pass.number,
+        sender,
+        pass.limits.heartbeat,
         progress.clone(),
         stop.clone(),
     ));
     let publisher = Publisher {
         shared: shared.clone(),
         place,
-        pass: options.pass,
-        segment_bytes: options.limits.segment_bytes,
+        pass: pass.number,
+        segment_bytes: pass.limits.segment_bytes,
         next: found.next,
         chain: found.chain,
         report: found.report,

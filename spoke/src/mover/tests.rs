@@ -13,7 +13,7 @@ mod trees;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use isthmus_shared::{
-    resources::MetadataPolicy,
+    resources::{Exclusions, MetadataPolicy, VerifyMethod},
     staging::{MemoryStore, ObjectStore, PairKey, PairUid, VolumeKey, VolumeUid},
 };
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ struct Volume {
     store: Arc<dyn ObjectStore>,
     key: VolumeKey,
     limits: Limits,
+    exclude: Exclusions,
 }
 
 impl Volume {
@@ -54,34 +55,34 @@ impl Volume {
                 durable: false,
                 ..Limits::default()
             },
+            exclude: Exclusions::default(),
+        }
+    }
+
+    fn pass(&self, root: &Path, number: u32) -> Pass {
+        Pass {
+            root: root.to_owned(),
+            store: self.store.clone(),
+            key: self.key.clone(),
+            volume: VolumeUid::new("volume").unwrap(),
+            pair: PairUid::new("pair").unwrap(),
+            number,
+            previous: (number > 1).then(|| number - 1),
+            exclude: self.exclude.clone(),
+            limits: self.limits.clone(),
         }
     }
 
     fn send_options(&self, pass: u32) -> SendOptions {
-        SendOptions {
-            root: self.source.path().to_owned(),
-            store: self.store.clone(),
-            key: self.key.clone(),
-            volume: VolumeUid::new("volume").unwrap(),
-            pair: PairUid::new("pair").unwrap(),
-            pass,
-            previous: (pass > 1).then(|| pass - 1),
-            sender: "sender-pod".to_owned(),
-            limits: self.limits.clone(),
-        }
+        let pass = self.pass(self.source.path(), pass);
+        SendOptions { pass, sender: "sender-pod".to_owned(), still: false }
     }
 
     fn receive_options(&self, pass: u32) -> ReceiveOptions {
         ReceiveOptions {
-            root: self.destination.path().to_owned(),
-            store: self.store.clone(),
-            key: self.key.clone(),
-            volume: VolumeUid::new("volume").unwrap(),
-            pair: PairUid::new("pair").unwrap(),
-            pass,
-            previous: (pass > 1).then(|| pass - 1),
+            pass: self.pass(self.destination.path(), pass),
             metadata_policy: MetadataPolicy::Strict,
-            limits: self.limits.clone(),
+            verify: VerifyMethod::Inline,
         }
     }
 

@@ -19,6 +19,7 @@ fn a_spec_that_uses_every_option_rightly_has_no_problem() {
     let options = json!({
         "namespaces": ["cms", "cms", "team-*", {"shop": "shop-green"}, "a:b", "same:same"],
         "namespaceSelector": {"matchLabels": {"team": "a"}},
+        "excludePaths": ["/cache/", "*.tmp", "logs/**/old"],
         "selectors": ["app=web,tier in (a, b)", {"matchExpressions": [{"key": "x", "operator": "Exists"}]}],
         "excludeSelectors": {"tier": "test"},
         "includedResourceTypes": ["Deployment", "deployments.apps", "*.apps", "services.", "*."],
@@ -70,6 +71,7 @@ fn a_namespace_cannot_arrive_where_another_goes_by_its_own_name() {
 fn selectors_types_and_maps_are_named_by_their_field() {
     let options = json!({
         "namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Near"}]},
+        "excludePaths": ["fine", "!kept", "a["],
         "selectors": ["a in ("],
         "excludeSelectors": 7,
         "includedResourceTypes": ["Deployment", "", "*", "a/b", "deployments.apps/v1"],
@@ -84,6 +86,7 @@ fn selectors_types_and_maps_are_named_by_their_field() {
         problems(&options),
         [
             "spec.namespaceSelector: BadSelector",
+            "spec.excludePaths[1]: BadPattern",
             "spec.selectors: BadSelector",
             "spec.excludeSelectors: BadSelector",
             "spec.includedResourceTypes[1]: BadType",

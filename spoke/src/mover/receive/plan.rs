@@ -23,7 +23,7 @@ use rustix::{
 };
 
 use super::{
-    ReceiveOptions, Shared, Window,
+    Shared, Window,
     directory::{DirHandle, OpenDir},
     fetch::{Needs, fetch},
     file::{FileTask, Present},
@@ -38,6 +38,7 @@ use crate::mover::{
     limits::SEGMENTS_IN_FLIGHT,
     manifest::SegmentReader,
     metadata,
+    pass::Pass,
     report::ReceiveReport,
 };
 
@@ -82,24 +83,19 @@ pub struct Planner {
 }
 
 impl Planner {
-    pub fn new(
-        shared: Arc<Shared>,
-        root: Arc<OwnedFd>,
-        options: &ReceiveOptions,
-        mark: Mark,
-    ) -> Result<Self, MoverError> {
-        let limits = &options.limits;
-        let reader = SegmentReader::resume(shared.place.clone(), options.pass, mark.next, mark.chain);
+    pub fn new(shared: Arc<Shared>, root: Arc<OwnedFd>, pass: &Pass, mark: Mark) -> Result<Self, MoverError> {
+        let limits = &pass.limits;
+        let reader = SegmentReader::resume(shared.place.clone(), pass.number, mark.next, mark.chain);
         let look = limits.heartbeat / 2;
         let mut planner = Self {
             shared,
             root,
-            pass: options.pass,
-            previous: options.previous,
+            pass: pass.number,
+            previous: pass.previous,
             durable: limits.durable,
             mark_interval: limits.mark_interval,
             unprivileged: !geteuid().is_root(),
-            follower: Follower::new(reader, options.pass, limits.peer_timeout, look),
+            follower: Follower::new(reader, pass.number, limits.peer_timeout, look),
             order: PathOrder::default(),
             dirs: Vec::new(),
             streamed: None,

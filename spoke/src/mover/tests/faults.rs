@@ -94,10 +94,10 @@ pub async fn run_dying_pass(volume: &Volume, pass: u32, random: &mut Random) -> 
     let mut patience = 8;
     while !(sent && received) {
         let mut sending = volume.send_options(pass);
-        sending.store = Cut::after(volume.store.clone(), random.below(patience));
+        sending.pass.store = Cut::after(volume.store.clone(), random.below(patience));
         let mut receiving = volume.receive_options(pass);
-        receiving.limits.peer_timeout = Duration::from_millis(if sent { 10_000 } else { 100 });
-        receiving.store = Cut::after(volume.store.clone(), random.below(patience));
+        receiving.pass.limits.peer_timeout = Duration::from_millis(if sent { 10_000 } else { 100 });
+        receiving.pass.store = Cut::after(volume.store.clone(), random.below(patience));
         let cancel = CancellationToken::new();
         let (sender, receiver) = tokio::join!(
             send(sending, Progress::new(), cancel.clone()),
@@ -148,7 +148,7 @@ async fn a_restarted_sender_does_not_upload_again_what_segments_name() {
         other.send(1).await.unwrap().bytes_uploaded
     };
     let mut sending = volume.send_options(1);
-    sending.store = Cut::after(volume.store.clone(), 14);
+    sending.pass.store = Cut::after(volume.store.clone(), 14);
     let cancel = CancellationToken::new();
     send(sending, Progress::new(), cancel).await.unwrap_err();
     let left = volume.memory.contents().len();
@@ -173,7 +173,7 @@ async fn a_receiver_that_starts_again_does_not_fetch_finished_segments_again() {
     generate(volume.source.path(), TreeKind::Mixed, 2, 0.02).unwrap();
     volume.send(1).await.unwrap();
     let mut receiving = volume.receive_options(1);
-    receiving.store = Cut::after(volume.store.clone(), 60);
+    receiving.pass.store = Cut::after(volume.store.clone(), 60);
     receive(receiving, Progress::new(), CancellationToken::new()).await.unwrap_err();
     let report = volume.receive(1).await.unwrap();
     volume.assert_equal();
@@ -186,7 +186,7 @@ async fn a_dead_sender_is_named_by_its_receiver() {
     generate(volume.source.path(), TreeKind::Mixed, 2, 0.01).unwrap();
     volume.limits.peer_timeout = Duration::from_millis(400);
     let mut sending = volume.send_options(1);
-    sending.store = Cut::after(volume.store.clone(), 3);
+    sending.pass.store = Cut::after(volume.store.clone(), 3);
     send(sending, Progress::new(), CancellationToken::new()).await.unwrap_err();
     let error = volume.receive(1).await.unwrap_err();
     assert_eq!(error.reason(), "SenderSilent");

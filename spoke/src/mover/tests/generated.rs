@@ -212,7 +212,7 @@ proptest! {
             volume.assert_equal();
             volume.destination = tempfile::tempdir().unwrap();
             let mut options = volume.receive_options(3);
-            options.previous = None;
+            options.pass.previous = None;
             let pair = PairUid::new("pair").unwrap();
             let id = VolumeUid::new("volume").unwrap();
             let mark = isthmus_shared::staging::layout::pass_received(&pair, &id, 3);

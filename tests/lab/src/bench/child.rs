@@ -9,10 +9,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use isthmus_shared::{
-    resources::MetadataPolicy,
+    resources::{Exclusions, MetadataPolicy, VerifyMethod},
     staging::{PairUid, StoreAccess, VolumeKey, VolumeUid, s3},
 };
-use isthmus_spoke::mover::{Limits, Progress, ReceiveOptions, SendOptions, receive, send};
+use isthmus_spoke::mover::{Limits, Pass, Progress, ReceiveOptions, SendOptions, receive, send};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
@@ -97,32 +97,23 @@ async fn mover() -> anyhow::Result<()> {
     let limits = Limits { peer_timeout: PEER_TIMEOUT, durable: job.durable, ..Limits::default() };
     let (progress, cancel) = (Progress::new(), CancellationToken::new());
     let started = Instant::now();
+    let pass = Pass {
+        root: job.root,
+        store,
+        key: job.key,
+        volume,
+        pair,
+        number: job.pass,
+        previous,
+        exclude: Exclusions::default(),
+        limits,
+    };
     if job.send {
-        let options = SendOptions {
-            root: job.root,
-            store,
-            key: job.key,
-            volume,
-            pair,
-            pass: job.pass,
-            previous,
-            sender: "bench".to_owned(),
-            limits,
-        };
+        let options = SendOptions { pass, sender: "bench".to_owned(), still: true };
         send(options, progress, cancel).await?;
     } else {
-        let options = ReceiveOptions {
-            root: job.root,
-            store,
-            key: job.key,
-            volume,
-            pair,
-            pass: job.pass,
-            previous,
-            metadata_policy: MetadataPolicy::Strict,
-            limits,
-        };
-        receive(options, progress, cancel).await?;
+        let (metadata_policy, verify) = (MetadataPolicy::Strict, VerifyMethod::Inline);
+        receive(ReceiveOptions { pass, metadata_policy, verify }, progress, cancel).await?;
     }
     let report = ChildReport { wall_s: started.elapsed().as_secs_f64(), usage: own_usage()? };
     println!("{}", serde_json::to_string(&report)?);
