@@ -30,7 +30,7 @@ mod segment;
 pub use codec::FormatError;
 pub use path::{PathOrder, check_path, compare_paths, show_path, split_path};
 pub use record::{
-    BlockHash, Content, Device, End, Entry, FrameRef, Kind, Metadata, PackId, Piece, PiecePlace, Record,
-    Stamp, Time, Xattr,
+    Before, BlockHash, Content, Device, End, Entry, FrameRef, Kind, Metadata, PackId, Piece, PiecePlace,
+    Record, Stamp, Time, Xattr,
 };
 pub use segment::{Chain, Segment, SegmentBuilder, decode_records, encode_records};

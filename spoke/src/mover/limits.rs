@@ -74,6 +74,11 @@ pub const RANGE_GAP: u64 = 64 * 1024;
 pub const RANGE_BUFFERS: usize = 6;
 /// Segments whose content is being fetched and written at one time.
 pub const SEGMENTS_IN_FLIGHT: usize = 3;
+/// A file is sent on its way to the disk each time this much was written to it, so that there is
+/// little left to wait for at the end.
+pub const WRITE_BACK_BYTES: u64 = 32 * 1024 * 1024;
+/// Files that wait to be sent to the disk; with more the last are left to the end.
+pub const WRITE_BACK_FILES: usize = 16;
 /// How often the receiver makes sure that what it wrote is on disk and notes how far it is.
 pub const MARK_INTERVAL: Duration = Duration::from_secs(30);
 /// The most findings (files that changed, metadata that was refused, ...) that a report lists.

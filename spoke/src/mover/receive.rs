@@ -22,6 +22,7 @@ mod mark;
 mod plan;
 mod remove;
 mod worker;
+mod write_back;
 
 use std::{
     sync::{
@@ -39,7 +40,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use self::{mark::Mark, plan::Planner, worker::Worker};
+use self::{mark::Mark, plan::Planner, worker::Worker, write_back::WriteBack};
 use super::{
     error::MoverError,
     format::{BlockHash, show_path},
@@ -81,12 +82,15 @@ pub(in crate::mover) struct Shared {
     open_files: Mutex<u64>,
     file_closed: Condvar,
     windows: Arc<Windows>,
+    /// `None` where nothing waits for the disk.
+    write_back: Option<WriteBack>,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
     fetched: AtomicU64,
     written: AtomicU64,
+    compared: AtomicU64,
     verified: AtomicU64,
     unchanged: AtomicU64,
     deleted: AtomicU64,
@@ -129,6 +133,7 @@ impl Shared {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         report.bytes_fetched = load(&self.counters.fetched);
         report.bytes_written = load(&self.counters.written);
+        report.bytes_compared = load(&self.counters.compared);
         report.blocks_verified = load(&self.counters.verified);
         report.unchanged_files = load(&self.counters.unchanged);
         report.deleted = load(&self.counters.deleted);
@@ -258,6 +263,13 @@ pub async fn receive(
     }
     let stop = Stop::new(&cancel);
     let _guard = StopOnDrop(stop.clone());
+    let mut threads = Vec::new();
+    let mut write_back = None;
+    if pass.limits.durable {
+        let (started, thread) = WriteBack::start(&stop)?;
+        write_back = Some(started);
+        threads.push(thread);
+    }
     let shared = Arc::new(Shared {
         jobs: Queue::new(QUEUED_JOBS),
         ranges: Pool::new(RANGE_BUFFERS, RANGE_BYTES),
@@ -272,6 +284,7 @@ pub async fn receive(
         counters: Counters {
             fetched: AtomicU64::new(mark.report.bytes_fetched),
             written: AtomicU64::new(mark.report.bytes_written),
+            compared: AtomicU64::new(mark.report.bytes_compared),
             verified: AtomicU64::new(mark.report.blocks_verified),
             unchanged: AtomicU64::new(mark.report.unchanged_files),
             deleted: AtomicU64::new(mark.report.deleted),
@@ -280,8 +293,8 @@ pub async fn receive(
         open_files: Mutex::new(0),
         file_closed: Condvar::new(),
         windows: Windows::starting_at(mark.next),
+        write_back,
     });
-    let mut threads = Vec::new();
     for number in 0..pass.limits.workers.max(1) {
         let worker = Worker::new(shared.clone())?;
         threads.push(spawn(&format!("receive-{number}"), &stop, move || {
@@ -300,6 +313,8 @@ pub async fn receive(
     if report.is_ok() {
         stop.fail(MoverError::Cancelled);
     }
+    // The thread that writes back ends when nobody can hand in anything any more.
+    drop(shared);
     // Without a report the planner has failed, and stops the run itself.
     join(threads).await?;
     report.map_err(|_| stop.reason())

@@ -96,6 +96,8 @@ pub struct ReceiveReport {
     pub bytes_fetched: u64,
     /// Bytes written into files.
     pub bytes_written: u64,
+    /// Bytes of files that were there, read to find what differs.
+    pub bytes_compared: u64,
     /// Blocks whose content was checked against its name.
     pub blocks_verified: u64,
     /// Files that were right already.

@@ -115,8 +115,9 @@ impl Shared {
         BlockHash(*blake3::keyed_hash(&self.name_key, bytes).as_bytes())
     }
 
-    /// Where the block is already: in the same place of the previous pass, or anywhere.
-    fn find(&self, hash: BlockHash, piece: &Piece, known: &[Piece]) -> Option<PiecePlace> {
+    /// Where the block is already: in the same place of the previous pass (then it is kept), or
+    /// anywhere.
+    fn find(&self, hash: BlockHash, piece: &Piece, known: &[Piece]) -> Option<(PiecePlace, bool)> {
         let before = known
             .binary_search_by_key(&piece.offset, |known| known.offset)
             .ok()
@@ -125,7 +126,9 @@ impl Shared {
             .map(|known| &known.place)
             .filter(|place| matches!(place, PiecePlace::Frame { hash: old, .. } if *old == hash))
             .cloned();
-        let found = before.or_else(|| self.dedup.find(hash, piece.length));
+        let found = before
+            .map(|place| (place, true))
+            .or_else(|| self.dedup.find(hash, piece.length).map(|place| (place, false)));
         if found.is_some() {
             self.bytes_deduplicated.fetch_add(u64::from(piece.length), Ordering::Relaxed);
         }
@@ -269,6 +272,7 @@ pub async fn send(
         root: root.clone(),
         pass: pass.number,
         previous: Previous::new(previous, runtime),
+        previous_pass: pass.previous,
         links: found.links,
         resume: found.resume,
         out,

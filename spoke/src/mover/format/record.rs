@@ -102,6 +102,8 @@ pub struct Piece {
     pub length: u32,
     /// Where they are in staging.
     pub place: PiecePlace,
+    /// Whether the previous pass had the same bytes at this place of the file.
+    pub kept: bool,
 }
 
 /// A regular file's content.
@@ -115,6 +117,33 @@ pub struct Content {
     pub open: bool,
     /// Whether the file was still changing after the last attempt at reading it.
     pub inconsistent: bool,
+    /// What the previous pass said of the file, if it had it.
+    pub before: Option<Before>,
+}
+
+impl Content {
+    /// Whether both are the same bytes in the same places of staging, whatever came before.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same_piece =
+            |(a, b): (&Piece, &Piece)| a.offset == b.offset && a.length == b.length && a.place == b.place;
+        self.size == other.size
+            && self.open == other.open
+            && self.inconsistent == other.inconsistent
+            && self.pieces.len() == other.pieces.len()
+            && self.pieces.iter().zip(&other.pieces).all(same_piece)
+    }
+}
+
+/// A file as an earlier pass had it: a destination whose file still looks like this needs only
+/// the pieces that are not [`Piece::kept`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    /// The pass.
+    pub pass: u32,
+    /// The file's size in it.
+    pub size: u64,
+    /// Its last modification in it.
+    pub mtime: Time,
 }
 
 /// A device's number.
@@ -192,10 +221,13 @@ const BLOCK_DEVICE: u8 = 7;
 
 const OPEN: u8 = 1;
 const INCONSISTENT: u8 = 2;
+const BEFORE: u8 = 4;
 
 const INLINE: u8 = 0;
 const NEW_FRAME: u8 = 1;
 const SAME_FRAME: u8 = 2;
+/// Added to the tag of a piece that was kept.
+const KEPT: u8 = 0x80;
 
 const MODE_BITS: u64 = 0o7777;
 
@@ -306,8 +338,14 @@ fn encode_kind(kind: &Kind, to: &mut Encoder, context: &mut Context) {
             to.byte(FILE);
             let open = if content.open { OPEN } else { 0 };
             let inconsistent = if content.inconsistent { INCONSISTENT } else { 0 };
-            to.byte(open | inconsistent);
+            let before = if content.before.is_some() { BEFORE } else { 0 };
+            to.byte(open | inconsistent | before);
             to.number(content.size);
+            if let Some(before) = &content.before {
+                to.number(u64::from(before.pass));
+                to.number(before.size);
+                encode_time(before.mtime, to);
+            }
             encode_pieces(&content.pieces, to, context);
         }
         Kind::Symlink(target) => {
@@ -338,16 +376,17 @@ fn encode_pieces(pieces: &[Piece], to: &mut Encoder, context: &mut Context) {
         to.number(piece.offset.wrapping_sub(end));
         to.number(u64::from(piece.length));
         end = piece.offset + u64::from(piece.length);
+        let kept = if piece.kept { KEPT } else { 0 };
         match &piece.place {
             PiecePlace::Inline(bytes) => {
-                to.byte(INLINE);
+                to.byte(INLINE | kept);
                 to.raw(bytes);
             }
             PiecePlace::Frame { frame, inner, hash } => {
                 if context.frame == Some(*frame) {
-                    to.byte(SAME_FRAME);
+                    to.byte(SAME_FRAME | kept);
                 } else {
-                    to.byte(NEW_FRAME);
+                    to.byte(NEW_FRAME | kept);
                     let pack = context.pack_index(frame.pack);
                     to.number(pack);
                     to.number(u64::from(frame.number));
@@ -471,15 +510,25 @@ fn decode_device(from: &mut Decoder) -> Result<Device, FormatError> {
 
 fn decode_content(from: &mut Decoder, context: &mut Context, path: &[u8]) -> Result<Content, FormatError> {
     let flags = from.byte("file flags")?;
-    if flags & !(OPEN | INCONSISTENT) != 0 {
+    if flags & !(OPEN | INCONSISTENT | BEFORE) != 0 {
         return Err(unknown("file flags", flags));
     }
     let size = from.bounded("file size", MAX_FILE_BYTES)?;
+    let before = if flags & BEFORE == 0 { None } else { Some(decode_before(from)?) };
     Ok(Content {
         size,
+        before,
         pieces: decode_pieces(from, context, size, path)?,
         open: flags & OPEN != 0,
         inconsistent: flags & INCONSISTENT != 0,
+    })
+}
+
+fn decode_before(from: &mut Decoder) -> Result<Before, FormatError> {
+    Ok(Before {
+        pass: from.u32("pass number")?,
+        size: from.bounded("file size", MAX_FILE_BYTES)?,
+        mtime: decode_time(from)?,
     })
 }
 
@@ -511,23 +560,25 @@ fn decode_pieces(
                 why: "a piece is empty or lies beyond the file's end",
             });
         }
+        let tag = from.byte("piece")?;
         pieces.push(Piece {
             offset,
             length: u32::try_from(length).unwrap_or_default(),
-            place: decode_place(from, context, length, path)?,
+            place: decode_place(tag & !KEPT, from, context, length, path)?,
+            kept: tag & KEPT != 0,
         });
     }
     Ok(pieces)
 }
 
 fn decode_place(
+    tag: u8,
     from: &mut Decoder,
     context: &mut Context,
     length: u64,
     path: &[u8],
 ) -> Result<PiecePlace, FormatError> {
     let content = |why| FormatError::Content { path: show_path(path), why };
-    let tag = from.byte("piece")?;
     let frame = match tag {
         INLINE => {
             if length > INLINE_BYTES as u64 {

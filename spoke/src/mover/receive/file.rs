@@ -3,7 +3,10 @@
 use std::{
     ffi::CString,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rustix::{
@@ -20,6 +23,7 @@ use super::{
 use crate::mover::{
     error::MoverError,
     format::{Metadata, Piece, PiecePlace},
+    limits::WRITE_BACK_BYTES,
     metadata,
     work::lock,
 };
@@ -31,6 +35,8 @@ pub enum Present {
     Nothing,
     /// A file whose content may differ.
     Differing,
+    /// The file of the previous pass: it lacks just the pieces that were not kept.
+    AsBefore,
     /// Its content is right already.
     SameContent,
 }
@@ -54,6 +60,8 @@ pub struct FileTask {
     pub inline: Vec<Piece>,
     /// The open file.
     pub fd: Mutex<Option<Arc<OwnedFd>>>,
+    /// Bytes written to it so far.
+    pub written: AtomicU64,
     /// The window in which it is to be finished.
     pub window: Mutex<Option<Arc<Window>>>,
 }
@@ -97,6 +105,12 @@ impl FileTask {
             }
         }
         let written = bytes.len() as u64;
+        let before = self.written.fetch_add(written, Ordering::Relaxed);
+        if let Some(write_back) = &shared.write_back
+            && before / WRITE_BACK_BYTES != (before + written) / WRITE_BACK_BYTES
+        {
+            write_back.hand_in(&fd, &self.path);
+        }
         shared.count(|counters| &counters.written, written);
         shared.progress.add_bytes(written);
         Ok(())
@@ -118,9 +132,14 @@ impl FileTask {
         for piece in pieces {
             self.punch(&fd, at, piece.offset)?;
             at = piece.offset + u64::from(piece.length);
+            if piece.kept && self.present == Present::AsBefore {
+                shared.progress.add_bytes(u64::from(piece.length));
+                continue;
+            }
             let present = &mut scratch[..piece.length as usize];
             let whole = read_exact_at(&fd, present, piece.offset)
                 .map_err(|errno| MoverError::file("reading", &self.path, errno))?;
+            shared.count(|counters| &counters.compared, u64::from(piece.length));
             let right = whole
                 && match &piece.place {
                     PiecePlace::Inline(bytes) => present == bytes.as_slice(),

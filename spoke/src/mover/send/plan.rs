@@ -23,7 +23,9 @@ use super::{
 };
 use crate::mover::{
     error::MoverError,
-    format::{Content, Device, End, Entry, FormatError, Kind, Metadata, Piece, Record, Time, show_path},
+    format::{
+        Before, Content, Device, End, Entry, FormatError, Kind, Metadata, Piece, Record, Time, show_path,
+    },
     limits::{STREAMED_FILE_BYTES, STREAMED_RANGE_BYTES},
     metadata::{self, Target},
 };
@@ -36,6 +38,7 @@ pub struct Planner {
     pub root: Arc<OwnedFd>,
     pub pass: u32,
     pub previous: Previous,
+    pub previous_pass: Option<u32>,
     pub links: HardLinks,
     pub resume: Option<Resume>,
     pub out: mpsc::UnboundedSender<Queued>,
@@ -166,11 +169,13 @@ impl Planner {
                 return self.take_over(old);
             }
         }
+        let before = previous.as_ref().and_then(|old| self.before(old));
+        let content = Kind::File(Content { before, ..Content::default() });
         let at = FileName { parent: found.parent, name: found.name };
         if metadata::size(&found.stat) > STREAMED_FILE_BYTES {
-            return self.stream(found.path, at);
+            return self.stream(found.path, at, content);
         }
-        let entry = self.entry(found.path, &found.stat, Kind::File(Content::default()));
+        let entry = self.entry(found.path, &found.stat, content);
         let (answer, receiver) = oneshot::channel();
         self.queue(Pending::Whole(receiver), BASE_WEIGHT + entry.path.len())?;
         let job = Job::Whole { at, entry: Box::new(entry), previous: previous.map(Box::new), answer };
@@ -201,12 +206,19 @@ impl Planner {
         Ok(())
     }
 
-    fn stream(&mut self, path: Vec<u8>, at: FileName) -> Result<(), MoverError> {
+    /// What the previous pass said of a file.
+    fn before(&self, old: &Entry) -> Option<Before> {
+        let Kind::File(content) = &old.kind else { return None };
+        let pass = self.previous_pass?;
+        Some(Before { pass, size: content.size, mtime: old.metadata.mtime })
+    }
+
+    fn stream(&mut self, path: Vec<u8>, at: FileName, content: Kind) -> Result<(), MoverError> {
         let Some((fd, stat)) = open_file(&at, &path)? else {
             return self.note(NoteKind::Vanished, path);
         };
         rustix::fs::fadvise(&fd, 0, None, rustix::fs::Advice::Sequential).ok();
-        let mut entry = self.entry(path, &stat, Kind::File(Content::default()));
+        let mut entry = self.entry(path, &stat, content);
         entry.metadata.xattrs = metadata::read_xattrs(metadata::open_target(&fd))
             .map_err(|errno| MoverError::file("reading the extended attributes of", &entry.path, errno))?;
         if let Kind::File(content) = &mut entry.kind {

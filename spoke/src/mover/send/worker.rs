@@ -244,12 +244,13 @@ impl Worker {
             offset,
             length: u32::try_from(got).unwrap_or(u32::MAX),
             place: PiecePlace::Inline(Vec::new()),
+            kept: false,
         };
         if size <= INLINE_BYTES as u64 && got <= INLINE_BYTES {
             piece.place = PiecePlace::Inline(bytes.to_vec());
         } else {
             let hash = self.shared.name_block(bytes);
-            let Some(place) = self.shared.find(hash, &piece, known) else {
+            let Some((place, kept)) = self.shared.find(hash, &piece, known) else {
                 if let Some(file) = self.waiting.last_mut() {
                     let inner = u32::try_from(inner).unwrap_or(u32::MAX);
                     file.unplaced.push((file.pieces.len(), inner, hash));
@@ -257,7 +258,7 @@ impl Worker {
                 }
                 return Ok(got);
             };
-            piece.place = place;
+            (piece.place, piece.kept) = (place, kept);
         }
         self.frame.truncate(inner);
         self.keep(Some(piece));
@@ -280,9 +281,10 @@ impl Worker {
             offset,
             length: u32::try_from(length).unwrap_or(u32::MAX),
             place: PiecePlace::Inline(Vec::new()),
+            kept: false,
         };
-        if let Some(place) = self.shared.find(hash, &piece, known) {
-            piece.place = place;
+        if let Some((place, kept)) = self.shared.find(hash, &piece, known) {
+            (piece.place, piece.kept) = (place, kept);
             return Ok(Some(piece));
         }
         let frame =
@@ -341,7 +343,8 @@ fn finish(mut file: Waiting) {
     }
     if let Some(previous) = file.previous
         && previous.metadata == file.entry.metadata
-        && previous.kind == file.entry.kind
+        && let (Kind::File(old), Kind::File(new)) = (&previous.kind, &file.entry.kind)
+        && old.is_same(new)
     {
         // Read again only because its stamp could not be relied on.
         file.entry.changed_in = previous.changed_in;

@@ -108,7 +108,12 @@ fn root() -> Record {
 }
 
 fn inline(offset: u64, bytes: &[u8]) -> Piece {
-    Piece { offset, length: u32::try_from(bytes.len()).unwrap(), place: PiecePlace::Inline(bytes.to_vec()) }
+    Piece {
+        offset,
+        length: u32::try_from(bytes.len()).unwrap(),
+        place: PiecePlace::Inline(bytes.to_vec()),
+        kept: false,
+    }
 }
 
 fn file(path: &str, size: u64, pieces: Vec<Piece>) -> Record {
@@ -144,11 +149,13 @@ async fn made_up_manifests_are_refused_and_nothing_is_written_outside() {
         offset: 0,
         length: 100,
         place: PiecePlace::Frame { frame, inner: 0, hash: BlockHash([1; 32]) },
+        kept: false,
     };
     let beyond = Piece {
         offset: 0,
         length: 100,
         place: PiecePlace::Frame { frame, inner: 50, hash: BlockHash([1; 32]) },
+        kept: false,
     };
     let cases: Vec<(&str, Vec<Record>)> = vec![
         ("nothing at all", vec![]),

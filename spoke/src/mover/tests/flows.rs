@@ -66,7 +66,27 @@ async fn a_second_pass_uploads_and_writes_only_what_changed() {
     volume.assert_equal();
     assert!(sent.bytes_uploaded < 3 << 20, "{sent:?}");
     assert!(received.bytes_written < 2 << 20, "{received:?}");
+    assert!(received.bytes_compared < 2 << 20, "what was kept is not read again: {received:?}");
     assert_eq!(received.deleted, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changed_on_both_sides_becomes_the_sources() {
+    let volume = Volume::new();
+    let bytes: Vec<u8> = (0..20 << 20).map(|at: u32| (at >> 12) as u8 ^ at as u8).collect();
+    for name in ["large", "small"] {
+        let length = if name == "large" { bytes.len() } else { 3 << 20 };
+        fs::write(volume.source.path().join(name), &bytes[..length]).unwrap();
+    }
+    volume.run_pass(1).await;
+    for name in ["large", "small"] {
+        let open = |root: &Path| File::options().write(true).open(root.join(name)).unwrap();
+        open(volume.source.path()).write_all_at(b"the source's", 1 << 20).unwrap();
+        open(volume.destination.path()).write_all_at(b"the destination's", 2 << 20).unwrap();
+    }
+    let (_, received) = volume.run_pass(2).await;
+    volume.assert_equal();
+    assert!(received.bytes_compared >= 23 << 20, "{received:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

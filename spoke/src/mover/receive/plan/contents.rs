@@ -2,7 +2,7 @@
 
 use std::{
     ffi::CString,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Stat};
 use super::{Planner, Streamed};
 use crate::mover::{
     error::MoverError,
-    format::{End, Entry, FormatError, Kind, Piece, PiecePlace, show_path},
+    format::{Content, End, Entry, FormatError, Kind, Piece, PiecePlace, show_path},
     metadata,
     receive::{
         Window,
@@ -40,7 +40,7 @@ impl Planner {
         let Kind::File(content) = &entry.kind else {
             return Ok(());
         };
-        let found = self.judge_present(&entry, content.size, now.as_ref());
+        let found = self.judge_present(&entry, content, now.as_ref());
         if found.present == Present::Nothing && now.is_some() {
             Self::remove(dir, &name, &entry.path)?;
         }
@@ -62,8 +62,8 @@ impl Planner {
         let task = self.new_file(dir, name, &entry, size, found.present, inline, finish_in);
         match found.present {
             Present::Nothing => self.need_all(&task, &pieces),
-            Present::Differing if !open => self.compare(&task, pieces, 0, size)?,
-            Present::Differing => {}
+            Present::Differing | Present::AsBefore if !open => self.compare(&task, pieces, 0, size)?,
+            Present::Differing | Present::AsBefore => {}
             Present::SameContent => {
                 self.shared.count(|counters| &counters.unchanged, 1);
                 self.shared.progress.add_bytes(size);
@@ -97,18 +97,22 @@ impl Planner {
             present,
             inline,
             fd: Mutex::new(None),
+            written: AtomicU64::new(0),
             window: Mutex::new(window),
         })
     }
 
-    fn judge_present(&self, entry: &Entry, size: u64, now: Option<&Stat>) -> Found {
+    fn judge_present(&self, entry: &Entry, content: &Content, now: Option<&Stat>) -> Found {
         let nothing = Found { present: Present::Nothing, complete: false };
         let Some(now) = now.filter(|now| metadata::file_type(now) == FileType::RegularFile) else {
             return nothing;
         };
         let received_before = self.previous.is_some_and(|previous| entry.changed_in <= previous);
-        let same_content =
-            received_before && metadata::size(now) == size && metadata::mtime(now) == entry.metadata.mtime;
+        let looks_like = |size, mtime| metadata::size(now) == size && metadata::mtime(now) == mtime;
+        let same_content = received_before && looks_like(content.size, entry.metadata.mtime);
+        let as_before = content.before.is_some_and(|before| {
+            self.previous == Some(before.pass) && looks_like(before.size, before.mtime)
+        });
         let complete = same_content && metadata::matches(now, &entry.metadata);
         let shared_inode = now.st_nlink > 1;
         if shared_inode && !complete {
@@ -116,7 +120,14 @@ impl Planner {
             // their own.
             return nothing;
         }
-        Found { present: if same_content { Present::SameContent } else { Present::Differing }, complete }
+        let present = if same_content {
+            Present::SameContent
+        } else if as_before {
+            Present::AsBefore
+        } else {
+            Present::Differing
+        };
+        Found { present, complete }
     }
 
     fn need_all(&mut self, task: &Arc<FileTask>, pieces: &[Piece]) {
@@ -184,7 +195,7 @@ impl Planner {
         };
         match task.present {
             Present::SameContent => Ok(()),
-            Present::Differing => self.compare(&task, pieces, from, end),
+            Present::Differing | Present::AsBefore => self.compare(&task, pieces, from, end),
             Present::Nothing => {
                 for piece in inline_pieces(&pieces) {
                     if let PiecePlace::Inline(bytes) = &piece.place {
@@ -205,7 +216,7 @@ impl Planner {
             return Ok(());
         };
         *lock(&task.window) = Some(window.clone());
-        if task.present == Present::Differing {
+        if matches!(task.present, Present::Differing | Present::AsBefore) {
             let (at, size) = (streamed.at, task.size);
             self.compare(&task, Vec::new(), at.min(size), size)?;
         }
