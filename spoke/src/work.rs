@@ -13,9 +13,11 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
         Work::InspectDestination { run } => Box::pin(preflight::inspect_destination(context, run)).await,
         Work::PrepareDestination { run } => volumes::prepare_destination(context, run).await,
         Work::ExportResources { run } => Box::pin(export::export(context, run)).await,
-        Work::SendVolume { run, volume } => volumes::move_volume(context, run, volume, Direction::Send).await,
+        Work::SendVolume { run, volume } => {
+            Box::pin(volumes::move_volume(context, run, volume, Direction::Send)).await
+        }
         Work::ReceiveVolume { run, volume } => {
-            volumes::move_volume(context, run, volume, Direction::Receive).await
+            Box::pin(volumes::move_volume(context, run, volume, Direction::Receive)).await
         }
         Work::ApplyResources { run } => Box::pin(apply::apply_run(context, run)).await,
         Work::Verify { run } => apply::verify_run(context, run).await,

@@ -58,12 +58,24 @@ fn in_the_way(
                        anew, then run again";
         concerns.push(Concern::failure(object, "ClaimTooSmall", message));
     }
-    if text(live, "/spec/volumeMode") == "Block" {
-        let message = "the destination's claim is a raw block volume, into which no files can be written: delete it to \
-                       have it made anew, then run again";
-        concerns.push(Concern::failure(object, "ClaimIsBlock", message));
+    match (is_block(claim), is_block(live)) {
+        (false, true) => {
+            let message = "the destination's claim is a raw block volume, into which no files can be written: delete \
+                           it to have it made anew, then run again";
+            concerns.push(Concern::failure(object, "ClaimIsBlock", message));
+        }
+        (true, false) => {
+            let message = "it is a raw block volume on the source and a filesystem on the destination: delete the \
+                           destination's claim to have it made anew, then run again";
+            concerns.push(Concern::failure(object, "ClaimIsNotBlock", message));
+        }
+        _ => {}
     }
     concerns
+}
+
+fn is_block(claim: &Value) -> bool {
+    text(claim, "/spec/volumeMode") == "Block"
 }
 
 fn in_use(user: &Value, namespace: &str, cluster: &str) -> String {
@@ -101,5 +113,8 @@ mod tests {
         );
         let block = json!({"spec": {"volumeMode": "Block"}});
         assert_eq!(reasons(&block, &[]), ["ClaimIsBlock"]);
+        let of = |claim: &Value, live: &Value| in_the_way("claim", claim, live, &[], "a", "west").len();
+        assert_eq!(of(&block, &json!({})), 1, "raw blocks are no files");
+        assert_eq!(of(&block, &block), 0);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use isthmus_shared::protocol::{ObjectAction, ObjectResult, Run};
+use isthmus_shared::resources::MoverOptions;
 use serde_json::{Map, Value, json};
 
 use super::concern::{Concern, Severity};
@@ -97,7 +98,7 @@ impl Places {
             };
             if header.volumes.iter().any(|volume| volume.namespace == from) {
                 concerns.extend(
-                    mover_refused(context, &place, to)
+                    mover_refused(context, &run.spec.mover, &place, to)
                         .await
                         .map_err(|e| failed("trying the mover's Pod", &e))?,
                 );
@@ -160,6 +161,7 @@ async fn accounts(cluster: &Cluster, namespace: &str) -> Result<HashSet<String>,
 
 async fn mover_refused(
     context: &TaskContext,
+    options: &MoverOptions,
     place: &Place,
     name: &str,
 ) -> Result<Option<Concern>, ClusterError> {
@@ -167,7 +169,7 @@ async fn mover_refused(
     let found = match pod_security::forbidden_by_label(&labelled, name, "destination") {
         None if place.is_there() => {
             let image = &context.spoke.movers.image;
-            pod_security::forbidden_by_server(context.cluster(), image, name, "destination").await?
+            pod_security::forbidden_by_server(context.cluster(), image, options, name, "destination").await?
         }
         found => found,
     };

@@ -4,7 +4,7 @@
 //! label is read first; then, where the namespace exists, the API server is asked by a dry run,
 //! which sees cluster-wide defaults, OpenShift's constraints, quotas and webhooks too.
 
-use isthmus_shared::resources::Finding;
+use isthmus_shared::resources::{Finding, MoverOptions};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError, label};
@@ -32,11 +32,12 @@ pub fn forbidden_by_label(namespace: &Value, name: &str, side: &str) -> Option<F
 pub async fn forbidden_by_server(
     cluster: &Cluster,
     image: &str,
+    options: &MoverOptions,
     name: &str,
     side: &str,
 ) -> Result<Option<Finding>, ClusterError> {
     let path = format!("/api/v1/namespaces/{name}/pods?dryRun=All");
-    match cluster.ask(&path, &trial_pod(name, image)).await {
+    match cluster.ask(&path, &trial_pod(name, image, options)).await {
         Ok(_) => Ok(None),
         Err(error) => judge(error, name, side),
     }

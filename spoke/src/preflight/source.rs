@@ -61,7 +61,7 @@ pub async fn inspect_source(context: &TaskContext, run: &Run) -> Result<Outcome,
         header.volumes = look_at_claims(context, run, &header.claims, &mut failures).await?;
     }
     for namespace in &header.namespaces {
-        check_mover(context, &header.volumes, namespace, &mut failures).await?;
+        check_mover(context, run, &header.volumes, namespace, &mut failures).await?;
     }
     header.storage_classes = classes::of_storage(context.cluster(), &needs.storage_classes).await?;
     header.ingress_classes = classes::of_ingress(context.cluster(), &needs.ingress_classes).await?;
@@ -148,6 +148,7 @@ async fn write_candidates(area: &StagingArea, header: &Header, namespaces: &[&st
 
 async fn check_mover(
     context: &TaskContext,
+    run: &Run,
     volumes: &[VolumeFacts],
     object: &Value,
     failures: &mut Findings,
@@ -161,7 +162,8 @@ async fn check_mover(
         return Ok(());
     }
     let image = &context.spoke.movers.image;
-    let refused = pod_security::forbidden_by_server(context.cluster(), image, namespace, "source")
+    let options = &run.spec.mover;
+    let refused = pod_security::forbidden_by_server(context.cluster(), image, options, namespace, "source")
         .await
         .map_err(|e| TaskError::cluster(format!("Namespace {namespace}"), "trying the mover's Pod", &e))?;
     failures.extend(refused);
@@ -236,15 +238,6 @@ fn verdict(claim: &Value, in_use: bool) -> Verdict {
             "it is not bound to a volume on the source: it is created without data".to_owned(),
         );
     }
-    if text(claim, "/spec/volumeMode") == "Block" {
-        return Verdict::InTheWay {
-            reason: "BlockVolume",
-            message:
-                "it is a raw block volume, which cannot be moved yet: leave it behind with the annotation \
-                      isthmus.dev/skip and move it by the means of the storage"
-                    .to_owned(),
-        };
-    }
     if once_by_one_pod && in_use {
         return Verdict::InTheWay {
             reason: "ClaimInUse",
@@ -278,6 +271,9 @@ mod tests {
     #[test]
     fn a_bound_claim_moves_and_one_that_is_pending_arrives_empty() {
         assert_eq!(verdict(&claim("Bound", "ReadWriteOnce"), true), Verdict::Moves);
+        let mut block = claim("Bound", "ReadWriteOnce");
+        block["spec"]["volumeMode"] = json!("Block");
+        assert_eq!(verdict(&block, true), Verdict::Moves);
         assert!(matches!(verdict(&claim("Pending", "ReadWriteOnce"), false), Verdict::Empty(_)));
         assert_eq!(capacity(&claim("Bound", "ReadWriteOnce")), 2 << 30);
     }
@@ -291,8 +287,5 @@ mod tests {
         assert_eq!(reason(&claim("Lost", "ReadWriteOnce"), false), "ClaimLost");
         assert_eq!(reason(&claim("Bound", "ReadWriteOncePod"), true), "ClaimInUse");
         assert_eq!(reason(&claim("Bound", "ReadWriteOncePod"), false), "");
-        let mut block = claim("Bound", "ReadWriteOnce");
-        block["spec"]["volumeMode"] = json!("Block");
-        assert_eq!(reason(&block, false), "BlockVolume");
     }
 }

@@ -1,12 +1,67 @@
 //! Where a mover must run: beside the Pods that hold the claim, if only one node may.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use isthmus_shared::resources::MoverOptions;
+use serde_json::{Value, json};
 
 use super::manifests::is_mover;
 use crate::cluster::{Cluster, ClusterError, array, text};
 
 /// Pods of a namespace that are looked at.
 const MAX_PODS: usize = 10_000;
+
+/// Where a mover's Pod may be put.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Placement {
+    /// The one node that it must run on.
+    pub node: Option<String>,
+    /// Labels that its node must have.
+    pub node_selector: BTreeMap<String, String>,
+    /// A `nodeAffinity`.
+    pub node_affinity: Option<Value>,
+    /// Taints that it does not mind.
+    pub tolerations: Vec<Value>,
+}
+
+impl Placement {
+    /// What the run says of all its movers.
+    pub fn asked(options: &MoverOptions) -> Self {
+        Self {
+            node_selector: options.node_selector.clone(),
+            // Tolerations have text keys only and serialise always.
+            tolerations: options.tolerations.iter().filter_map(|t| serde_json::to_value(t).ok()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// On this node and no other: where the volume is attached is where it must be read, whatever
+    /// the node's taints are and whether or not it is cordoned.
+    pub fn on_node(self, node: &str) -> Self {
+        Self { node: Some(node.to_owned()), tolerations: vec![json!({"operator": "Exists"})], ..self }
+    }
+
+    /// Writes it into the spec of a Pod.
+    pub fn write(&self, spec: &mut Value) {
+        if let Some(node) = &self.node {
+            // By affinity, not by name: a Pod with a node's name passes by the scheduler, which
+            // binds claims that wait for their consumer.
+            spec["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [
+                    {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+                ]
+            }}});
+        } else if let Some(affinity) = &self.node_affinity {
+            spec["affinity"] = json!({"nodeAffinity": affinity});
+        }
+        if !self.node_selector.is_empty() {
+            spec["nodeSelector"] = json!(self.node_selector);
+        }
+        if !self.tolerations.is_empty() {
+            spec["tolerations"] = json!(self.tolerations);
+        }
+    }
+}
 
 /// The Pods that use a claim now; our own movers aside.
 pub async fn pods_of_claims(
@@ -66,5 +121,26 @@ mod tests {
         let mut mover = pod("Running", "a", "data");
         mover["metadata"]["labels"] = json!({"isthmus.dev/component": "mover"});
         assert!(!uses(&mover, "data"));
+    }
+
+    #[test]
+    fn what_the_run_asks_of_its_movers_is_in_their_pods() {
+        let options: MoverOptions = serde_json::from_value(json!({
+            "nodeSelector": {"disk": "fast"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]
+        }))
+        .unwrap();
+        let mut spec = json!({});
+        Placement::asked(&options).write(&mut spec);
+        assert_eq!(
+            spec,
+            json!({"nodeSelector": {"disk": "fast"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]})
+        );
+        let mut spec = json!({});
+        Placement::asked(&options).on_node("n1").write(&mut spec);
+        assert_eq!(spec["nodeSelector"]["disk"], "fast");
+        assert_eq!(spec["tolerations"], json!([{"operator": "Exists"}]));
+        assert!(
+            spec.pointer("/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution").is_some()
+        );
     }
 }

@@ -1,0 +1,130 @@
+//! A mover that came to nothing: tried again a few times, then told with what to do.
+
+use std::time::Duration;
+
+use isthmus_shared::staging::StoreAccess;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{LOOK_EVERY, Mover};
+use crate::cluster::{DeleteOptions, name, text, uid};
+use crate::mover::MAY_RESTART;
+use crate::task::TaskError;
+use crate::volumes::access::Renewal;
+use crate::volumes::manifests;
+use crate::volumes::trouble::Trouble;
+
+/// Jobs that are made for one task, one after the other.
+pub(super) const MAX_ATTEMPTS: u32 = 3;
+/// Lines of a failed mover's log that a message repeats.
+const LOG_LINES: usize = 5;
+
+impl Mover<'_> {
+    /// Replaces a Job that came to nothing, a few times.
+    pub(super) async fn try_again(&self, job: &Value, trouble: &Trouble) -> Result<Renewal, TaskError> {
+        let spent = used_up_its_session(&self.run.staging.access, job, trouble, Timestamp::now());
+        let attempt = manifests::attempt_of(job);
+        let log = self.last_lines(job).await;
+        let log = if log.is_empty() { String::new() } else { format!("; its last words: {log}") };
+        let how = if trouble.patience > Duration::ZERO { "did not start" } else { "did not end well" };
+        let text = format!("its mover {how}: {trouble}{log}");
+        self.context.log(format!("{}: {text} (attempt {attempt} of {MAX_ATTEMPTS})", self.describe_claim()));
+        if (!spent && attempt >= MAX_ATTEMPTS) || trouble.patience > Duration::ZERO {
+            let message = format!("{text}; {}, then run again", advice(&trouble.reason));
+            return Err(TaskError::failed(self.describe_claim(), &trouble.reason, message));
+        }
+        // Before the old Job goes: with it would go the number of attempts.
+        let renewal = self.open_session().await?;
+        let path = format!("{}/{}", self.jobs(), name(job));
+        let options = DeleteOptions { uid: Some(uid(job).to_owned()), foreground: true };
+        self.context
+            .cluster()
+            .delete(&path, &options)
+            .await
+            .map_err(self.failed("removing it for another attempt"))?;
+        while self.find_job().await?.is_some_and(|now| uid(&now) == uid(job)) {
+            self.context.doing("waiting for the Job of the last attempt to go");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.make(attempt + u32::from(!spent)).await?;
+        Ok(renewal)
+    }
+
+    /// The last lines of the failed Pod's log; they only explain, so no failure is one here.
+    async fn last_lines(&self, job: &Value) -> String {
+        let Ok(pods) = self.pods(job).await else { return String::new() };
+        let Some(pod) = pods.last() else { return String::new() };
+        let path = format!(
+            "/api/v1/namespaces/{}/pods/{}/log?container={}&tailLines={LOG_LINES}",
+            self.volume.namespace,
+            name(pod),
+            manifests::CONTAINER
+        );
+        let log = self.context.cluster().get_text(&path).await.unwrap_or_default();
+        log.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" | ")
+    }
+}
+
+/// Whether a mover only came to the end of its credentials, which is no failure: the next one
+/// goes on. Each such attempt lasts minutes, and the step's time bounds their number.
+fn used_up_its_session(access: &StoreAccess, job: &Value, trouble: &Trouble, now: Timestamp) -> bool {
+    let Some(sts) = &access.sts else { return false };
+    let Ok(created) = text(job, "/metadata/creationTimestamp").parse::<Timestamp>() else { return false };
+    // A grant may have lost half of its time when a mover takes it.
+    trouble.exit_code == Some(i64::from(MAY_RESTART))
+        && now.duration_since(created).as_secs() >= i64::from(sts.duration_seconds / 2)
+}
+
+fn advice(reason: &str) -> &'static str {
+    match reason {
+        "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" => {
+            "give the spoke a --mover-image that this cluster's nodes can pull"
+        }
+        "Unschedulable" => "make room for it, or look at the node that the volume is bound to",
+        "OOMKilled" => "look whether a LimitRange of the namespace lowers the mover's memory limit of 1Gi",
+        "FailedMount" | "FailedAttachVolume" | "ContainerCreating" => {
+            "look at the volume and its storage driver"
+        }
+        "FailedCreate" | "NoPod" => "look at the namespace's quota, limit ranges and admission rules",
+        _ => "look at the namespace's events and the migration's log",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_shared::staging::StsAccess;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_attempt_that_ended_with_its_credentials_does_not_count() {
+        let sts =
+            StsAccess { endpoint: None, role_arn: "arn:aws:iam::1:role/r".to_owned(), duration_seconds: 900 };
+        let access = StoreAccess {
+            endpoint: "http://s3".to_owned(),
+            region: "r".to_owned(),
+            bucket: "b".to_owned(),
+            prefix: None,
+            path_style: true,
+            ca_pem: None,
+            access_key_id: "id".to_owned(),
+            secret_access_key: "secret".to_owned(),
+            session_token: None,
+            sts: Some(sts),
+        };
+        let job = json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}});
+        let ended = |code| Trouble {
+            reason: "Error".to_owned(),
+            detail: String::new(),
+            patience: Duration::ZERO,
+            exit_code: Some(code),
+        };
+        let at = |minute: &str| format!("2026-01-01T00:{minute}:00Z").parse::<Timestamp>().unwrap();
+        assert!(used_up_its_session(&access, &job, &ended(2), at("15")));
+        assert!(!used_up_its_session(&access, &job, &ended(2), at("01")), "it did not last");
+        assert!(!used_up_its_session(&access, &job, &ended(137), at("15")), "it was killed");
+        let without = StoreAccess { sts: None, ..access };
+        assert!(!used_up_its_session(&without, &job, &ended(2), at("15")));
+    }
+}

@@ -1,0 +1,57 @@
+//! What a mover's result comes to for its task.
+
+use isthmus_shared::protocol::{Direction, MoverResult, Outcome};
+use isthmus_shared::resources::Finding;
+
+use super::Mover;
+use crate::findings::{Findings, finding};
+use crate::task::TaskError;
+
+impl Mover<'_> {
+    /// A mover knows its files, and people need to know of which volume they are.
+    fn of_claim(&self, mut finding: Finding) -> Finding {
+        finding.object = format!("{}: {}", self.describe_claim(), finding.object);
+        finding
+    }
+
+    pub(super) fn finish(&self, result: &str) -> Result<Outcome, TaskError> {
+        let result: MoverResult = serde_json::from_str(result).map_err(|error| {
+            let message = format!("the mover's result cannot be read ({error}): check that --mover-image has the spoke's version");
+            TaskError::failed(self.describe_job(), "UnsoundResult", message)
+        })?;
+        self.context.progress(|progress| *progress = result.progress.clone());
+        for warning in result.warnings {
+            self.context.warn(self.of_claim(warning));
+        }
+        let unlisted = result.warnings_total.saturating_sub(self.context.standing().warnings.total);
+        if unlisted > 0 {
+            self.context.log(format!("{unlisted} more warnings of {}", self.describe_claim()));
+        }
+        if !result.succeeded {
+            let mut failures = Findings::default();
+            failures.extend(result.failures.into_iter().map(|failure| self.of_claim(failure)));
+            if failures.is_empty() {
+                let message =
+                    "the mover gave up without a reason: look at the migration's log, then run again";
+                failures.push(finding(self.describe_claim(), "MoverFailed", message));
+            }
+            failures.total = failures.total.max(result.failures_total);
+            return Err(TaskError::Failed(failures));
+        }
+        let progress = &result.progress;
+        self.context.log(format!(
+            "{}: {} files, {} bytes, {} bytes through staging",
+            self.describe_claim(),
+            progress.files_done,
+            progress.bytes_done,
+            progress.bytes_uploaded
+        ));
+        Ok(Outcome::VolumeMoved {
+            bytes: progress.bytes_done,
+            bytes_uploaded: progress.bytes_uploaded,
+            files: progress.files_done,
+            verified: result.verified,
+            method: (self.direction == Direction::Send).then(|| "Live".to_owned()),
+        })
+    }
+}
