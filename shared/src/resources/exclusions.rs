@@ -102,11 +102,6 @@ impl Exclusions {
         let above = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at]);
         self.excludes(path, is_directory) || above.into_iter().any(|parent| self.excludes(parent, true))
     }
-
-    /// Whether a pattern asks what kind of entry it is: else [`Self::excludes`] needs not be told.
-    pub fn depends_on_kind(&self) -> bool {
-        !self.directories.is_empty()
-    }
 }
 
 const WHOLE: &str = "would leave out the whole volume: to move none of it, leave its claim out";
@@ -173,7 +168,6 @@ mod tests {
     #[test]
     fn a_slash_at_the_end_means_directories_only() {
         let exclusions = of(&["cache/", "/a/b/"]);
-        assert!(exclusions.depends_on_kind());
         assert!(exclusions.excludes(b"x/cache", true) && !exclusions.excludes(b"x/cache", false));
         assert!(exclusions.excludes(b"a/b", true) && !exclusions.excludes(b"z/a/b", true));
     }

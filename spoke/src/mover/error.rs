@@ -49,9 +49,7 @@ pub enum MoverError {
         advice: &'static str,
     },
     /// The destination refuses a part of a file's metadata.
-    #[error(
-        "{path} cannot be given its {what}: {source}; let the mover run with the capabilities that this needs, or set metadataPolicy to BestEffort"
-    )]
+    #[error("{path} cannot be given its {what}: {source}; {fix}")]
     Metadata {
         /// The file below the volume's root.
         path: String,
@@ -59,6 +57,28 @@ pub enum MoverError {
         what: String,
         /// The system's error.
         source: io::Error,
+        /// What to do next.
+        fix: &'static str,
+    },
+    /// Something writes to a volume to which nothing may write.
+    #[error(
+        "{path} {what}, although nothing may write to the volume while it is read, as its application is stopped or it is a snapshot; find what writes to it, such as another Pod that mounts the claim, stop that and run the migration again"
+    )]
+    NotStill {
+        /// The file below the volume's root.
+        path: String,
+        /// What happened to it.
+        what: &'static str,
+    },
+    /// Something that is to be left alone stands where something else is to be.
+    #[error(
+        "{path} has another type in the source, but at the destination it is or holds {kept}, which excludePaths leaves alone; remove that yourself, or take it out of excludePaths"
+    )]
+    Excluded {
+        /// The file below the volume's root.
+        path: String,
+        /// What is left alone.
+        kept: String,
     },
     /// The other side showed no sign of life.
     #[error(
@@ -119,6 +139,8 @@ impl MoverError {
             Self::Manifest { .. } => "ManifestRefused",
             Self::File { .. } => "FileRefused",
             Self::Metadata { .. } => "MetadataRefused",
+            Self::NotStill { .. } => "FileChanged",
+            Self::Excluded { .. } => "ExcludedInTheWay",
             Self::SenderSilent { .. } => "SenderSilent",
             Self::TooManyLinks { .. } => "TooManyHardLinks",
             Self::Root { .. } => "VolumeNotMounted",
@@ -133,6 +155,8 @@ impl MoverError {
             Self::Block { path, .. }
             | Self::File { path, .. }
             | Self::Metadata { path, .. }
+            | Self::NotStill { path, .. }
+            | Self::Excluded { path, .. }
             | Self::TooManyLinks { path, .. }
             | Self::Root { path, .. } => Some(path),
             Self::Manifest { object, .. } => Some(object),
@@ -141,7 +165,8 @@ impl MoverError {
     }
 }
 
-fn advice(errno: rustix::io::Errno) -> &'static str {
+/// What to do about a system's error.
+pub(super) fn advice(errno: rustix::io::Errno) -> &'static str {
     use rustix::io::Errno;
     match errno {
         Errno::NOSPC | Errno::DQUOT => "enlarge the destination's claim",
@@ -153,7 +178,8 @@ fn advice(errno: rustix::io::Errno) -> &'static str {
         Errno::IO => "the volume reports an input/output error: check its storage",
         Errno::NAMETOOLONG => "the destination's filesystem takes only shorter names",
         Errno::FBIG => "the destination's filesystem takes only smaller files",
-        Errno::LOOP | Errno::NOTDIR | Errno::XDEV => {
+        Errno::BUSY => "another filesystem is mounted there or in it: unmount it",
+        Errno::LOOP | Errno::NOTDIR | Errno::XDEV | Errno::NOTEMPTY => {
             "something replaced a directory while the mover ran: stop what writes to the volume"
         }
         _ => "look at the volume on its node, then run the migration again",

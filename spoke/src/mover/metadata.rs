@@ -1,18 +1,23 @@
 //! Reading and setting what belongs to an entry besides its content.
 
+mod refusal;
+
 use std::{
     ffi::{CStr, CString},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
+    sync::OnceLock,
 };
 
 use rustix::{
     fs::{
         AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmod,
-        chownat, fchmod, fchown, fgetxattr, flistxattr, fremovexattr, fsetxattr, futimens, lgetxattr,
-        llistxattr, lremovexattr, lsetxattr, openat, utimensat,
+        chownat, fchmod, fchown, fgetxattr, flistxattr, fremovexattr, fsetxattr, fstat, futimens, lgetxattr,
+        llistxattr, lremovexattr, lsetxattr, openat, statat, utimensat,
     },
     io::Errno,
 };
+
+pub use refusal::{Part, Refused};
 
 use super::{
     format::{Metadata, Stamp, Time, Xattr},
@@ -21,8 +26,9 @@ use super::{
 
 /// SELinux labels arrive where both sides have them; where the destination has none there is
 /// nothing that could carry them.
-const SELINUX: &[u8] = b"security.selinux";
+pub const SELINUX: &[u8] = b"security.selinux";
 const ACL_PREFIX: &[u8] = b"system.posix_acl_";
+const SET_IDS: u32 = 0o6000;
 
 /// The metadata of an entry without its extended attributes.
 pub fn from_stat(stat: &Stat) -> Metadata {
@@ -105,6 +111,13 @@ impl Target<'_> {
         match self {
             Self::Open(fd) => fremovexattr(fd, name),
             Self::Name(dir, of) => lremovexattr(Self::through_proc(dir, of)?, name),
+        }
+    }
+
+    fn stat(self) -> Result<Stat, Errno> {
+        match self {
+            Self::Open(fd) => fstat(fd),
+            Self::Name(dir, name) => statat(dir, name, AtFlags::SYMLINK_NOFOLLOW),
         }
     }
 
@@ -197,15 +210,6 @@ fn read_xattr(target: Target<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
     }
 }
 
-/// What could not be set, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// Ownership, mode, ...
-    pub what: String,
-    /// The system's answer.
-    pub errno: Errno,
-}
-
 /// Sets everything on `target`, whose present state is `now` (`None`: not known), and gives what
 /// was refused. `bare` says that it was just made, so it has no attributes to remove.
 ///
@@ -213,45 +217,61 @@ pub struct Refused {
 /// mode, and whatever comes later must not change the time.
 pub fn apply(target: Target<'_>, now: Option<&Stat>, to: &Metadata, bare: bool) -> Vec<Refused> {
     let mut refused = Vec::new();
-    let mut note = |what: String, result: Result<(), Errno>| {
-        if let Err(errno) = result {
-            refused.push(Refused { what, errno });
+    let mut note = |part: Part, result: Result<(), Errno>| match result {
+        Ok(()) => true,
+        Err(errno) => {
+            refused.push(Refused { part, errno });
+            false
         }
     };
     let symlink = now.is_some_and(|stat| file_type(stat) == FileType::Symlink);
     let owned = now.is_some_and(|stat| stat.st_uid == to.uid && stat.st_gid == to.gid);
-    if !owned {
-        note(format!("owner {}:{}", to.uid, to.gid), target.chown(to.uid, to.gid));
+    let mut mode = to.mode;
+    if !owned && !note(Part::Owner(to.uid, to.gid), target.chown(to.uid, to.gid)) && mode & SET_IDS != 0 {
+        mode &= !SET_IDS;
+        note(Part::SetIds, Err(Errno::PERM));
     }
+    let wanted = to.xattrs.iter().filter(|xattr| xattr.name != SELINUX || has_selinux());
     let (acls, others): (Vec<&Xattr>, Vec<&Xattr>) =
-        to.xattrs.iter().partition(|xattr| xattr.name.starts_with(ACL_PREFIX));
-    let present = if bare { Vec::new() } else { read_xattrs(target).unwrap_or_default() };
+        wanted.partition(|xattr| xattr.name.starts_with(ACL_PREFIX));
+    let present = if bare { Ok(Vec::new()) } else { read_xattrs(target) };
+    let present = present.unwrap_or_else(|errno| {
+        note(Part::Xattrs, Err(errno));
+        Vec::new()
+    });
     for old in &present {
         let kept = to.xattrs.iter().any(|xattr| xattr.name == old.name);
         if !kept
             && old.name != SELINUX
             && let Ok(name) = CString::new(old.name.as_slice())
         {
-            note(show_xattr(&old.name), target.remove_xattr(&name));
+            note(Part::Xattr(old.name.clone()), target.remove_xattr(&name));
         }
     }
     for xattr in others {
         if !present.contains(xattr) {
-            note(show_xattr(&xattr.name), set_xattr(target, xattr));
+            note(Part::Xattr(xattr.name.clone()), set_xattr(target, xattr));
         }
     }
+    let mut set_mode = false;
     if !symlink {
         // After a change of owner the bits may be gone although they were right before.
-        let right = owned && now.is_some_and(|stat| stat.st_mode & 0o7777 == to.mode);
+        let right = owned && now.is_some_and(|stat| stat.st_mode & 0o7777 == mode);
         let acl_removed = present.iter().any(|old| old.name.starts_with(ACL_PREFIX));
         if !right || acl_removed {
-            note(format!("mode {:04o}", to.mode), target.chmod(to.mode));
+            set_mode = note(Part::Mode(mode), target.chmod(mode));
         }
     }
+    let has_acls = !acls.is_empty();
     for xattr in acls {
-        note(show_xattr(&xattr.name), set_xattr(target, xattr));
+        note(Part::Xattr(xattr.name.clone()), set_xattr(target, xattr));
     }
-    note("modification time".to_owned(), target.set_mtime(to.mtime));
+    if (set_mode || has_acls) && mode & SET_IDS != 0 {
+        // Who is not in the file's group loses its setgid bit without a word.
+        let kept = target.stat().map(|stat| stat.st_mode & SET_IDS == mode & SET_IDS);
+        note(Part::Mode(mode), kept.and_then(|kept| if kept { Ok(()) } else { Err(Errno::PERM) }));
+    }
+    note(Part::Time, target.set_mtime(to.mtime));
     refused
 }
 
@@ -263,8 +283,12 @@ fn set_xattr(target: Target<'_>, xattr: &Xattr) -> Result<(), Errno> {
     }
 }
 
-fn show_xattr(name: &[u8]) -> String {
-    format!("extended attribute {}", String::from_utf8_lossy(name).escape_debug())
+/// Whether this system labels files: else there is nothing that a label could mean here.
+pub fn has_selinux() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.contains("selinuxfs"))
+    })
 }
 
 /// Whether all that a stat shows is as wanted.

@@ -25,17 +25,19 @@ mod worker;
 mod write_back;
 
 use std::{
+    os::fd::OwnedFd,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use isthmus_shared::{
-    resources::{MetadataPolicy, VerifyMethod},
+    resources::{Exclusions, MetadataPolicy, VerifyMethod},
     staging::{ObjectStore, PairUid, VolumeKey, VolumeUid},
 };
+use rustix::io::Errno;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -43,15 +45,18 @@ use zeroize::Zeroizing;
 use self::{mark::Mark, plan::Planner, worker::Worker, write_back::WriteBack};
 use super::{
     error::MoverError,
-    format::{BlockHash, show_path},
+    format::{BlockHash, Time, show_path},
     limits::{QUEUED_JOBS, RANGE_BUFFERS, RANGE_BYTES},
     manifest::Place,
-    metadata::Refused,
+    metadata::{self, Part, Refused},
     pass::Pass,
     report::{Notes, Progress, ReceiveReport},
     send::{join, open_root},
     work::{Pool, Queue, Stop, StopOnDrop, lock, spawn},
 };
+
+/// Times that are a multiple of this many nanoseconds do not show how exact a filesystem is.
+const COARSEST_EXACT: u32 = 1000;
 
 /// What to receive.
 #[derive(Debug, Clone)]
@@ -72,10 +77,12 @@ pub(in crate::mover) struct Shared {
     volume_key: VolumeKey,
     name_key: Zeroizing<[u8; 32]>,
     policy: MetadataPolicy,
+    time_checked: AtomicBool,
     privileged: bool,
     stop: Stop,
     progress: Progress,
     runtime: Handle,
+    exclude: Exclusions,
     counters: Counters,
     refused: Mutex<Notes>,
     /// Files whose last block is not in yet.
@@ -102,26 +109,46 @@ impl Shared {
     }
 
     /// Deals with what the destination refused, as the policy says.
-    fn judge(&self, path: &[u8], refused: Vec<Refused>) -> Result<(), MoverError> {
-        for Refused { what, errno } in refused {
-            match self.policy {
-                MetadataPolicy::Strict => {
-                    return Err(MoverError::Metadata { path: show_path(path), what, source: errno.into() });
-                }
-                MetadataPolicy::BestEffort => self.note(path, vec![Refused { what, errno }])?,
-            }
+    fn judge(&self, path: &[u8], refused: &[Refused]) -> Result<(), MoverError> {
+        let unforgivable = refused.iter().find(|refused| !refused.is_forgivable());
+        let worst = match self.policy {
+            MetadataPolicy::Strict => unforgivable.or(refused.first()),
+            MetadataPolicy::BestEffort => unforgivable,
+        };
+        if let Some(worst) = worst {
+            return Err(MoverError::Metadata {
+                path: show_path(path),
+                what: worst.part.to_string(),
+                source: worst.errno.into(),
+                fix: worst.fix(),
+            });
         }
+        self.note(path, refused);
         Ok(())
     }
 
-    /// Keeps what was refused for the report.
-    #[allow(clippy::unnecessary_wraps)]
-    fn note(&self, path: &[u8], refused: Vec<Refused>) -> Result<(), MoverError> {
-        for Refused { what, errno } in refused {
-            let message = format!("its {what} was refused: {errno}");
-            lock(&self.refused).add(show_path(path), message);
+    /// Keeps what was refused of an entry for the report.
+    fn note(&self, path: &[u8], refused: &[Refused]) {
+        let Some(first) = refused.first() else {
+            return;
+        };
+        let parts: Vec<String> = refused.iter().map(|refused| refused.part.to_string()).collect();
+        let message = format!("its {} was refused: {}", parts.join(" and its "), first.errno);
+        lock(&self.refused).add(show_path(path), message);
+    }
+
+    /// A filesystem that keeps coarser times than the source's says nothing about it: the first
+    /// file whose time would show it is looked at again.
+    fn check_time(&self, path: &[u8], fd: &OwnedFd, to: Time) -> Result<(), MoverError> {
+        if to.nanoseconds % COARSEST_EXACT == 0 || self.time_checked.swap(true, Ordering::Relaxed) {
+            return Ok(());
         }
-        Ok(())
+        let now =
+            rustix::fs::fstat(fd).map_err(|errno| MoverError::file("reading the state of", path, errno))?;
+        if metadata::mtime(&now) == to {
+            return Ok(());
+        }
+        self.judge(path, &[Refused { part: Part::Time, errno: Errno::OPNOTSUPP }])
     }
 
     fn count(&self, counter: impl Fn(&Counters) -> &AtomicU64, by: u64) {
@@ -231,6 +258,13 @@ impl Windows {
     }
 }
 
+/// Whether modes do not keep us from what we have to do: for root without that capability they
+/// do.
+fn may_override_modes() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::DAC_OVERRIDE))
+}
+
 /// Whether a pass was received to its end: only then may a later one build on it.
 pub async fn is_received(
     store: Arc<dyn ObjectStore>,
@@ -277,10 +311,12 @@ pub async fn receive(
         volume_key: pass.key.clone(),
         name_key: pass.key.block_name_key()?,
         policy: metadata_policy,
-        privileged: rustix::process::geteuid().is_root(),
+        time_checked: AtomicBool::new(false),
+        privileged: may_override_modes(),
         stop: stop.clone(),
         progress,
         runtime: Handle::current(),
+        exclude: pass.exclude.clone(),
         counters: Counters {
             fetched: AtomicU64::new(mark.report.bytes_fetched),
             written: AtomicU64::new(mark.report.bytes_written),

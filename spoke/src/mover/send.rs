@@ -49,15 +49,13 @@ use self::{
 };
 use super::{
     error::MoverError,
-    format::{BlockHash, Chain, Kind, PathOrder, Piece, PiecePlace, Record, SegmentBuilder},
+    format::{BlockHash, Chain, Kind, PathOrder, Piece, PiecePlace, Record, SegmentBuilder, show_path},
     limits::{PENDING_BYTES, QUEUED_JOBS},
     manifest::{Place, SegmentReader},
     pass::Pass,
     report::{Progress, SendReport},
     work::{Queue, Stop, StopOnDrop, lock, spawn},
 };
-
-pub use walk::LOST_AND_FOUND;
 
 /// What to send.
 #[derive(Debug, Clone)]
@@ -91,6 +89,8 @@ pub(in crate::mover) struct Shared {
     packer: Packer,
     dedup: Dedup,
     name_key: Zeroizing<[u8; 32]>,
+    /// Whether a change of what is read is a failure.
+    still: bool,
     stop: Stop,
     progress: Progress,
     bytes_read: AtomicU64,
@@ -133,6 +133,14 @@ impl Shared {
             self.bytes_deduplicated.fetch_add(u64::from(piece.length), Ordering::Relaxed);
         }
         found
+    }
+
+    /// A failure, if nothing may change the volume.
+    fn changed(&self, path: &[u8], what: &'static str) -> Result<(), MoverError> {
+        if self.still {
+            return Err(MoverError::NotStill { path: show_path(path), what });
+        }
+        Ok(())
     }
 
     /// Has all workers close their frames, and then the pack sent.
@@ -224,7 +232,7 @@ pub async fn send(
     cancel: CancellationToken,
 ) -> Result<SendReport, MoverError> {
     let started = Instant::now();
-    let SendOptions { pass, sender, still: _ } = options;
+    let SendOptions { pass, sender, still } = options;
     let root = open_root(&pass.root)?;
     let place = pass.place()?;
     let found = find_segments(&place, pass.number).await?;
@@ -249,6 +257,7 @@ pub async fn send(
         ),
         dedup: found.dedup,
         name_key: pass.key.block_name_key()?,
+        still,
         stop: stop.clone(),
         progress: progress.clone(),
         bytes_read: AtomicU64::new(found.report.bytes_read),
@@ -273,15 +282,16 @@ pub async fn send(
         pass: pass.number,
         previous: Previous::new(previous, runtime),
         previous_pass: pass.previous,
+        exclude: pass.exclude.clone(),
         links: found.links,
         resume: found.resume,
         out,
     };
     threads.push(spawn("send-walk", &stop, move || planner.run())?);
-    let counted = progress.clone();
+    let (counted, exclude) = (progress.clone(), pass.exclude);
     let count_stop = stop.clone();
     threads.push(spawn("send-count", &stop, move || {
-        count::count(&root, &counted, &count_stop);
+        count::count(&root, &exclude, &counted, &count_stop);
         Ok(())
     })?);
     let beating = tokio::spawn(beat(

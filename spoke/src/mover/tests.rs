@@ -1,10 +1,13 @@
 //! Sending and receiving together, on real folders and a store in memory.
 
 mod damage;
+mod exclusions;
 mod faults;
 mod flows;
 mod generated;
+mod policy;
 mod privileges;
+mod still;
 // The lab, which these trees belong to, depends on this crate: so its files are compiled in.
 #[allow(dead_code, unused_imports, unreachable_pub)]
 #[path = "../../../tests/lab/src/trees/mod.rs"]

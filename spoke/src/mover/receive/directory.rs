@@ -18,7 +18,6 @@ use crate::mover::{
     limits::DIRECTORY_BYTES,
     listing::{Listed, SortedListing},
     metadata,
-    send::LOST_AND_FOUND,
 };
 
 /// A directory in which something is still to be done.
@@ -46,9 +45,10 @@ pub fn release(handle: Arc<DirHandle>, shared: &Shared) -> Result<(), MoverError
     if path.is_empty() && !shared.privileged && now.st_uid != geteuid().as_raw() {
         // The root belongs to whoever provisioned the volume; an unprivileged mover cannot make
         // it its own, and need not for what lies in it.
-        return shared.note(path, refused);
+        shared.note(path, &refused);
+        return Ok(());
     }
-    shared.judge(path, refused)
+    shared.judge(path, &refused)
 }
 
 /// A directory on the planner's way.
@@ -58,7 +58,6 @@ pub struct OpenDir {
     pub handle: Arc<DirHandle>,
     /// What it holds that may have to go; `None` if it was just made.
     present: Option<Present>,
-    is_root: bool,
 }
 
 #[derive(Debug)]
@@ -74,7 +73,7 @@ impl OpenDir {
             listing: SortedListing::new(handle.fd.clone(), from, DIRECTORY_BYTES / 4),
             next: None,
         });
-        Self { is_root: handle.entry.path.is_empty(), handle, present }
+        Self { handle, present }
     }
 
     /// Removes what comes before `name`, as the manifest does not have it, and tells whether
@@ -112,12 +111,9 @@ impl OpenDir {
                     std::cmp::Ordering::Greater => return Ok(false),
                 }
             }
-            let keep = self.is_root && listed.name.as_c_str() == LOST_AND_FOUND;
-            if !keep {
-                let removed = remove_tree(self.handle.fd.as_fd(), &listed.name)
-                    .map_err(|errno| MoverError::file("removing", &child(path, &listed.name), errno))?;
-                shared.count(|counters| &counters.deleted, removed);
-            }
+            let child = child(path, &listed.name);
+            let removed = remove_tree(self.handle.fd.as_fd(), &listed.name, &child, &shared.exclude)?;
+            shared.count(|counters| &counters.deleted, removed.count);
             present.next = None;
         }
     }

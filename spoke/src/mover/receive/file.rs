@@ -223,7 +223,8 @@ pub fn finish(task: Arc<FileTask>, shared: &Shared) -> Result<(), MoverError> {
     let bare = task.present == Present::Nothing && task.dir.fresh;
     let target = metadata::open_target(&*fd);
     let refused = metadata::apply(target, Some(&now), &task.metadata, bare);
-    shared.judge(&task.path, refused)?;
+    shared.judge(&task.path, &refused)?;
+    shared.check_time(&task.path, &fd, task.metadata.mtime)?;
     shared.progress.add_file();
     release(task.dir, shared)?;
     shared.file_closed();

@@ -9,7 +9,7 @@ mod contents;
 mod names;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     ffi::CString,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, mpsc},
@@ -19,7 +19,6 @@ use std::{
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, Stat, chmodat, mkdirat, openat, statat},
     io::Errno,
-    process::geteuid,
 };
 
 use super::{
@@ -73,6 +72,8 @@ pub struct Planner {
     dirs: Vec<OpenDir>,
     streamed: Option<Streamed>,
     links: Vec<Link>,
+    /// Entries with several names that the destination refused to make.
+    unmade: HashSet<Vec<u8>>,
     needs: Needs,
     comparing: usize,
     answers: (mpsc::Sender<Missing>, mpsc::Receiver<Missing>),
@@ -86,6 +87,7 @@ impl Planner {
     pub fn new(shared: Arc<Shared>, root: Arc<OwnedFd>, pass: &Pass, mark: Mark) -> Result<Self, MoverError> {
         let limits = &pass.limits;
         let reader = SegmentReader::resume(shared.place.clone(), pass.number, mark.next, mark.chain);
+        let privileged = shared.privileged;
         let look = limits.heartbeat / 2;
         let mut planner = Self {
             shared,
@@ -94,12 +96,13 @@ impl Planner {
             previous: pass.previous,
             durable: limits.durable,
             mark_interval: limits.mark_interval,
-            unprivileged: !geteuid().is_root(),
+            unprivileged: !privileged,
             follower: Follower::new(reader, pass.number, limits.peer_timeout, look),
             order: PathOrder::default(),
             dirs: Vec::new(),
             streamed: None,
             links: Vec::new(),
+            unmade: HashSet::new(),
             needs: Needs::default(),
             comparing: 0,
             answers: mpsc::channel(),
@@ -340,6 +343,10 @@ impl Planner {
             self.push_directory(self.root.clone(), entry, false);
             return Ok(());
         }
+        if self.shared.exclude.excludes(&entry.path, entry.kind == Kind::Directory) {
+            let why = "is left out by excludePaths";
+            return Err(self.refused(window.number, FormatError::Path { path: show_path(&entry.path), why }));
+        }
         let name = self.enter_parent(&entry.path, window.number)?;
         let Some(dir) = self.dirs.last_mut() else {
             return Ok(());
@@ -362,9 +369,11 @@ impl Planner {
     }
 
     /// Removes what stands in the way of an entry.
-    fn remove(dir: &DirHandle, name: &CString, path: &[u8]) -> Result<(), MoverError> {
-        remove_tree(dir.fd.as_fd(), name).map_err(|errno| MoverError::file("removing", path, errno))?;
-        Ok(())
+    fn remove(&self, dir: &DirHandle, name: &CString, path: &[u8]) -> Result<(), MoverError> {
+        match remove_tree(dir.fd.as_fd(), name, path, &self.shared.exclude)?.kept {
+            None => Ok(()),
+            Some(kept) => Err(MoverError::Excluded { path: show_path(path), kept: show_path(&kept) }),
+        }
     }
 
     fn directory(
@@ -377,7 +386,7 @@ impl Planner {
         let mut fresh = true;
         match now {
             Some(stat) if metadata::file_type(&stat) == FileType::Directory => fresh = false,
-            Some(_) => Self::remove(dir, name, &entry.path)?,
+            Some(_) => self.remove(dir, name, &entry.path)?,
             None => {}
         }
         if fresh {

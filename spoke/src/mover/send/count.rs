@@ -2,6 +2,7 @@
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
+use isthmus_shared::resources::Exclusions;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
 
 use crate::mover::{limits::MAX_COUNTED, metadata, report::Progress, work::Stop};
@@ -13,15 +14,17 @@ const MAX_DEPTH: usize = 64;
 
 /// Adds up files and sizes below `root` until it is done or has seen [`MAX_COUNTED`] entries.
 /// The figures are for people; an entry that cannot be read is left out of them.
-pub fn count(root: &Arc<OwnedFd>, progress: &Progress, stop: &Stop) {
+pub fn count(root: &Arc<OwnedFd>, exclude: &Exclusions, progress: &Progress, stop: &Stop) {
     let (mut files, mut bytes, mut seen) = (0, 0, 0);
     let Ok(dir) = Dir::read_from(&**root) else {
         return;
     };
-    let mut levels = vec![dir];
+    // Each with how much of the path is its own.
+    let mut levels = vec![(dir, 0)];
+    let mut path: Vec<u8> = Vec::new();
     loop {
         let depth = levels.len();
-        let Some(dir) = levels.last_mut() else { break };
+        let Some((dir, own)) = levels.last_mut() else { break };
         if stop.is_set() || seen >= MAX_COUNTED {
             break;
         }
@@ -33,15 +36,24 @@ pub fn count(root: &Arc<OwnedFd>, progress: &Progress, stop: &Stop) {
         if name.to_bytes() == b"." || name.to_bytes() == b".." {
             continue;
         }
+        path.truncate(*own);
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name.to_bytes());
         seen += 1;
+        let is_directory = entry.file_type() == FileType::Directory;
+        if exclude.excludes(&path, is_directory) {
+            continue;
+        }
         let Ok(fd) = dir.fd() else { continue };
-        if entry.file_type() == FileType::Directory {
+        if is_directory {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             if depth < MAX_DEPTH
                 && let Ok(below) = openat(fd, name, flags, Mode::empty())
                 && let Ok(below) = Dir::new(below)
             {
-                levels.push(below);
+                levels.push((below, path.len()));
             }
             continue;
         }

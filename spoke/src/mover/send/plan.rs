@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use isthmus_shared::resources::Exclusions;
 use rustix::{
     fs::{FileType, Stat, fstat, readlinkat},
     io::Errno,
@@ -39,6 +40,7 @@ pub struct Planner {
     pub pass: u32,
     pub previous: Previous,
     pub previous_pass: Option<u32>,
+    pub exclude: Exclusions,
     pub links: HardLinks,
     pub resume: Option<Resume>,
     pub out: mpsc::UnboundedSender<Queued>,
@@ -50,12 +52,13 @@ impl Planner {
         if self.resume.is_none() {
             self.root_entry()?;
         }
-        let mut walk = Walk::new(self.root.clone(), self.resume.as_ref())?;
+        let mut walk = Walk::new(self.root.clone(), self.exclude.clone(), self.resume.as_ref())?;
         loop {
             self.shared.stop.check()?;
             match walk.next()? {
                 Step::Found(found) => self.found(*found)?,
                 Step::Vanished(path) => self.note(NoteKind::Vanished, path)?,
+                Step::Changed(path) => self.shared.changed(&path, "changed while it was listed")?,
                 Step::ForeignMount(path) => self.note(NoteKind::ForeignMount, path)?,
                 Step::End => break,
             }

@@ -13,7 +13,7 @@ use super::{
     Shared,
     job::{Job, NoteKind, Pending, Queued, StreamedFile, WholeFile},
     plan::{again, end_record, ranges},
-    worker::same_state,
+    worker::{CHANGED, same_state},
 };
 use crate::mover::{
     error::MoverError,
@@ -80,25 +80,22 @@ impl Publisher {
             }
             Pending::Whole(answer) => match self.answer(answer).await? {
                 WholeFile::Read(record) => self.push(&record).await,
-                WholeFile::Vanished(path) => {
-                    self.note(NoteKind::Vanished, &path);
-                    Ok(())
-                }
+                WholeFile::Vanished(path) => self.note(NoteKind::Vanished, &path),
             },
             Pending::Range(answer) => {
                 let pieces = self.answer(answer).await?;
                 self.push(&Record::Data(pieces)).await
             }
             Pending::Close(file) => self.close_file(file).await,
-            Pending::Note(kind, path) => {
-                self.note(kind, &path);
-                Ok(())
-            }
+            Pending::Note(kind, path) => self.note(kind, &path),
             Pending::End => Ok(()),
         }
     }
 
-    fn note(&mut self, kind: NoteKind, path: &[u8]) {
+    fn note(&mut self, kind: NoteKind, path: &[u8]) -> Result<(), MoverError> {
+        if kind == NoteKind::Vanished {
+            self.shared.changed(path, "was removed or replaced while the volume was read")?;
+        }
         let path = show_path(path);
         match kind {
             NoteKind::Socket => self
@@ -114,6 +111,7 @@ impl Publisher {
                 .vanished
                 .add(path, "another filesystem is mounted there; it is not part of this volume".to_owned()),
         }
+        Ok(())
     }
 
     /// Waits for a worker, making it hurry if that takes long.
@@ -196,6 +194,9 @@ impl Publisher {
             let now = rustix::fs::fstat(&file.fd)
                 .map_err(|errno| MoverError::file("reading the state of", &file.entry.path, errno))?;
             let sound = same_state(&file.stat, &now);
+            if !sound {
+                self.shared.changed(&file.entry.path, CHANGED)?;
+            }
             if sound || attempt == READ_ATTEMPTS {
                 if !sound {
                     note_inconsistent(&mut self.report, &file.entry.path);

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use isthmus_shared::resources::Exclusions;
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat},
     io::Errno,
@@ -13,14 +14,11 @@ use rustix::{
 
 use crate::mover::{
     error::MoverError,
-    format::split_path,
+    format::{Time, split_path},
     limits::{DIRECTORY_BYTES, MAX_PATH_BYTES},
-    listing::SortedListing,
-    metadata::file_type,
+    listing::{Listed, SortedListing},
+    metadata::{file_type, stamp},
 };
-
-/// What ext filesystems keep at their root; it belongs to the filesystem, not to the content.
-pub const LOST_AND_FOUND: &CStr = c"lost+found";
 
 /// An entry that the walk came to.
 #[derive(Debug)]
@@ -46,6 +44,8 @@ pub enum Step {
     Vanished(Vec<u8>),
     /// A directory on which something else is mounted: not part of this volume.
     ForeignMount(Vec<u8>),
+    /// Names came to this directory or went while it was listed.
+    Changed(Vec<u8>),
     /// The walk is over.
     End,
 }
@@ -56,12 +56,22 @@ struct Level {
     listing: SortedListing,
     /// How much of `path` is this directory's.
     path: usize,
+    /// Its last change when the walk came to it.
+    ctime: Time,
+}
+
+impl Level {
+    /// Whether it is not as it was when the walk came to it; also where that cannot be found out.
+    fn has_changed(&self) -> bool {
+        fstat(&*self.fd).map_or(true, |now| stamp(&now).ctime != self.ctime)
+    }
 }
 
 /// The walk.
 #[derive(Debug)]
 pub struct Walk {
     device: u64,
+    exclude: Exclusions,
     levels: Vec<Level>,
     path: Vec<u8>,
     /// Names that lead to where an earlier walk ended, below the level of the same number.
@@ -80,19 +90,20 @@ pub struct Resume {
 }
 
 impl Walk {
-    /// Walks below `root`, which itself is not given.
-    pub fn new(root: Arc<OwnedFd>, resume: Option<&Resume>) -> Result<Self, MoverError> {
-        let device =
-            fstat(&*root).map_err(|errno| MoverError::file("reading the state of", b"", errno))?.st_dev;
+    /// Walks below `root`, which itself is not given, around what is excluded.
+    pub fn new(root: Arc<OwnedFd>, exclude: Exclusions, resume: Option<&Resume>) -> Result<Self, MoverError> {
+        let stat = fstat(&*root).map_err(|errno| MoverError::file("reading the state of", b"", errno))?;
         let names: Vec<Vec<u8>> =
             resume.map(|resume| split_path(&resume.path).map(<[u8]>::to_vec).collect()).unwrap_or_default();
         let from = names.first().cloned().unwrap_or_default();
         Ok(Self {
-            device,
+            device: stat.st_dev,
+            exclude,
             levels: vec![Level {
                 listing: SortedListing::new(root.clone(), &from, DIRECTORY_BYTES),
                 fd: root,
                 path: 0,
+                ctime: stamp(&stat).ctime,
             }],
             path: Vec::new(),
             resume: names,
@@ -111,20 +122,25 @@ impl Walk {
             let listed =
                 level.listing.next().map_err(|errno| MoverError::file("listing", &self.path, errno))?;
             let Some(listed) = listed else {
+                let changed = level.has_changed();
                 self.levels.pop();
                 self.resume.truncate(self.levels.len());
+                if changed {
+                    return Ok(Step::Changed(self.path.clone()));
+                }
                 continue;
             };
-            if depth == 1 && listed.name.as_c_str() == LOST_AND_FOUND {
-                continue;
-            }
             if !self.path.is_empty() {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(listed.name.to_bytes());
+            // Not even looked at, where the listing tells what it is.
+            if self.exclude.excludes(&self.path, listed.kind == FileType::Directory) {
+                continue;
+            }
             let known = self.follow(depth, listed.name.to_bytes());
             let parent = self.levels[depth - 1].fd.clone();
-            if let Some(step) = self.visit(parent, listed.name, known)? {
+            if let Some(step) = self.visit(parent, listed, known)? {
                 return Ok(step);
             }
         }
@@ -144,12 +160,13 @@ impl Walk {
     fn visit(
         &mut self,
         parent: Arc<OwnedFd>,
-        name: CString,
+        listed: Listed,
         known: bool,
     ) -> Result<Option<Step>, MoverError> {
         if self.path.len() > MAX_PATH_BYTES {
             return Err(MoverError::file("walking to", &self.path, Errno::NAMETOOLONG));
         }
+        let Listed { name, kind } = listed;
         let stat = match statat(&*parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(Some(Step::Vanished(self.path.clone()))),
@@ -159,10 +176,13 @@ impl Walk {
         };
         let mut directory = None;
         if file_type(&stat) == FileType::Directory {
+            if kind != FileType::Directory && self.exclude.excludes(&self.path, true) {
+                return Ok(None);
+            }
             if stat.st_dev != self.device {
                 return Ok(Some(Step::ForeignMount(self.path.clone())));
             }
-            match self.enter(&parent, &name) {
+            match self.enter(&parent, &name, &stat) {
                 Ok(fd) => directory = Some(fd),
                 Err(Errno::NOENT | Errno::NOTDIR) => {
                     return Ok(Some(Step::Vanished(self.path.clone())));
@@ -176,7 +196,7 @@ impl Walk {
         Ok(Some(Step::Found(Box::new(Found { path: self.path.clone(), parent, name, stat, directory }))))
     }
 
-    fn enter(&mut self, parent: &OwnedFd, name: &CStr) -> Result<Arc<OwnedFd>, Errno> {
+    fn enter(&mut self, parent: &OwnedFd, name: &CStr, stat: &Stat) -> Result<Arc<OwnedFd>, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = Arc::new(openat(parent, name, flags, Mode::empty())?);
         let depth = self.levels.len();
@@ -188,6 +208,7 @@ impl Walk {
             listing: SortedListing::new(fd.clone(), &from, budget),
             fd: fd.clone(),
             path: self.path.len(),
+            ctime: stamp(stat).ctime,
         });
         Ok(fd)
     }
@@ -199,8 +220,13 @@ mod tests {
     use crate::mover::format::compare_paths;
 
     fn walk(root: &std::path::Path, resume: Option<&Resume>) -> Vec<String> {
+        walk_around(&[], root, resume)
+    }
+
+    fn walk_around(exclude: &[&str], root: &std::path::Path, resume: Option<&Resume>) -> Vec<String> {
+        let exclude = Exclusions::new(exclude).unwrap();
         let root = Arc::new(OwnedFd::from(std::fs::File::open(root).unwrap()));
-        let mut walk = Walk::new(root, resume).unwrap();
+        let mut walk = Walk::new(root, exclude, resume).unwrap();
         let mut paths = Vec::new();
         loop {
             match walk.next().unwrap() {
@@ -231,6 +257,18 @@ mod tests {
             assert!(compare_paths(pair[0].as_bytes(), pair[1].as_bytes()).is_lt(), "{pair:?}");
         }
         assert!(!all.iter().any(|path| path.contains("lost")));
+    }
+
+    #[test]
+    fn what_is_excluded_is_not_given_also_when_the_walk_is_resumed() {
+        let root = tree();
+        let patterns = ["/a/b/", "9"];
+        let all = walk_around(&patterns, root.path(), None);
+        assert_eq!(all, ["a", "a/1", "a.x", "a.x/q", "m", "z", "z/y"]);
+        for (at, path) in all.iter().enumerate() {
+            let resume = Resume { path: path.clone().into_bytes(), again: false };
+            assert_eq!(walk_around(&patterns, root.path(), Some(&resume)), all[at + 1..], "{path}");
+        }
     }
 
     #[test]

@@ -32,6 +32,8 @@ use crate::mover::{
 const ZSTD_LEVEL: i32 = 1;
 /// A frame stays as it is unless compression saves this part of it (a 32nd).
 const WORTHWHILE: usize = 32;
+/// What happened to a file that is not as it was when it was opened.
+pub const CHANGED: &str = "changed while it was read";
 /// Large frames are tried on two samples of this size first.
 const SAMPLE_BYTES: usize = 8 * 1024;
 
@@ -163,6 +165,9 @@ impl Worker {
             self.read_blocks(&fd, &path, metadata::size(&before), is_sparse(&before), known)?;
             let after = fstat(&fd).map_err(|errno| MoverError::file("reading the state of", &path, errno))?;
             let sound = same_state(&before, &after);
+            if !sound {
+                self.shared.changed(&path, CHANGED)?;
+            }
             if sound || attempt == READ_ATTEMPTS {
                 if let Some(Kind::File(content)) = self.waiting.last_mut().map(|file| &mut file.entry.kind) {
                     content.inconsistent = !sound;

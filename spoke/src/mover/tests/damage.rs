@@ -85,7 +85,7 @@ async fn packs_or_segments_in_each_others_place_are_an_error() {
     }
 }
 
-fn entry(path: &str, kind: Kind) -> Record {
+pub fn entry(path: &str, kind: Kind) -> Record {
     Record::Entry(Entry {
         path: path.as_bytes().to_vec(),
         metadata: Metadata { mode: 0o755, ..own() },
@@ -95,7 +95,7 @@ fn entry(path: &str, kind: Kind) -> Record {
     })
 }
 
-fn own() -> Metadata {
+pub fn own() -> Metadata {
     Metadata {
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
@@ -103,11 +103,11 @@ fn own() -> Metadata {
     }
 }
 
-fn root() -> Record {
+pub fn root() -> Record {
     entry("", Kind::Directory)
 }
 
-fn inline(offset: u64, bytes: &[u8]) -> Piece {
+pub fn inline(offset: u64, bytes: &[u8]) -> Piece {
     Piece {
         offset,
         length: u32::try_from(bytes.len()).unwrap(),
@@ -116,12 +116,12 @@ fn inline(offset: u64, bytes: &[u8]) -> Piece {
     }
 }
 
-fn file(path: &str, size: u64, pieces: Vec<Piece>) -> Record {
+pub fn file(path: &str, size: u64, pieces: Vec<Piece>) -> Record {
     entry(path, Kind::File(Content { size, pieces, ..Content::default() }))
 }
 
 /// Receives a manifest that was made up by somebody who has the volume's key.
-async fn receive_made_up(volume: &mut Volume, records: &[Record]) -> Result<ReceiveReport, MoverError> {
+pub async fn receive_made_up(volume: &mut Volume, records: &[Record]) -> Result<ReceiveReport, MoverError> {
     let pair = PairUid::new("pair").unwrap();
     let id = VolumeUid::new("volume").unwrap();
     let object = layout::pass_segment(&pair, &id, 1, 0);

@@ -42,7 +42,7 @@ impl Planner {
         };
         let found = self.judge_present(&entry, content, now.as_ref());
         if found.present == Present::Nothing && now.is_some() {
-            Self::remove(dir, &name, &entry.path)?;
+            self.remove(dir, &name, &entry.path)?;
         }
         if found.complete {
             self.shared.count(|counters| &counters.unchanged, 1);

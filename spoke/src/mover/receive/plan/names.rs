@@ -14,9 +14,13 @@ use super::{Link, Planner, present};
 use crate::mover::{
     error::MoverError,
     format::{Device, Entry, Kind, split_path},
-    metadata::{self, Refused, Target},
+    metadata::{self, Part, Refused, Target},
     receive::directory::{DirHandle, release},
 };
+
+/// The most entries with several names that may be refused in one run; the other names of those
+/// beyond are an error.
+const MAX_UNMADE: usize = 10_000;
 
 impl Planner {
     pub(super) fn special(
@@ -33,21 +37,30 @@ impl Planner {
         let bare = !same && dir.fresh;
         if !same {
             if now.is_some() {
-                Self::remove(dir, name, &entry.path)?;
+                self.remove(dir, name, &entry.path)?;
             }
             if let Err(errno) = make_special(dir, name, &entry.kind) {
-                let privileged = matches!(entry.kind, Kind::CharDevice(_) | Kind::BlockDevice(_));
-                if errno == Errno::PERM && privileged {
-                    let what = "device node".to_owned();
-                    return self.shared.judge(&entry.path, vec![Refused { what, errno }]);
-                }
-                return Err(MoverError::file("making", &entry.path, errno));
+                return self.unmade(entry, errno);
             }
         }
         let now = present(&dir.fd, name, &entry.path)?;
         let target = Target::Name(dir.fd.as_fd(), name);
         let refused = metadata::apply(target, now.as_ref(), &entry.metadata, bare);
-        self.shared.judge(&entry.path, refused)
+        self.shared.judge(&entry.path, &refused)
+    }
+
+    /// A device node or FIFO holds nothing that would be lost: the policy decides about it.
+    fn unmade(&mut self, entry: &Entry, errno: Errno) -> Result<(), MoverError> {
+        let refusal = matches!(errno, Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL);
+        let part = match entry.kind {
+            Kind::CharDevice(_) | Kind::BlockDevice(_) if refusal => Part::Device,
+            Kind::Fifo if refusal => Part::Fifo,
+            _ => return Err(MoverError::file("making", &entry.path, errno)),
+        };
+        if entry.stamp.links > 1 && self.unmade.len() < MAX_UNMADE {
+            self.unmade.insert(entry.path.clone());
+        }
+        self.shared.judge(&entry.path, &[Refused { part, errno }])
     }
 
     /// Makes the hard links of this window, once the files that they lead to are there.
@@ -58,7 +71,12 @@ impl Planner {
         let open = u64::from(self.streamed.as_ref().is_some_and(|file| file.task.is_some()));
         self.shared.wait_for_files(open)?;
         for link in std::mem::take(&mut self.links) {
-            self.make_link(&link)?;
+            if self.unmade.contains(&link.target) {
+                let refused = Refused { part: Part::Device, errno: Errno::PERM };
+                self.shared.judge(&link.entry.path, &[refused])?;
+            } else {
+                self.make_link(&link)?;
+            }
             release(link.dir, &self.shared)?;
         }
         Ok(())
@@ -74,7 +92,7 @@ impl Planner {
             if now.as_ref().is_some_and(same) {
                 return Ok(());
             }
-            Self::remove(&link.dir, &link.name, &link.entry.path)?;
+            self.remove(&link.dir, &link.name, &link.entry.path)?;
         }
         linkat(&holder, &name, &*link.dir.fd, &link.name, AtFlags::empty()).map_err(error)
     }
