@@ -154,7 +154,7 @@ async fn move_volume(
     }
     let pass = match prepare(grant, arguments.root.clone()) {
         Ok(pass) => pass,
-        Err(outcome) => return outcome,
+        Err(outcome) => return *outcome,
     };
     tracing::info!(pass = pass.number, volume = %pass.volume, direction = ?grant.direction, "starting");
     let (progress, cancel) = (progress.clone(), cancel.clone());
@@ -171,10 +171,10 @@ async fn move_volume(
     }
 }
 
-fn prepare(grant: &MoverGrant, root: PathBuf) -> Result<Pass, Outcome> {
-    let unsound = |error: String| Outcome::failed("UnsoundGrant", &error);
+fn prepare(grant: &MoverGrant, root: PathBuf) -> Result<Pass, Box<Outcome>> {
+    let unsound = |error: String| Box::new(Outcome::failed("UnsoundGrant", &error));
     let store = s3::open_with(&grant.access, s3::RetryPolicy::PATIENT)
-        .map_err(|error| Outcome::of_sending(Err(MoverError::Store(error))))?;
+        .map_err(|error| Box::new(Outcome::of_sending(Err(MoverError::Store(error)))))?;
     let exclude = Exclusions::new(&grant.exclude_paths)
         .map_err(|error| unsound(format!("spec.excludePaths[{}]: {error}", error.index)))?;
     Ok(Pass {

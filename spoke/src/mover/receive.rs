@@ -140,7 +140,7 @@ impl Shared {
     /// A filesystem that keeps coarser times than the source's says nothing about it: the first
     /// file whose time would show it is looked at again.
     fn check_time(&self, path: &[u8], fd: &OwnedFd, to: Time) -> Result<(), MoverError> {
-        if to.nanoseconds % COARSEST_EXACT == 0 || self.time_checked.swap(true, Ordering::Relaxed) {
+        if to.nanoseconds.is_multiple_of(COARSEST_EXACT) || self.time_checked.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
         let now =

@@ -78,7 +78,7 @@ async fn names_that_are_not_text_and_what_may_not_be_read_can_be_excluded() {
     fs::write(volume.source.path().join(OsStr::from_bytes(b"\xff\xfe")), b"x").unwrap();
     let closed = volume.source.path().join("closed");
     fs::create_dir(&closed).unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     let (sent, _) = volume.run_pass(1).await;
     assert_eq!(sent.totals.files, 1);
     assert!(volume.destination.path().join(OsStr::from_bytes(b"\xff\xfe")).exists());
