@@ -132,6 +132,8 @@ pub struct Rewritten {
     /// As it would be without the run's own maps and transforms, if those changed it. The
     /// mapping of namespaces is in both.
     pub standard: Option<Value>,
+    /// The run's transforms that changed it, as messages name them.
+    pub transforms: Vec<String>,
     /// What a person should know of it.
     pub notes: Vec<Note>,
 }
@@ -186,7 +188,7 @@ impl Rewriter {
                 metadata::rewrite(&mut object, &mut scope);
                 finish(&mut object, arrival);
             }
-            return Ok(Rewritten { object, standard: None, notes: Vec::new() });
+            return Ok(Rewritten { object, standard: None, transforms: Vec::new(), notes: Vec::new() });
         }
         let source = namespace_of(&object).to_owned();
         for rule in STANDARD {
@@ -202,15 +204,16 @@ impl Rewriter {
         if options.has_maps() {
             kept_configuration::rewrite(&mut object, options, MAPS);
         }
+        let mut changed_by = Vec::new();
         for transform in transforms {
-            transform.apply(&mut object, &source)?;
+            changed_by.extend(transform.apply(&mut object, &source)?);
         }
         let standard = standard.filter(|standard| *standard != object).map(|mut standard| {
             finish(&mut standard, arrival);
             standard
         });
         finish(&mut object, arrival);
-        Ok(Rewritten { object, standard, notes: scope.notes.finish() })
+        Ok(Rewritten { object, standard, transforms: changed_by, notes: scope.notes.finish() })
     }
 
     /// Whether the object is one that this run has rewritten.
@@ -283,4 +286,4 @@ fn remove(object: &mut Value, pointer: &str, keys: &[&str]) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -159,7 +159,7 @@ pub struct ObjectResult {
     pub api_version: String,
     /// The kind.
     pub kind: String,
-    /// The namespace, if it has one.
+    /// The namespace, if it has one: on the destination; of what is left behind on the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// The name.

@@ -99,7 +99,7 @@ pub async fn purge(
             match choice {
                 Choice::Keep => {}
                 Choice::Delete => delete(context, kind, live, destination, tally).await?,
-                Choice::Unsure => context.warn(unsure(live)),
+                Choice::Unsure => keep(context, live, unsure(live), tally).await?,
             }
         }
     }
@@ -272,6 +272,13 @@ async fn left_behind(
     Ok(left)
 }
 
+/// Leaves an object, and says why.
+async fn keep(context: &TaskContext, live: &Value, why: Finding, tally: &mut Tally) -> Result<(), TaskError> {
+    tally.kept(&ObjectId::of(live), &why).await?;
+    context.warn(why);
+    Ok(())
+}
+
 async fn delete(
     context: &TaskContext,
     kind: &Kind,
@@ -281,8 +288,7 @@ async fn delete(
 ) -> Result<(), TaskError> {
     let id = ObjectId::of(live);
     if let Some(warning) = stays(context, kind, live, namespace).await? {
-        context.warn(warning);
-        return Ok(());
+        return keep(context, live, warning, tally).await;
     }
     let options = DeleteOptions { uid: Some(uid(live).to_owned()), foreground: false };
     match context.cluster().delete(&kind.object(Some(namespace), name(live)), &options).await {

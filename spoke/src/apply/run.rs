@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::order::{self, ClusterStage};
 use super::owners::Owners;
 use super::purge::{Brought, purge};
+use super::tally::is_namespace;
 use super::{Applied, Applier, Arrived, Problem, Tally, definitions};
 use crate::cluster::{ObjectId, array, describe, discover};
 use crate::staging_area::StagingArea;
@@ -43,10 +44,11 @@ const MAX_DEFINITIONS: usize = 1_000;
 /// Applies the exported objects, stopped.
 pub async fn apply_run(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
     let area = context.staging(run)?;
-    let tally = Tally::new(area.write(ArchiveName::Results)?);
+    let mut tally = Tally::new(area.write(ArchiveName::Results)?);
     let rewriter =
         Rewriter::new(run).map_err(|e| TaskError::failed("the migration", "BadTransform", e.to_string()))?;
     let brought = run.spec.purge_deleted_resources.then(Brought::default);
+    mention_namespaces(&area, &mut tally).await?;
     let mut wave = Wave { context, run, tally, brought, waiting: Vec::new(), last_round: false, logged: 0 };
     let definitions = bring_definitions(context, run, &rewriter, &area, &mut wave).await?;
     let catalogue = definitions::discover_with(context.cluster(), &definitions)
@@ -91,6 +93,26 @@ pub async fn apply_run(context: &TaskContext, run: &Run) -> Result<Outcome, Task
     if failures.is_empty() { Ok(Outcome::Applied { counts }) } else { Err(TaskError::Failed(failures)) }
 }
 
+/// Notes what became of the namespaces. They were prepared as preflight said, or the run would not
+/// have come here; what they were before only preflight has seen, however often the preparation
+/// began anew.
+async fn mention_namespaces(area: &StagingArea, tally: &mut Tally) -> Result<(), TaskError> {
+    let mut preview = match area.read(ArchiveName::Preview).await {
+        Ok(preview) => preview,
+        // A run that began before previews were kept.
+        Err(ArchiveError::Missing { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    while let Some(line) = preview.next().await? {
+        match serde_json::from_value::<ObjectResult>(line) {
+            Ok(line) if is_namespace(&line) => tally.mention(&line).await?,
+            // The namespaces stand before everything else.
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
 /// Brings the definitions, and answers with those that came.
 async fn bring_definitions(
     context: &TaskContext,
@@ -116,7 +138,7 @@ async fn bring_definitions(
         if result.is_ok() && brought.len() < MAX_DEFINITIONS {
             brought.push(object);
         }
-        wave.note(&id, result).await?;
+        wave.note(id, result).await?;
     }
     Ok(brought)
 }
@@ -260,12 +282,13 @@ impl Wave<'_> {
             self.waiting.push(object);
             return Ok(());
         }
-        self.note(&ObjectId::of(&object), result).await?;
+        self.note(ObjectId::of(&object), result).await?;
         self.context.progress(|p| p.objects_done += 1);
         Ok(())
     }
 
-    async fn note(&mut self, id: &ObjectId, result: Result<Arrived, Problem>) -> Result<(), TaskError> {
+    async fn note(&mut self, id: ObjectId, result: Result<Arrived, Problem>) -> Result<(), TaskError> {
+        let id = &id.on_destination(self.run);
         match &result {
             Err(problem) => {
                 self.context.log(format!(
@@ -279,7 +302,7 @@ impl Wave<'_> {
             Ok(arrived) => self.log_some(|| format!("{}: {}", id.describe(), word(arrived.applied))),
         }
         if let (Some(brought), Ok(arrived), Some(namespace)) = (&mut self.brought, &result, &id.namespace) {
-            brought.note(id.group(), &id.kind, self.run.destination_of(namespace), &arrived.name);
+            brought.note(id.group(), &id.kind, namespace, &arrived.name);
         }
         Ok(self.tally.note(id, result).await?)
     }

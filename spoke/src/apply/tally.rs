@@ -1,12 +1,17 @@
 //! Counts, findings and the result of every object.
 
 use isthmus_shared::protocol::{ObjectAction, ObjectResult};
-use isthmus_shared::resources::ResourceCounts;
+use isthmus_shared::resources::{Finding, ResourceCounts};
 use isthmus_shared::staging::{ArchiveError, ArchiveWriter};
 
 use super::{Applied, Arrived, Problem};
 use crate::cluster::ObjectId;
 use crate::findings::{Findings, finding};
+
+/// Whether a result is that of a namespace, which is prepared and not counted as an object.
+pub(super) fn is_namespace(result: &ObjectResult) -> bool {
+    result.kind == "Namespace" && result.namespace.is_none() && result.api_version == "v1"
+}
 
 /// What became of a run's objects so far.
 pub struct Tally {
@@ -61,6 +66,18 @@ impl Tally {
         self.write(&id.result(ObjectAction::Deleted)).await
     }
 
+    /// Notes that an object of the destination stays, though it is or may be gone from the source.
+    pub async fn kept(&mut self, id: &ObjectId, why: &Finding) -> Result<(), ArchiveError> {
+        self.counts.count(ObjectAction::Skipped);
+        let (reason, message) = (Some(why.reason.clone()), Some(why.message.clone()));
+        self.write(&ObjectResult { reason, message, ..id.result(ObjectAction::Skipped) }).await
+    }
+
+    /// Notes what became of a namespace.
+    pub async fn mention(&mut self, result: &ObjectResult) -> Result<(), ArchiveError> {
+        self.write(result).await
+    }
+
     /// Notes that an object of the destination could not be deleted.
     pub fn not_deleted(&mut self, id: &ObjectId, problem: &Problem) {
         self.failures.push(finding(id.describe(), &problem.reason, problem.message.as_str()));
@@ -81,5 +98,29 @@ impl Tally {
     async fn write(&mut self, result: &ObjectResult) -> Result<(), ArchiveError> {
         let value = serde_json::to_value(result).unwrap_or_default();
         self.writer.push(&value).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::transform::tests::run_of;
+
+    #[test]
+    fn objects_are_told_of_by_their_names_on_the_destination_and_namespaces_are_not_counted() {
+        let run = run_of(json!({}), &[("shop", "shop-green")]);
+        let id = |kind: &str, namespace: &str| {
+            let mut object = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "shop"}});
+            if !namespace.is_empty() {
+                object["metadata"]["namespace"] = namespace.into();
+            }
+            ObjectId::of(&object).on_destination(&run)
+        };
+        assert_eq!(id("ConfigMap", "shop").describe(), "ConfigMap shop-green/shop");
+        assert_eq!(id("ConfigMap", "other").describe(), "ConfigMap other/shop");
+        assert!(is_namespace(&id("Namespace", "").result(ObjectAction::Created)));
+        assert!(!is_namespace(&id("PersistentVolume", "").result(ObjectAction::Created)));
     }
 }

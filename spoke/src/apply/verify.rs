@@ -13,6 +13,7 @@ use isthmus_shared::staging::{ArchiveError, ArchiveName, ArchiveReader};
 
 use super::object::Examined;
 use super::order::{self, ClusterStage};
+use super::tally::is_namespace;
 use super::{Applier, Problem};
 use crate::cluster::{ObjectId, discover, text};
 use crate::collect::InventoryReader;
@@ -39,7 +40,7 @@ pub async fn verify_run(context: &TaskContext, run: &Run) -> Result<Outcome, Tas
         let rewriter = Rewriter::new(run)
             .map_err(|e| TaskError::failed("the migration", "BadTransform", e.to_string()))?;
         let applier = Applier::new(context.cluster(), &catalogue, &rewriter, run);
-        let mut check = Check { context, applier: &applier, failures: &mut failures };
+        let mut check = Check { context, run, applier: &applier, failures: &mut failures };
         check.archive(area.read(ArchiveName::Cluster).await?).await?;
         for namespace in run.sources() {
             context.doing(format!("comparing {namespace}"));
@@ -78,6 +79,7 @@ async fn verify_claims(
 
 struct Check<'a> {
     context: &'a TaskContext,
+    run: &'a Run,
     applier: &'a Applier<'a>,
     failures: &'a mut Findings,
 }
@@ -99,6 +101,7 @@ impl Check<'_> {
                 if elsewhere {
                     continue;
                 }
+                let id = id.on_destination(self.run);
                 running.push(async move { (id, applier.examine(&object).await) });
             }
             let room = if more { self.context.cluster().width().saturating_sub(1) } else { 0 };
@@ -157,7 +160,9 @@ async fn counts_of(area: &StagingArea) -> Result<ResourceCounts, TaskError> {
     let mut lines = area.read(ArchiveName::Results).await?;
     while let Some(line) = lines.next().await? {
         let Ok(result) = serde_json::from_value::<ObjectResult>(line) else { continue };
-        counts.count(result.action);
+        if !is_namespace(&result) {
+            counts.count(result.action);
+        }
     }
     Ok(counts)
 }

@@ -1,6 +1,6 @@
 //! What an object says of itself: names, marks, and how a message names it.
 
-use isthmus_shared::protocol::{ObjectAction, ObjectResult};
+use isthmus_shared::protocol::{ObjectAction, ObjectResult, Run};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -28,6 +28,15 @@ impl ObjectId {
             namespace: Some(namespace(object)).filter(|n| !n.is_empty()).map(str::to_owned),
             name: name(object).to_owned(),
         }
+    }
+
+    /// The identity that an object of a run's source has on the destination.
+    #[must_use]
+    pub fn on_destination(mut self, run: &Run) -> Self {
+        if let Some(namespace) = &mut self.namespace {
+            *namespace = run.destination_of(namespace).to_owned();
+        }
+        self
     }
 
     /// The API group; empty for the core one.

@@ -82,7 +82,10 @@ enum Answer {
         message: Option<String>,
         after: Option<Value>,
     },
+    /// The run does not take it, whatever it looks like.
     Not(Problem),
+    /// The destination would not take it as it is to be.
+    Refused(Problem),
 }
 
 /// A trial that says nothing about the object.
@@ -112,7 +115,7 @@ impl Trier<'_> {
             Ok(rewritten) => rewritten,
             Err(problem) => return Ok(refusal(&ObjectId::of(&object), problem)),
         };
-        let Rewritten { object: wanted, standard, notes } = rewritten;
+        let Rewritten { object: wanted, standard, transforms, notes } = rewritten;
         let id = ObjectId::of(&wanted);
         let changes = standard.and_then(|standard| {
             let state = |name, object| State { name, object };
@@ -125,6 +128,7 @@ impl Trier<'_> {
         };
         let mut tried = match answer {
             Answer::Not(problem) => refusal(&id, problem),
+            Answer::Refused(problem) => refusal(&id, after_transforms(problem, &transforms)),
             Answer::Would { action, reason, message, after } => {
                 let state = |name, object| State { name, object };
                 let mut result = id.result(action);
@@ -271,7 +275,7 @@ impl Trier<'_> {
         let apply = || self.cluster.patch(path, &body, PatchKind::Try);
         let tried = match self.patiently(id, Where::InPlace, apply).await? {
             Ok(tried) => tried,
-            Err(Answer::Not(problem)) if problem.message.contains("duplicate entries for key") => {
+            Err(Answer::Refused(problem)) if problem.message.contains("duplicate entries for key") => {
                 return self.replace(id, path, object, live).await;
             }
             Err(answer) => return Ok(answer),
@@ -299,7 +303,7 @@ impl Trier<'_> {
         let put = || self.cluster.replace(path, &body, true);
         match self.patiently(id, Where::InPlace, put).await? {
             Ok(after) => Ok(changed(live, after)),
-            Err(Answer::Not(problem)) if problem.reason == "ImmutableField" => {
+            Err(Answer::Refused(problem)) if problem.reason == "ImmutableField" => {
                 self.make_anew(id, live, body, &problem).await
             }
             Err(answer) => Ok(answer),
@@ -319,7 +323,7 @@ impl Trier<'_> {
                 .map_err(|error| broken(id, "looking for the Pods that use it", &error))?
                 .is_empty();
         Ok(match undeletable(live, in_use) {
-            Some(why) => Answer::Not(Problem::lasting(
+            Some(why) => Answer::Refused(Problem::lasting(
                 "ImmutableField",
                 format!("a field of it cannot be changed ({}); {why}, then run again", problem.message),
             )),
@@ -363,9 +367,9 @@ impl Trier<'_> {
             match judge(&error, tried, self.coming) {
                 Verdict::Again if attempt < ATTEMPTS => tokio::time::sleep(PAUSE * 2_u32.pow(attempt)).await,
                 Verdict::Again if error.is_transient() => return Err(broken(id, "trying it", &error)),
-                Verdict::Again => return Ok(Err(Answer::Not(refused(&error)))),
+                Verdict::Again => return Ok(Err(Answer::Refused(refused(&error)))),
                 Verdict::Passed => return Ok(Err(would(ObjectAction::Created))),
-                Verdict::Refused(problem) => return Ok(Err(Answer::Not(problem))),
+                Verdict::Refused(problem) => return Ok(Err(Answer::Refused(problem))),
                 Verdict::NotTried(why) => {
                     return Ok(Err(with_reason(ObjectAction::Created, "NotTried", why)));
                 }
@@ -410,10 +414,36 @@ fn merging(live: &Value, wanted: &Value, policy: Option<Policy>) -> Result<Answe
     Ok(changed(live, after))
 }
 
+/// A refusal of what transforms have changed names them: it is mostly their doing.
+fn after_transforms(problem: Problem, transforms: &[String]) -> Problem {
+    if transforms.is_empty() {
+        return problem;
+    }
+    let message = format!("{} changed it, and {}", transforms.join(" and "), problem.message);
+    Problem { message, ..problem }
+}
+
 fn refusal(id: &ObjectId, problem: Problem) -> Tried {
     let mut result = id.result(ObjectAction::Failed);
     result.reason = Some(problem.reason.clone());
     result.message = Some(problem.message.clone());
     let concern = Concern::failure(id.describe(), &problem.reason, problem.message);
     Tried { line: result, concern: Some(concern), wanted: None, live: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_transforms_that_changed_the_object() {
+        let problem = || Problem::lasting("Invalid", "the destination's API server does not take it: no");
+        assert_eq!(after_transforms(problem(), &[]), problem());
+        let names = ["the transform \"scale\"".to_owned(), "transform number 2".to_owned()];
+        assert_eq!(
+            after_transforms(problem(), &names).message,
+            "the transform \"scale\" and transform number 2 changed it, and the destination's API server does not \
+             take it: no"
+        );
+    }
 }

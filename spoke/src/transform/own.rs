@@ -73,11 +73,11 @@ impl OwnTransform {
         Ok(Self { name, matching, form })
     }
 
-    /// Changes the object, if it is one that the transform is for. `namespace` is its namespace
-    /// on the source.
-    pub fn apply(&self, object: &mut Value, namespace: &str) -> Result<(), TransformError> {
+    /// Changes the object, if it is one that the transform is for, and answers how messages name
+    /// the transform if it did. `namespace` is the object's namespace on the source.
+    pub fn apply(&self, object: &mut Value, namespace: &str) -> Result<Option<String>, TransformError> {
         if !self.matching.matches(object, namespace) {
-            return Ok(());
+            return Ok(None);
         }
         let failed = |object: &Value, detail: String| TransformError::Failed {
             transform: self.name.to_string(),
@@ -121,8 +121,9 @@ impl OwnTransform {
             );
             return Err(failed(object, detail));
         }
+        let changed = *object != after;
         *object = after;
-        Ok(())
+        Ok(changed.then(|| self.name.to_string()))
     }
 }
 

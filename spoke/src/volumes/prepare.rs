@@ -7,7 +7,7 @@ use isthmus_shared::staging::ArchiveName;
 use serde_json::{Value, json};
 
 use crate::apply::{Applier, Owners};
-use crate::cluster::{PatchKind, describe, discover, name, namespace, text};
+use crate::cluster::{ObjectId, PatchKind, discover, name, namespace, text};
 use crate::collect::InventoryReader;
 use crate::findings::{Findings, finding};
 use crate::task::{TaskContext, TaskError};
@@ -39,16 +39,17 @@ pub async fn prepare_destination(context: &TaskContext, run: &Run) -> Result<Out
         // Owners that an earlier run brought stay its owners; for those that are yet to come the
         // claim is looked at again when the objects are applied.
         let place = run.destination_of(namespace(claim));
+        let object = ObjectId::of(claim).on_destination(run).describe();
         let arrived = match owners.rebuild(claim, place).await {
             Ok(rebuilt) => applier.apply(claim, &rebuilt.references).await,
             Err(problem) => Err(problem),
         };
         match arrived {
-            Ok(arrived) => context.log(format!("{}: {:?}", describe(claim), arrived.applied)),
+            Ok(arrived) => context.log(format!("{object}: {:?}", arrived.applied)),
             Err(problem) if problem.transient => {
-                return Err(TaskError::Transient(finding(describe(claim), &problem.reason, problem.message)));
+                return Err(TaskError::Transient(finding(object, &problem.reason, problem.message)));
             }
-            Err(problem) => failures.push(finding(describe(claim), &problem.reason, problem.message)),
+            Err(problem) => failures.push(finding(object, &problem.reason, problem.message)),
         }
     }
     if failures.is_empty() { Ok(Outcome::Done) } else { Err(TaskError::Failed(failures)) }

@@ -250,7 +250,10 @@ impl Lab {
         token: &str,
         options: SpokeOptions,
     ) -> Result<Spoke, LabError> {
-        let kubeconfig = self.kubeconfig(&options.cluster)?;
+        let kubeconfig = match &options.kubeconfig {
+            Some(kubeconfig) => kubeconfig,
+            None => self.kubeconfig(&options.cluster)?,
+        };
         create_namespace(&self.client(&options.cluster)?, &options.namespace).await?;
         let log = self.log(&format!("spoke-{}-{}", options.cluster, options.namespace));
         let token_file = log.with_extension("token");

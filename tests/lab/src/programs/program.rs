@@ -187,6 +187,8 @@ pub struct SpokeOptions {
     pub namespace: String,
     /// The name of the cluster's record at the hub.
     pub record: String,
+    /// The kubeconfig that it works with; the cluster's administrator's without it.
+    pub kubeconfig: Option<PathBuf>,
     /// More arguments for `isthmus-spoke serve`.
     pub args: Vec<String>,
     /// More environment variables.
@@ -198,7 +200,8 @@ impl SpokeOptions {
     pub fn new(cluster: impl Into<String>, namespace: impl Into<String>) -> Self {
         let cluster = cluster.into();
         let record = cluster.clone();
-        Self { cluster, namespace: namespace.into(), record, args: Vec::new(), env: Vec::new() }
+        let (kubeconfig, args, env) = (None, Vec::new(), Vec::new());
+        Self { cluster, namespace: namespace.into(), record, kubeconfig, args, env }
     }
 }
 
