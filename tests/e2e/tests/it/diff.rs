@@ -9,7 +9,7 @@ use crate::reading::{everything, text, versions};
 use crate::world::{PAIR, Said, World, eventually};
 
 /// What is in a cluster, each object with its resourceVersion.
-async fn standing(world: &World, cluster: &str) -> BTreeMap<String, String> {
+pub async fn standing(world: &World, cluster: &str) -> BTreeMap<String, String> {
     // Controllers go on reporting on what runs.
     let of_controllers =
         ["Deployment ", "ReplicaSet ", "Pod ", "Endpoints ", "EndpointSlice ", "APIService "];
@@ -23,7 +23,7 @@ async fn standing(world: &World, cluster: &str) -> BTreeMap<String, String> {
 }
 
 /// Runs `isthmus diff`, which must change neither cluster.
-async fn diff(world: &World, arguments: &[&str]) -> Said {
+pub async fn diff(world: &World, arguments: &[&str]) -> Said {
     let (east, west) = (standing(world, "east").await, standing(world, "west").await);
     let said = world.isthmus(&[&["diff"], arguments, &["--pair", PAIR]].concat()).await;
     assert_eq!(standing(world, "east").await, east, "the source changed");

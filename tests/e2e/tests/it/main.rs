@@ -19,6 +19,7 @@
 )]
 
 mod activation;
+mod admission;
 mod app;
 mod bad_input;
 mod damage;
@@ -29,7 +30,9 @@ mod identity;
 mod limits;
 mod main_job;
 mod many;
+mod openshift;
 mod operator;
+mod overloaded;
 mod probes;
 mod purge;
 mod reading;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use isthmus_lab::cluster::Flavour;
 use isthmus_lab::programs::{Hub, HubOptions, Spoke, SpokeOptions};
 use isthmus_lab::s3::KeyPair;
 use isthmus_lab::{Lab, LabOptions};
@@ -118,6 +119,12 @@ impl World {
         )
         .unwrap();
         Self { lab, hub, east, west }
+    }
+
+    /// Whether a real kube-apiserver serves the clusters. The lab's own keeps admission policies and
+    /// webhook configurations, and asks none of them.
+    pub fn is_real(&self) -> bool {
+        matches!(self.lab.flavour(), Flavour::Real(_))
     }
 
     /// `isthmus store create`, with these keys.
