@@ -23,6 +23,7 @@ use kube::{Api, Client, Config};
 use tokio::task::JoinSet;
 
 use crate::controllers::cache::Cache;
+pub use crate::controllers::snapshots::{ERROR as SNAPSHOT_ERROR, READY_AFTER as SNAPSHOT_READY_AFTER};
 use crate::controllers::{self, Context, Scope};
 use crate::kubelet::{self, Kubelet};
 use crate::programs::ProcessError;
@@ -133,6 +134,9 @@ pub struct ClusterTraits {
     /// Whether it is an API server alone, without controllers: what is written stays as it is, nothing
     /// runs, and claims are not bound.
     pub bare: bool,
+    /// Whether it has VolumeSnapshots: their kinds, a class for the lab's provisioner, and what takes
+    /// them. The class's parameters [`SNAPSHOT_READY_AFTER`] and [`SNAPSHOT_ERROR`] change how it goes.
+    pub snapshots: bool,
 }
 
 impl ClusterTraits {
@@ -226,9 +230,15 @@ impl Cluster {
         let cache = Cache::start(&client, &mut tasks);
         let context = Context { client: client.clone(), cache, volumes_dir, ca_pem: endpoint.ca_pem.clone() };
         controllers::create_classes(&client).await.map_err(setup)?;
+        if traits.snapshots {
+            controllers::snapshots::install(&client).await.map_err(setup)?;
+        }
         context.cache.ready().await;
         if !traits.bare {
             controllers::start(&context, scope, &mut tasks);
+            if traits.snapshots {
+                controllers::snapshots::start(&context, &mut tasks);
+            }
         }
         let kubelet = kubelet::start(&name, &context, dir.join("pods"), &mut tasks).await.map_err(setup)?;
         if let Server::Embedded(server) = &server {
@@ -283,7 +293,8 @@ impl Cluster {
         self.kubelet.log(namespace, pod)
     }
 
-    /// The folder of a claim's volume, once it is bound.
+    /// The folder of a claim's volume, once it is bound; the file that stands for its device, if it is a
+    /// raw block volume.
     pub async fn volume_dir(&self, namespace: &str, claim: &str) -> Result<PathBuf, ClusterError> {
         let client = self.client()?;
         let none = |problem: &str| ClusterError::NoFolder {

@@ -10,9 +10,11 @@
 //! Every controller is level-triggered: a change of a kind that concerns it makes it look at all of its
 //! objects, which are few. It promises to converge, not to be quick with thousands.
 
+mod backing;
 pub(crate) mod cache;
 mod claim_binder;
 mod claim_protection;
+mod cordon;
 mod cron_job;
 mod daemon_set;
 mod deployment;
@@ -26,6 +28,7 @@ mod provisioner;
 mod replica_set;
 mod scheduler;
 mod service_account;
+pub(crate) mod snapshots;
 mod stateful_set;
 mod work_loop;
 
@@ -39,7 +42,7 @@ use tokio::task::JoinSet;
 
 use cache::{Cache, Topic};
 pub(crate) use provisioner::{bound_volume, create_classes, folder};
-pub(crate) use scheduler::pods_claims;
+pub(crate) use scheduler::{for_one_pod, pods_claims, uses};
 pub(crate) use work_loop::spawn as run;
 
 /// What every controller works with.
@@ -101,6 +104,7 @@ pub(crate) fn start(context: &Context, scope: Scope, tasks: &mut JoinSet<()>) {
     }
     run(namespace::Namespaces::new(c()), context, tasks);
     run(service_account::ServiceAccounts(c()), context, tasks);
+    run(cordon::Cordons(c()), context, tasks);
     run(claim_binder::Claims(c()), context, tasks);
     run(claim_binder::Volumes(c()), context, tasks);
     run(claim_protection::Claims(c()), context, tasks);

@@ -146,16 +146,36 @@ impl Kubelet {
         format!("{}.{}.{}", self.network, (number >> 8) & 0xff, number & 0xff)
     }
 
-    /// What keeps the pod from starting: a claim that is not bound, or attached to another node.
+    /// What keeps the pod from starting: a claim that is not bound, attached to another node, or for
+    /// one pod and in use by another.
     fn obstacle(&self, pod: &Pod) -> Option<String> {
         let cache = &self.context.cache;
         let namespace = namespace_of(pod);
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
         for name in crate::controllers::pods_claims(pod) {
-            let volume = cache.claim(&namespace, &name).and_then(|claim| {
-                crate::controllers::bound_volume(&claim).and_then(|volume| cache.volume(volume))
+            let claim = cache.claim(&namespace, &name);
+            let volume =
+                claim.as_ref().and_then(|claim| cache.volume(crate::controllers::bound_volume(claim)?));
+            let (Some(claim), Some(volume)) = (claim, volume) else {
+                return Some(format!("claim {name} is not bound"));
+            };
+            // Pods that somebody gave their nodes by hand have passed no scheduler.
+            let workers = self.workers();
+            let held = crate::controllers::for_one_pod(&claim).then(|| {
+                let holds = |other: &Pod| {
+                    let started = pods::phase(other) == "Running"
+                        || other.uid().is_some_and(|uid| workers.contains_key(&uid));
+                    started && other.uid() != pod.uid() && crate::controllers::uses(other, &claim)
+                };
+                cache.pods.find(holds)
             });
-            let Some(volume) = volume else { return Some(format!("claim {name} is not bound")) };
+            drop(workers);
+            if let Some(other) = held.flatten() {
+                return Some(format!(
+                    "volume uses the ReadWriteOncePod access mode and is already in use by another pod: {}",
+                    other.name_any()
+                ));
+            }
             if !attaches_once(&volume) {
                 continue;
             }

@@ -57,7 +57,7 @@ mod openapi;
 mod options;
 mod patch;
 mod protobuf;
-mod quantity;
+pub(crate) mod quantity;
 mod read;
 mod registry;
 mod reply;

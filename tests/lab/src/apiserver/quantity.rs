@@ -91,6 +91,11 @@ impl Quantity {
         Self { nano: self.nano.saturating_add(other.nano), format }
     }
 
+    /// Whole units, rounded up; 0 of what is negative.
+    pub fn units(self) -> u64 {
+        u64::try_from((self.nano + NANO - 1) / NANO).unwrap_or_default()
+    }
+
     /// The canonical text.
     pub fn canonical(self) -> String {
         if self.nano == 0 {

@@ -21,6 +21,8 @@ use super::{Again, Context, Controller, Error, Settled, deleting, namespace_of, 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
+/// The volume mode of what names none.
+const FILESYSTEM: &str = "Filesystem";
 const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
 pub(super) struct Claims(pub Context);
@@ -70,8 +72,13 @@ fn suits(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let modes = has.access_modes.as_deref().unwrap_or_default();
     !deleting(volume)
         && has.claim_ref.is_none()
+        // What is to begin with a source's data is made for it, never found.
+        && wants.data_source.is_none()
+        && wants.data_source_ref.is_none()
         && has.storage_class_name.as_deref().unwrap_or("")
             == wants.storage_class_name.as_deref().unwrap_or("")
+        && has.volume_mode.as_deref().unwrap_or(FILESYSTEM)
+            == wants.volume_mode.as_deref().unwrap_or(FILESYSTEM)
         && size >= wanted
         && wants.access_modes.iter().flatten().all(|mode| modes.contains(mode))
         && wants.selector.as_ref().is_none_or(|selector| owner::selects(selector, volume.labels()))
@@ -312,6 +319,16 @@ mod tests {
         assert!(suits(&volume("2048Mi", "ReadWriteOnce"), &claim()));
         assert!(!suits(&volume("2G", "ReadWriteOnce"), &claim()));
         assert!(!suits(&volume("4Gi", "ReadWriteMany"), &claim()));
+    }
+
+    #[test]
+    fn a_device_does_not_suit_a_claim_for_a_filesystem() {
+        let mut device = volume("4Gi", "ReadWriteOnce");
+        device.spec.as_mut().unwrap().volume_mode = Some("Block".to_owned());
+        assert!(!suits(&device, &claim()));
+        let mut raw = claim();
+        raw.spec.as_mut().unwrap().volume_mode = Some("Block".to_owned());
+        assert!(suits(&device, &raw));
     }
 
     #[test]

@@ -1,24 +1,26 @@
-//! The lab's dynamic provisioner: a volume is a folder of this machine.
+//! The lab's dynamic provisioner: a volume is a folder of this machine, or a file where the claim asks
+//! for raw blocks.
 //!
 //! [`Provisioner`] makes a PersistentVolume for a claim once the binder has named this provisioner on
-//! it, as any external provisioner does; [`Reclaimer`] removes folder and volume when a released
-//! volume's policy is `Delete`. ReadWriteOnce volumes are bound to one node, as local disks are.
+//! it, as any external provisioner does; empty, or with what the claim's data source holds.
+//! [`Reclaimer`] removes data and volume when a released volume's policy is `Delete`. ReadWriteOnce
+//! volumes are bound to one node, as local disks are.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{Event, Node, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
+use super::backing::{self, Content};
 use super::cache::{Cache, Topic};
 use super::scheduler::SELECTED_NODE;
-use super::{Again, Context, Controller, Error, Settled, deleting, full_name, namespace_of};
+use super::{Again, Context, Controller, Error, Settled, deleting, full_name, namespace_of, snapshots};
+use crate::apiserver::quantity::Quantity;
 
 /// The provisioner's name in StorageClasses.
 pub(crate) const PROVISIONER: &str = "lab.isthmus.dev/local";
@@ -29,8 +31,6 @@ pub(crate) const CLASS_WAIT: &str = "lab-wffc";
 /// Named by the binder on a claim that wants a volume made.
 pub(crate) const WANTED_OF: &str = "volume.kubernetes.io/storage-provisioner";
 const MADE_BY: &str = "pv.kubernetes.io/provisioned-by";
-/// As the usual local provisioners do: the application's user is not known here.
-const FOLDER_MODE: u32 = 0o777;
 
 pub(super) struct Provisioner(pub Context);
 pub(super) struct Reclaimer(pub Context);
@@ -54,7 +54,7 @@ pub(crate) fn waits_for_consumer(cache: &Cache, claim: &PersistentVolumeClaim) -
         .is_some_and(|class| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"))
 }
 
-/// The folder of a volume of this lab.
+/// The folder, or for raw blocks the file, of a volume of this lab.
 pub(crate) fn folder(volume: &PersistentVolume) -> Option<&Path> {
     let spec = volume.spec.as_ref()?;
     let path = spec.host_path.as_ref().map(|source| &source.path);
@@ -117,7 +117,10 @@ impl Controller for Provisioner {
             return Ok(None);
         };
         let path = self.0.volumes_dir.join(&name);
-        make_folder(&path)?;
+        if let Err(error) = self.make(claim, &path).await {
+            self.tell(claim, &error.to_string()).await?;
+            return Err(error);
+        }
         let volume = volume_for(claim, &class, &name, &path, &node)?;
         Api::<PersistentVolume>::all(self.0.client.clone())
             .create(&PostParams::default(), &volume)
@@ -135,12 +138,89 @@ fn node_for(mut nodes: Vec<Arc<Node>>, uid: &str) -> Option<String> {
     nodes.get(place.checked_rem(nodes.len())?).map(|node| node.name_any())
 }
 
-fn make_folder(path: &Path) -> Result<(), Error> {
-    let failed =
-        |source| Error::Folder { action: "making the volume's folder", path: path.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path).map_err(failed)?;
-    // The process's umask has narrowed it.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(FOLDER_MODE)).map_err(failed)
+/// What the claim's volume holds, and how much of it a device has.
+pub(super) fn content_of(claim: &PersistentVolumeClaim) -> Content {
+    let spec = claim.spec.as_ref();
+    let block = spec.and_then(|spec| spec.volume_mode.as_deref()) == Some("Block");
+    if block { Content::Device(requested(claim).map_or(0, Quantity::units)) } else { Content::Folder }
+}
+
+fn requested(claim: &PersistentVolumeClaim) -> Option<Quantity> {
+    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+    Quantity::parse(&requests.get("storage")?.0)
+}
+
+impl Provisioner {
+    async fn make(&self, claim: &PersistentVolumeClaim, path: &Path) -> Result<(), Error> {
+        let content = content_of(claim);
+        match self.source_of(claim).await? {
+            // One that is there is whole: a copy comes into its place when it is complete.
+            Some(_) if path.exists() => Ok(()),
+            Some(source) => backing::copy(&source, path, content).await,
+            None => backing::make(path, content),
+        }
+    }
+
+    /// Says in an Event why the claim has no volume yet; once for each reason.
+    async fn tell(&self, claim: &PersistentVolumeClaim, problem: &str) -> Result<(), Error> {
+        let namespace = namespace_of(claim);
+        let hash = blake3::hash(problem.as_bytes()).to_hex();
+        let now = jiff::Timestamp::now().strftime("%FT%TZ").to_string();
+        let event: Event = object(&json!({
+            "metadata": {"name": format!("{}.{}", claim.name_any(), &hash[..16]), "namespace": namespace},
+            "involvedObject": {
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace,
+                "name": claim.name_any(), "uid": claim.uid(),
+            },
+            "reason": "ProvisioningFailed",
+            "message": format!("failed to provision volume: {problem}"),
+            "type": "Warning",
+            "count": 1,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "source": {"component": PROVISIONER},
+        }))?;
+        Api::<Event>::namespaced(self.0.client.clone(), &namespace)
+            .create(&PostParams::default(), &event)
+            .await
+            .settled("writing an Event of", claim)
+            .map(|_| ())
+    }
+
+    /// What the claim is to begin with: a snapshot's data, or another claim's.
+    async fn source_of(&self, claim: &PersistentVolumeClaim) -> Result<Option<PathBuf>, Error> {
+        let Some(spec) = &claim.spec else { return Ok(None) };
+        let named = match (&spec.data_source_ref, &spec.data_source) {
+            (Some(source), _) => Some((source.kind.as_str(), source.name.as_str())),
+            (None, Some(source)) => Some((source.kind.as_str(), source.name.as_str())),
+            (None, None) => None,
+        };
+        let problem = |problem: String| Error::Object { object: full_name(claim), problem };
+        let namespace = namespace_of(claim);
+        match named {
+            None => Ok(None),
+            Some(("VolumeSnapshot", name)) => {
+                let (path, least) = snapshots::data_of(&self.0, &namespace, name).await.map_err(&problem)?;
+                let size = |text: &str| Quantity::parse(text).map_or(0, Quantity::units);
+                let wanted = requested(claim).map_or(0, Quantity::units);
+                if wanted < size(&least) {
+                    return Err(problem(format!(
+                        "requested volume size {wanted} is less than the size {least} of the source snapshot"
+                    )));
+                }
+                Ok(Some(path))
+            }
+            Some(("PersistentVolumeClaim", name)) => {
+                let cache = &self.0.cache;
+                let source = cache
+                    .claim(&namespace, name)
+                    .and_then(|source| cache.volume(bound_volume(&source)?))
+                    .and_then(|volume| folder(&volume).map(Path::to_owned));
+                source.map(Some).ok_or_else(|| problem(format!("claim {name} to be cloned is not bound")))
+            }
+            Some((kind, _)) => Err(problem(format!("no volume is made from a {kind}"))),
+        }
+    }
 }
 
 fn volume_for(
@@ -151,10 +231,10 @@ fn volume_for(
     node: &str,
 ) -> Result<PersistentVolume, Error> {
     let spec = claim.spec.clone().unwrap_or_default();
-    if spec.volume_mode.as_deref() == Some("Block") {
-        let problem = format!("{PROVISIONER} has folders only; ask for volumeMode Filesystem");
-        return Err(Error::Object { object: full_name(claim), problem });
-    }
+    let (mode, kind) = match content_of(claim) {
+        Content::Folder => ("Filesystem", "Directory"),
+        Content::Device(_) => ("Block", "File"),
+    };
     let modes = spec.access_modes.unwrap_or_default();
     let one_node = modes.iter().all(|mode| mode == "ReadWriteOnce" || mode == "ReadWriteOncePod");
     let affinity = one_node.then(|| {
@@ -167,11 +247,11 @@ fn volume_for(
         "spec": {
             "capacity": spec.resources.and_then(|resources| resources.requests).unwrap_or_default(),
             "accessModes": modes,
-            "volumeMode": "Filesystem",
+            "volumeMode": mode,
             "persistentVolumeReclaimPolicy": class.reclaim_policy.as_deref().unwrap_or("Delete"),
             "storageClassName": class.name_any(),
             "mountOptions": class.mount_options,
-            "hostPath": {"path": path, "type": "Directory"},
+            "hostPath": {"path": path, "type": kind},
             "nodeAffinity": affinity,
             "claimRef": {
                 "apiVersion": "v1",
@@ -202,15 +282,7 @@ impl Controller for Reclaimer {
     async fn reconcile(&self, volume: &PersistentVolume) -> Result<Again, Error> {
         // Only what this provisioner made, whatever the object says now.
         if let Some(path) = folder(volume).filter(|path| path.starts_with(&self.0.volumes_dir)) {
-            let removing = path.to_owned();
-            let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(removing)).await;
-            match removed.map_err(std::io::Error::other).and_then(|removed| removed) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    let action = "removing the volume's folder";
-                    return Err(Error::Folder { action, path: path.to_owned(), source });
-                }
-                _ => {}
-            }
+            backing::remove(path).await?;
         }
         let this = Preconditions { uid: volume.uid(), resource_version: None };
         Api::<PersistentVolume>::all(self.0.client.clone())

@@ -15,6 +15,9 @@ use super::cache::{Cache, Topic};
 use super::{Again, Context, Controller, Error, Settled, namespace_of, pods, provisioner};
 
 const DEFAULT_SCHEDULER: &str = "default-scheduler";
+/// Why a pod waits for another that has its ReadWriteOncePod claim.
+const TAKEN: &str =
+    "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
 /// Tells the provisioner where the first pod of a WaitForFirstConsumer claim will run.
 pub(crate) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
@@ -47,6 +50,9 @@ impl Scheduler {
             let Some(claim) = cache.claim(&namespace, &name) else {
                 return Place::Nowhere(format!("persistentvolumeclaim \"{name}\" not found"));
             };
+            if for_one_pod(&claim) && self.is_taken(&claim, pod) {
+                return Place::Nowhere(TAKEN.to_owned());
+            }
             match provisioner::bound_volume(&claim) {
                 Some(volume) => match cache.volume(volume) {
                     Some(volume) => volumes.push(volume),
@@ -84,6 +90,17 @@ impl Scheduler {
                 Place::Nowhere(format!("0/{} nodes are available: {}.", nodes.len(), reasons.join(", ")))
             }
         }
+    }
+
+    /// Whether another pod that has its node uses the claim.
+    fn is_taken(&self, claim: &PersistentVolumeClaim, pod: &Pod) -> bool {
+        let assumed = self.assumed.lock().unwrap_or_else(PoisonError::into_inner);
+        let user = |other: &Pod| {
+            let placed = other.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
+                || other.uid().is_some_and(|uid| assumed.contains_key(&uid));
+            placed && uses(other, claim) && other.uid() != pod.uid()
+        };
+        self.context.cache.pods.find(user).is_some()
     }
 
     /// Active pods per node, those just bound included.
@@ -154,6 +171,19 @@ impl Scheduler {
             .settled("selecting a node for", claim)
             .map(|_| ())
     }
+}
+
+/// Whether one pod at a time may use the claim.
+pub(crate) fn for_one_pod(claim: &PersistentVolumeClaim) -> bool {
+    let modes = claim.spec.iter().flat_map(|spec| spec.access_modes.iter().flatten());
+    modes.into_iter().any(|mode| mode == "ReadWriteOncePod")
+}
+
+/// Whether a pod that has not ended uses the claim.
+pub(crate) fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
+    pod.namespace() == claim.namespace()
+        && !pods::finished(pod)
+        && pods_claims(pod).contains(&claim.name_any())
 }
 
 /// The names of the claims that a pod mounts, generic ephemeral volumes' included.

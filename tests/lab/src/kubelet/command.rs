@@ -16,7 +16,7 @@ use super::MOVER_IMAGE;
 const MOVER_PROGRAM: &str = "isthmus-spoke";
 const SUBCOMMAND: &str = "spoke";
 
-/// A volume mounted into a container.
+/// A volume mounted into a container, or a device of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mount {
     pub at: PathBuf,

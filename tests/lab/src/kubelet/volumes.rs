@@ -1,4 +1,5 @@
-//! Makes a pod's volumes as folders: claims' own, and copies of what the API holds.
+//! Makes a pod's volumes as folders: claims' own (for raw blocks a file), and copies of what the API
+//! holds.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -60,14 +61,17 @@ pub(super) struct Volumes {
 impl Volumes {
     /// Where a container sees them.
     pub fn mounts(&self, container: &Container) -> Vec<Mount> {
-        let mounts = container.volume_mounts.iter().flatten();
-        mounts
-            .filter_map(|mount| {
-                let folder = self.folders.get(&mount.name)?;
-                let folder = mount.sub_path.as_ref().map_or_else(|| folder.clone(), |sub| folder.join(sub));
-                Some(Mount { at: mount.mount_path.clone().into(), folder })
-            })
-            .collect()
+        let mounts = container.volume_mounts.iter().flatten().filter_map(|mount| {
+            let folder = self.folders.get(&mount.name)?;
+            let folder = mount.sub_path.as_ref().map_or_else(|| folder.clone(), |sub| folder.join(sub));
+            Some(Mount { at: mount.mount_path.clone().into(), folder })
+        });
+        // The file that stands for a device is what its path means.
+        let devices = container.volume_devices.iter().flatten().filter_map(|device| {
+            let file = self.folders.get(&device.name)?.clone();
+            Some(Mount { at: device.device_path.clone().into(), folder: file })
+        });
+        mounts.chain(devices).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use isthmus_lab::cluster::Flavour;
+use isthmus_lab::cluster::{ClusterTraits, Flavour};
 use isthmus_lab::kubelet::MOVER_IMAGE;
 use isthmus_lab::lab::HUB_CLUSTER;
 use isthmus_lab::{Lab, LabOptions};
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 /// How long a condition is waited for; the machine may be building at the same time.
-const DEADLINE: Duration = Duration::from_secs(90);
+pub const DEADLINE: Duration = Duration::from_secs(90);
 
 pub struct Bench {
     pub lab: Lab,
@@ -43,7 +43,10 @@ pub async fn lab(real: bool) -> Option<&'static Bench> {
         (&EMBEDDED, Flavour::Embedded)
     };
     let start = || async {
-        let lab = Lab::start(LabOptions { flavour: Some(flavour), ..LabOptions::default() }).await.unwrap();
+        let traits = ClusterTraits { snapshots: true, ..ClusterTraits::default() };
+        let traits = [(HUB_CLUSTER.to_owned(), traits)].into();
+        let options = LabOptions { flavour: Some(flavour), traits, ..LabOptions::default() };
+        let lab = Lab::start(options).await.unwrap();
         Bench { lab }
     };
     Some(cell.get_or_init(start).await)
@@ -54,7 +57,7 @@ impl Bench {
         self.lab.client(HUB_CLUSTER).unwrap()
     }
 
-    async fn namespace(&self, name: &str) -> Space {
+    pub async fn namespace(&self, name: &str) -> Space {
         let client = self.client();
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
@@ -65,26 +68,26 @@ impl Bench {
         space
     }
 
-    async fn folder(&self, space: &Space, claim: &str) -> std::path::PathBuf {
+    pub async fn folder(&self, space: &Space, claim: &str) -> std::path::PathBuf {
         self.lab.cluster(HUB_CLUSTER).unwrap().bound_volume_dir(&space.name, claim, DEADLINE).await.unwrap()
     }
 }
 
 /// A namespace of a test.
-struct Space {
-    client: Client,
-    name: String,
+pub struct Space {
+    pub client: Client,
+    pub name: String,
 }
 
 impl Space {
-    fn api<K>(&self) -> Api<K>
+    pub fn api<K>(&self) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), &self.name)
     }
 
-    async fn create<K>(&self, value: Value) -> K
+    pub async fn create<K>(&self, value: Value) -> K
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -97,7 +100,7 @@ impl Space {
     }
 
     /// Waits until the listed objects are as wanted, and returns them.
-    async fn until<K>(&self, what: &str, labels: &str, wanted: impl Fn(&[K]) -> bool) -> Vec<K>
+    pub async fn until<K>(&self, what: &str, labels: &str, wanted: impl Fn(&[K]) -> bool) -> Vec<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
@@ -118,7 +121,7 @@ impl Space {
     }
 }
 
-fn ready(pod: &Pod) -> bool {
+pub fn ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
@@ -132,7 +135,7 @@ fn deployment(name: &str, replicas: i32) -> Value {
     }})
 }
 
-fn claim(name: &str, mode: &str, class: Option<&str>) -> Value {
+pub fn claim(name: &str, mode: &str, class: Option<&str>) -> Value {
     json!({"metadata": {"name": name}, "spec": {
         "accessModes": [mode], "storageClassName": class, "resources": {"requests": {"storage": "1Gi"}}}})
 }

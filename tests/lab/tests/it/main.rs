@@ -11,9 +11,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod api;
+#[macro_use]
 mod cluster;
 mod programs;
 mod s3;
+mod storage;
 mod sts;
 mod versions;
 

@@ -103,11 +103,23 @@ fn validate_modes(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// That of one pod goes with no other.
+fn validate_one_pod(spec: &Value, errors: &mut Vec<FieldError>) {
+    let modes = list(spec, &["accessModes"]);
+    if modes.iter().any(|mode| mode == "ReadWriteOncePod")
+        && modes.iter().any(|mode| mode != "ReadWriteOncePod")
+    {
+        let why = "may not use ReadWriteOncePod with other access modes";
+        errors.push(FieldError::forbidden("spec.accessModes", why));
+    }
+}
+
 /// What is wrong with a claim.
 pub fn validate_claim(claim: &Value) -> Vec<FieldError> {
     let spec = &claim["spec"];
     let mut errors = Vec::new();
     validate_modes(spec, &mut errors);
+    validate_one_pod(spec, &mut errors);
     let class = text(spec, &["storageClassName"]);
     if let Some(why) = super::names::subdomain_problem(class).filter(|_| !class.is_empty()) {
         errors.push(FieldError::invalid("spec.storageClassName", &json!(class), &why));
@@ -143,6 +155,7 @@ pub fn validate_volume(volume: &Value) -> Vec<FieldError> {
     let spec = &volume["spec"];
     let mut errors = Vec::new();
     validate_modes(spec, &mut errors);
+    validate_one_pod(spec, &mut errors);
     if at(spec, &["capacity"]).as_object().is_none_or(serde_json::Map::is_empty) {
         errors.push(FieldError::required("spec.capacity", ""));
     }

@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::ResourceExt;
 
+use crate::controllers::cordon::CORDONED;
+
 /// Why the node will not take the pod by its selectors, affinity and taints; `None` if it will.
 pub(crate) fn node_refusal(pod: &Pod, node: &Node) -> Option<&'static str> {
     let spec = pod.spec.as_ref()?;
@@ -25,11 +27,7 @@ pub(crate) fn node_refusal(pod: &Pod, node: &Node) -> Option<&'static str> {
     }
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
     let node_spec = node.spec.clone().unwrap_or_default();
-    let cordon = Taint {
-        key: "node.kubernetes.io/unschedulable".to_owned(),
-        effect: "NoSchedule".to_owned(),
-        ..Taint::default()
-    };
+    let cordon = Taint { key: CORDONED.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
     if node_spec.unschedulable == Some(true) && !tolerated(&cordon, tolerations) {
         return Some("node(s) were unschedulable");
     }
