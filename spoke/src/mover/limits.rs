@@ -66,12 +66,13 @@ pub const HEARTBEAT: Duration = Duration::from_secs(10);
 pub const POLL_SHORTEST: Duration = Duration::from_millis(20);
 /// See [`POLL_SHORTEST`].
 pub const POLL_LONGEST: Duration = Duration::from_secs(2);
-/// The receiver fetches up to this much of a pack at once.
-pub const RANGE_BYTES: usize = 4 * 1024 * 1024;
+/// The receiver fetches up to this much of a pack at once: half of one. A server that keeps
+/// objects in blocks reads those at both ends of a range whole, so few large ranges cost it less.
+pub const RANGE_BYTES: usize = 8 * 1024 * 1024;
 /// Frames of a pack that are at most this far apart are fetched together.
 pub const RANGE_GAP: u64 = 64 * 1024;
 /// Ranges in memory: some on their way, some being written.
-pub const RANGE_BUFFERS: usize = 6;
+pub const RANGE_BUFFERS: usize = 5;
 /// Segments whose content is being fetched and written at one time.
 pub const SEGMENTS_IN_FLIGHT: usize = 3;
 /// A file is sent on its way to the disk each time this much was written to it, so that there is
