@@ -17,6 +17,7 @@ pub mod receive;
 pub mod report;
 pub mod send;
 
+mod links;
 mod listing;
 mod manifest;
 mod metadata;

@@ -4,7 +4,10 @@ use std::io;
 
 use isthmus_shared::staging::{SealError, StoreError};
 
-use super::format::{FormatError, show_path};
+use super::{
+    format::{FormatError, show_path},
+    report::Notes,
+};
 
 /// Why sending or receiving a volume failed.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +72,15 @@ pub enum MoverError {
         path: String,
         /// What happened to it.
         what: &'static str,
+    },
+    /// What was read back is not what was sent.
+    #[error(
+        "{} entries of the destination are not as they were sent; make sure that nothing else writes to its claim, look at its storage, and run the migration again, which writes them anew",
+        notes.total
+    )]
+    Differs {
+        /// Which ones.
+        notes: Box<Notes>,
     },
     /// Something that is to be left alone stands where something else is to be.
     #[error(
@@ -140,6 +152,7 @@ impl MoverError {
             Self::File { .. } => "FileRefused",
             Self::Metadata { .. } => "MetadataRefused",
             Self::NotStill { .. } => "FileChanged",
+            Self::Differs { .. } => "VerificationFailed",
             Self::Excluded { .. } => "ExcludedInTheWay",
             Self::SenderSilent { .. } => "SenderSilent",
             Self::TooManyLinks { .. } => "TooManyHardLinks",

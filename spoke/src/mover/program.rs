@@ -238,10 +238,11 @@ async fn tell_progress(
     loop {
         ticks.tick().await;
         let figures = progress.figures();
-        let message = match (direction, figures.bytes_done) {
-            (Direction::Send, _) => "sending",
-            (Direction::Receive, 0) => "waiting for the sender",
-            (Direction::Receive, _) => "receiving",
+        let message = match (direction, figures.bytes_done, figures.bytes_read_back) {
+            (Direction::Send, ..) => "sending",
+            (Direction::Receive, 0, _) => "waiting for the sender",
+            (Direction::Receive, _, 0) => "receiving",
+            (Direction::Receive, ..) => "reading back and comparing",
         };
         let message = MoverProgress {
             task: task.clone(),

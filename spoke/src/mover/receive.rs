@@ -21,6 +21,7 @@ mod follow;
 mod mark;
 mod plan;
 mod remove;
+mod verify;
 mod worker;
 mod write_back;
 
@@ -286,7 +287,7 @@ pub async fn receive(
     cancel: CancellationToken,
 ) -> Result<ReceiveReport, MoverError> {
     let started = Instant::now();
-    let ReceiveOptions { pass, metadata_policy, verify: _ } = options;
+    let ReceiveOptions { pass, metadata_policy, verify } = options;
     let root = open_root(&pass.root)?;
     let place = pass.place()?;
     let mark = Mark::read(&place, pass.number).await?;
@@ -339,7 +340,7 @@ pub async fn receive(
         })?);
     }
     let (finished, report) = tokio::sync::oneshot::channel();
-    let planner = Planner::new(shared.clone(), root, &pass, mark)?;
+    let planner = Planner::new(shared.clone(), root, &pass, verify, mark)?;
     threads.push(spawn("receive-plan", &stop, move || {
         let report = planner.run(started)?;
         finished.send(report).ok();

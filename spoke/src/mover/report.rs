@@ -108,6 +108,12 @@ pub struct ReceiveReport {
     pub refused_metadata: Notes,
     /// Files that the sender marked as changing while they were read.
     pub inconsistent: Notes,
+    /// Files that were read back and compared, with `verify: Full`.
+    pub files_read_back: Option<u64>,
+    /// The bytes of these.
+    pub bytes_read_back: Option<u64>,
+    /// Metadata that was found to differ on reading back, where the destination had refused some.
+    pub forgiven_metadata: Notes,
     /// Time spent in this process.
     pub duration: Duration,
 }
@@ -123,6 +129,7 @@ struct Counters {
     files_done: AtomicU64,
     files_total: AtomicU64,
     bytes_transferred: AtomicU64,
+    bytes_read_back: AtomicU64,
 }
 
 /// The figures of a [`Progress`] at one moment.
@@ -139,6 +146,8 @@ pub struct ProgressFigures {
     pub files_total: u64,
     /// Bytes that went to or came from staging.
     pub bytes_transferred: u64,
+    /// Bytes that were read back from the destination.
+    pub bytes_read_back: u64,
 }
 
 impl Progress {
@@ -158,6 +167,7 @@ impl Progress {
             files_done,
             files_total: load(&self.0.files_total).max(files_done),
             bytes_transferred: load(&self.0.bytes_transferred),
+            bytes_read_back: load(&self.0.bytes_read_back),
         }
     }
 
@@ -171,6 +181,10 @@ impl Progress {
 
     pub(super) fn add_transferred(&self, bytes: u64) {
         self.0.bytes_transferred.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_read_back(&self, bytes: u64) {
+        self.0.bytes_read_back.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn set_totals(&self, files: u64, bytes: u64) {

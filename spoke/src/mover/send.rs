@@ -15,7 +15,6 @@
 mod count;
 mod dedup;
 mod job;
-mod links;
 mod pack;
 mod plan;
 mod previous;
@@ -44,13 +43,14 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use self::{
-    dedup::Dedup, job::Job, links::HardLinks, pack::Packer, plan::Planner, previous::Previous,
-    publish::Publisher, walk::Resume, worker::Worker,
+    dedup::Dedup, job::Job, pack::Packer, plan::Planner, previous::Previous, publish::Publisher,
+    walk::Resume, worker::Worker,
 };
 use super::{
     error::MoverError,
     format::{BlockHash, Chain, Kind, PathOrder, Piece, PiecePlace, Record, SegmentBuilder, show_path},
     limits::{PENDING_BYTES, QUEUED_JOBS},
+    links::HardLinks,
     manifest::{Place, SegmentReader},
     pass::Pass,
     report::{Progress, SendReport},

@@ -8,6 +8,7 @@ mod generated;
 mod policy;
 mod privileges;
 mod still;
+mod verify;
 // The lab, which these trees belong to, depends on this crate: so its files are compiled in.
 #[allow(dead_code, unused_imports, unreachable_pub)]
 #[path = "../../../tests/lab/src/trees/mod.rs"]

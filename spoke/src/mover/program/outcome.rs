@@ -53,6 +53,11 @@ impl Outcome {
     }
 
     fn of_error(error: &MoverError) -> Self {
+        if let MoverError::Differs { notes } = error {
+            let mut outcome = Self::failed(error.reason(), &error.to_string());
+            outcome.failures.add_notes("Differs", (**notes).clone());
+            return outcome;
+        }
         let object = error.object().map_or_else(|| "the volume".to_owned(), |path| format!("file {path}"));
         let mut outcome = Self::default();
         outcome.failures.add(object, error.reason(), error.to_string());
@@ -92,17 +97,29 @@ impl Outcome {
         };
         let mut warnings = Findings::default();
         warnings.add_notes("MetadataRefused", report.refused_metadata);
+        if report.forgiven_metadata.total > 0 {
+            let message = format!(
+                "{} entries were read back with other metadata than was sent, as the destination refused some; metadataPolicy: Strict would have ended the run",
+                report.forgiven_metadata.total
+            );
+            warnings.add("the volume".to_owned(), "MetadataDiffers", message);
+        }
         Self {
             succeeded: true,
-            verified: Verified { blocks: report.blocks_verified, ..Verified::default() },
+            verified: Verified {
+                blocks: report.blocks_verified,
+                files_read_back: report.files_read_back,
+                bytes_read_back: report.bytes_read_back,
+            },
             warnings,
             summary: format!(
-                "received {} files of {} bytes: wrote {}, verified {} blocks, removed {} names",
+                "received {} files of {} bytes: wrote {}, verified {} blocks, removed {} names{}",
                 report.totals.files,
                 report.totals.bytes,
                 report.bytes_written,
                 report.blocks_verified,
-                report.deleted
+                report.deleted,
+                read_back(report.files_read_back, report.bytes_read_back),
             ),
             ..Self::default()
         }
@@ -119,6 +136,13 @@ impl Outcome {
             Some(failure) => format!("{}: {}", failure.reason, failure.message),
             None => self.summary.clone(),
         }
+    }
+}
+
+fn read_back(files: Option<u64>, bytes: Option<u64>) -> String {
+    match (files, bytes) {
+        (Some(files), Some(bytes)) => format!(", read back and compared {files} files of {bytes} bytes"),
+        _ => String::new(),
     }
 }
 
@@ -149,6 +173,28 @@ mod tests {
         assert_eq!(outcome.warnings.total, 1000);
         assert_eq!(outcome.warnings.list.len(), MAX_FINDINGS.min(crate::mover::limits::MAX_LISTED));
         assert_eq!(outcome.warnings.list[0].object, "file f0");
+    }
+
+    #[test]
+    fn a_failed_verification_names_each_file_after_saying_what_to_do() {
+        let mut notes = Notes::default();
+        for n in 0..1000 {
+            notes.add(format!("f{n}"), "its content differs in the bytes 0 to 9".to_owned());
+        }
+        let outcome = Outcome::of_receiving(Err(MoverError::Differs { notes: Box::new(notes) }));
+        assert!(!outcome.succeeded);
+        assert_eq!(outcome.failures.total, 1001);
+        assert!(outcome.failures.list[0].message.contains("run the migration again"));
+        assert_eq!(outcome.failures.list[1].object, "file f0");
+    }
+
+    #[test]
+    fn what_was_read_back_is_counted_and_told() {
+        let report =
+            ReceiveReport { files_read_back: Some(3), bytes_read_back: Some(9), ..ReceiveReport::default() };
+        let outcome = Outcome::of_receiving(Ok(report));
+        assert_eq!((outcome.verified.files_read_back, outcome.verified.bytes_read_back), (Some(3), Some(9)));
+        assert!(outcome.last_words().contains("compared 3 files of 9 bytes"), "{}", outcome.last_words());
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use isthmus_shared::resources::VerifyMethod;
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, Stat, chmodat, mkdirat, openat, statat},
     io::Errno,
@@ -29,6 +30,7 @@ use super::{
     follow::Follower,
     mark::Mark,
     remove::remove_tree,
+    verify::Verifier,
     worker::Missing,
 };
 use crate::mover::{
@@ -65,6 +67,7 @@ pub struct Planner {
     pass: u32,
     previous: Option<u32>,
     durable: bool,
+    verify: VerifyMethod,
     mark_interval: Duration,
     unprivileged: bool,
     follower: Follower,
@@ -84,7 +87,13 @@ pub struct Planner {
 }
 
 impl Planner {
-    pub fn new(shared: Arc<Shared>, root: Arc<OwnedFd>, pass: &Pass, mark: Mark) -> Result<Self, MoverError> {
+    pub fn new(
+        shared: Arc<Shared>,
+        root: Arc<OwnedFd>,
+        pass: &Pass,
+        verify: VerifyMethod,
+        mark: Mark,
+    ) -> Result<Self, MoverError> {
         let limits = &pass.limits;
         let reader = SegmentReader::resume(shared.place.clone(), pass.number, mark.next, mark.chain);
         let privileged = shared.privileged;
@@ -95,6 +104,7 @@ impl Planner {
             pass: pass.number,
             previous: pass.previous,
             durable: limits.durable,
+            verify,
             mark_interval: limits.mark_interval,
             unprivileged: !privileged,
             follower: Follower::new(reader, pass.number, limits.peer_timeout, look),
@@ -193,6 +203,9 @@ impl Planner {
         let totals = &self.report.totals;
         shared.progress.start_at(totals.files, totals.bytes);
         shared.fill(&mut self.report);
+        if self.verify == VerifyMethod::Full {
+            self.read_back()?;
+        }
         self.report.duration = started.elapsed();
         let mark = Mark {
             next: self.follower.reader().position(),
@@ -205,6 +218,15 @@ impl Planner {
         };
         shared.runtime.block_on(mark.write(&shared.place, self.pass))?;
         Ok(self.report)
+    }
+
+    /// Compares all that is there with the manifest. What was written goes to disk before, so
+    /// that it can be read from there.
+    fn read_back(&mut self) -> Result<(), MoverError> {
+        self.sync()?;
+        let window = self.shared.windows.open(self.shared.windows.done());
+        let verifier = Verifier::new(self.shared.clone(), self.root.clone(), self.pass, window);
+        verifier.run(self.follower.reader().chain(), &mut self.report)
     }
 
     fn sync(&self) -> Result<(), MoverError> {

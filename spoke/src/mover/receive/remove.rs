@@ -41,28 +41,23 @@ pub fn remove_tree(
     path: &[u8],
     exclude: &Exclusions,
 ) -> Result<Removed, MoverError> {
-    let mut removal = Removal { exclude, path: path.to_vec(), levels: Vec::new(), done: Removed::default() };
-    let device = fstat(parent).map_err(|errno| removal.failed(errno))?.st_dev;
-    removal.visit(parent, name.to_owned(), FileType::Unknown, device)?;
-    while let Some(level) = removal.levels.last_mut() {
-        removal.path.truncate(level.path);
-        let listed = match level.next() {
-            Ok(listed) => listed,
-            Err(errno) => return Err(MoverError::file("listing", &removal.path, errno)),
-        };
-        let Some((dir, name, kind)) = listed else {
-            removal.leave(parent)?;
-            continue;
-        };
-        removal.path.push(b'/');
-        removal.path.extend_from_slice(name.to_bytes());
-        removal.visit(dir.as_fd(), name, kind, device)?;
-    }
-    Ok(removal.done)
+    Removal::new(path, exclude, false).run(parent, name)
+}
+
+/// What [`remove_tree`] would come to, with nothing done.
+pub fn would_remove(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    path: &[u8],
+    exclude: &Exclusions,
+) -> Result<Removed, MoverError> {
+    Removal::new(path, exclude, true).run(parent, name)
 }
 
 struct Removal<'a> {
     exclude: &'a Exclusions,
+    /// Whether nothing is done.
+    dry: bool,
     path: Vec<u8>,
     levels: Vec<Level>,
     done: Removed,
@@ -96,7 +91,31 @@ impl Level {
     }
 }
 
-impl Removal<'_> {
+impl<'a> Removal<'a> {
+    fn new(path: &[u8], exclude: &'a Exclusions, dry: bool) -> Self {
+        Self { exclude, dry, path: path.to_vec(), levels: Vec::new(), done: Removed::default() }
+    }
+
+    fn run(mut self, parent: BorrowedFd<'_>, name: &CStr) -> Result<Removed, MoverError> {
+        let device = fstat(parent).map_err(|errno| self.failed(errno))?.st_dev;
+        self.visit(parent, name.to_owned(), FileType::Unknown, device)?;
+        while let Some(level) = self.levels.last_mut() {
+            self.path.truncate(level.path);
+            let listed = match level.next() {
+                Ok(listed) => listed,
+                Err(errno) => return Err(MoverError::file("listing", &self.path, errno)),
+            };
+            let Some((dir, name, kind)) = listed else {
+                self.leave(parent)?;
+                continue;
+            };
+            self.path.push(b'/');
+            self.path.extend_from_slice(name.to_bytes());
+            self.visit(dir.as_fd(), name, kind, device)?;
+        }
+        Ok(self.done)
+    }
+
     fn failed(&self, errno: Errno) -> MoverError {
         MoverError::file("removing", &self.path, errno)
     }
@@ -133,7 +152,7 @@ impl Removal<'_> {
     fn enter(&mut self, dir: BorrowedFd<'_>, name: CString, device: u64) -> Result<(), MoverError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = match openat(dir, &name, flags, Mode::empty()) {
-            Err(Errno::ACCESS) => chmodat(dir, &name, Mode::RWXU, AtFlags::empty())
+            Err(Errno::ACCESS) if !self.dry => chmodat(dir, &name, Mode::RWXU, AtFlags::empty())
                 .and_then(|()| openat(dir, &name, flags, Mode::empty())),
             other => other,
         };
@@ -211,6 +230,10 @@ impl Removal<'_> {
     }
 
     fn unlink(&mut self, dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<(), MoverError> {
+        if self.dry {
+            self.done.count += 1;
+            return Ok(());
+        }
         let mut removed = unlinkat(dir, name, flags);
         if removed == Err(Errno::ACCESS)
             && let Some(level) = self.levels.last_mut()
@@ -266,7 +289,12 @@ mod tests {
         {
             std::fs::write(root.join(file), b"x").unwrap();
         }
+        let dir = std::fs::File::open(root).unwrap();
+        let exclude = Exclusions::new(&["cache/", "*.tmp"]).unwrap();
+        let would = would_remove(dir.as_fd(), c"tree", b"tree", &exclude).unwrap();
         let removed = remove(root, "tree", &["cache/", "*.tmp"]);
+        assert_eq!(would, removed);
+        assert_eq!(would_remove(dir.as_fd(), c"tree", b"tree", &exclude).unwrap().count, 0);
         assert_eq!(removed.kept.as_deref(), Some(&b"tree/a/cache"[..]));
         // a/f, b, b/c, b/c/f, z/l, and the file named cache.
         assert_eq!(removed.count, 6);

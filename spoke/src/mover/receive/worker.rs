@@ -7,6 +7,7 @@ use isthmus_shared::staging::layout;
 use super::{
     Shared, Window,
     file::{FileTask, finish},
+    verify::content::Task,
 };
 use crate::mover::{
     error::MoverError,
@@ -43,7 +44,6 @@ pub struct FrameWork {
 pub type Missing = Result<(Arc<FileTask>, Vec<Piece>), MoverError>;
 
 /// Work for a worker.
-#[derive(Debug)]
 pub enum Job {
     /// Frames of one pack have arrived.
     Range {
@@ -60,6 +60,8 @@ pub enum Job {
     },
     /// A file has all its content.
     Finish(Arc<FileTask>),
+    /// Read back what was written.
+    ReadBack(Task),
     /// Find out which pieces an existing file lacks.
     Compare {
         /// The file.
@@ -121,6 +123,11 @@ impl Worker {
             Job::Finish(task) => {
                 let held = crate::mover::work::lock(&task.window).clone();
                 note(finish(task, &shared));
+                drop(held);
+            }
+            Job::ReadBack(task) => {
+                let held = task.window();
+                note(task.run(&mut self.scratch, &shared));
                 drop(held);
             }
             Job::Compare { task, pieces, from, to, answer } => {

@@ -17,7 +17,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Shared,
     job::{FileName, Job, NoteKind, Pending, Queued, StreamedFile},
-    links::HardLinks,
     previous::Previous,
     walk::{Found, Resume, Step, Walk},
     worker::{is_sparse, next_data, open_file, set_state},
@@ -28,6 +27,7 @@ use crate::mover::{
         Before, Content, Device, End, Entry, FormatError, Kind, Metadata, Piece, Record, Time, show_path,
     },
     limits::{STREAMED_FILE_BYTES, STREAMED_RANGE_BYTES},
+    links::HardLinks,
     metadata::{self, Target},
 };
 

@@ -16,7 +16,7 @@ pub fn left_out(what: &str) {
 }
 
 /// Runs `body` on a thread that has given up root's rights, as the user 12345.
-fn as_ordinary_user<T: Send + 'static>(
+pub fn as_ordinary_user<T: Send + 'static>(
     body: impl FnOnce(&tokio::runtime::Runtime) -> T + Send + 'static,
 ) -> Option<T> {
     if !is_root() {

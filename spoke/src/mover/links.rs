@@ -1,4 +1,4 @@
-//! Which inodes with several names were sent already, and under which name.
+//! Which inodes with several names came by already in a walk, and under which name.
 
 use std::collections::HashMap;
 
