@@ -121,9 +121,8 @@ pub(super) fn evaluate(
         let files: u64 = status.volumes.iter().map(|volume| volume.files_done).sum();
         let read_back: Option<u64> =
             status.volumes.iter().map(|volume| volume.verified?.files_read_back).sum();
-        let compared = read_back.map_or_else(String::new, |files| {
-            format!(", {files} files read back and compared")
-        });
+        let compared =
+            read_back.map_or_else(String::new, |files| format!(", {files} files read back and compared"));
         return Progress::Done(Some(format!(
             "{} volumes with {files} files, every block verified{compared}",
             status.volumes.len()
