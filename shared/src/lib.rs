@@ -2,12 +2,14 @@
 //!
 //! - [`resources`]: the API kinds that people and the hub write.
 //! - [`protocol`]: what hub, spokes and movers say to each other over HTTPS.
+//! - [`quantity`]: how Kubernetes writes amounts.
 //! - [`staging`]: what lies in the bucket between two clusters, and how it is sealed.
 //! - [`strategic_merge`]: how Kubernetes merges patches of its own kinds.
 //!
 //! Nothing here acts: it is types, formats, pure functions and the object-store trait.
 
 pub mod protocol;
+pub mod quantity;
 pub mod resources;
 pub mod staging;
 pub mod strategic_merge;

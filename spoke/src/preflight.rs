@@ -32,7 +32,6 @@ mod pod_shape;
 mod pods;
 mod ports;
 mod preview;
-mod quantity;
 mod quota;
 mod refusal;
 mod source;

@@ -1,7 +1,7 @@
 //! What to move and how: the options that `migrate` and `diff` share, and the spec that they make.
 //!
-//! [`MigrationOptions`] is the whole of it; [`Selection`], [`Rewriting`] and [`Meeting`] are its groups,
-//! which the help shows apart. [`MigrationOptions::spec`] is the one way from options to a spec, so that a
+//! [`MigrationOptions`] is the whole of it; [`Selection`], [`Rewriting`], [`Meeting`], [`Volumes`] and
+//! [`Movers`] are its groups, which the help shows apart. [`MigrationOptions::spec`] is the one way from options to a spec, so that a
 //! diff shows exactly what the migration of the same options would do.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,10 @@ use isthmus_shared::resources::{
 use super::duration;
 use crate::error::Error;
 use crate::names;
+
+mod volumes;
+
+pub use volumes::{Movers, Volumes};
 
 /// What to move and how.
 #[derive(Args, Clone)]
@@ -44,9 +48,6 @@ pub struct MigrationOptions {
     #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set)]
     pub start_applications: bool,
-    /// How many volumes to move at a time
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=32))]
-    pub parallel_volumes: u32,
     /// How long a step may go without any news from the spoke that does it
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = step_timeout)]
     pub step_timeout: Duration,
@@ -59,6 +60,12 @@ pub struct MigrationOptions {
     /// How they meet what is there.
     #[command(flatten)]
     pub meeting: Meeting,
+    /// How volumes move.
+    #[command(flatten)]
+    pub volumes: Volumes,
+    /// What moves them.
+    #[command(flatten)]
+    pub movers: Movers,
 }
 
 /// Which objects.
@@ -180,14 +187,22 @@ impl MigrationOptions {
     }
 
     fn made(&self) -> Result<MigrationSpec, Error> {
-        let Self { selection, rewriting, meeting, .. } = self;
+        let Self { selection, rewriting, meeting, volumes, movers, .. } = self;
         Ok(MigrationSpec {
             namespaces: self.namespaces.clone(),
             reverse: self.reverse,
             include_resources: self.include_resources,
             include_volumes: self.include_volumes,
             start_applications: self.start_applications,
-            parallel_volumes: self.parallel_volumes,
+            method: volumes.method.into(),
+            verify: volumes.verify.into(),
+            metadata_policy: volumes.metadata_policy.into(),
+            exclude_paths: volumes.exclude_paths.clone(),
+            bandwidth_limit: volumes.bandwidth_limit.clone(),
+            parallel_volumes: volumes.parallel_volumes,
+            parallel_files: volumes.parallel_files,
+            retention: volumes.retention(),
+            mover: movers.options()?,
             step_timeout_seconds: u32::try_from(self.step_timeout.as_secs()).unwrap_or(u32::MAX),
             namespace_selector: selection
                 .namespace_selector

@@ -76,7 +76,8 @@ pub fn migration() -> Migration {
     record(
         "Migration",
         "cms-x7k2b",
-        &json!({"clusterPair": "prod", "namespaces": ["cms"], "startApplications": true}),
+        &json!({"clusterPair": "prod", "namespaces": ["cms"], "startApplications": true, "verify": "Full",
+                "bandwidthLimit": "50Mi", "excludePaths": ["/cache", "*.tmp"], "retention": {"passes": 3}}),
         &json!({
             "status": "SucceededWithWarnings", "source": "east", "destination": "west",
             "startedAt": "2026-01-01T00:01:00Z", "finishedAt": "2026-01-01T00:02:12Z",
@@ -89,10 +90,11 @@ pub fn migration() -> Migration {
             "volumes": [
                 {"namespace": "cms", "claim": "px-mysql-pvc", "uid": "u1", "phase": "Succeeded", "pass": 1, "send": "Succeeded",
                  "receive": "Succeeded", "bytesTotal": 222_717_542, "bytesDone": 222_717_542, "bytesUploaded": 100_000_000,
-                 "filesDone": 212, "method": "Live"},
+                 "filesDone": 212, "method": "Live",
+                 "verified": {"blocks": 214, "filesReadBack": 212, "bytesReadBack": 222_717_542}},
                 {"namespace": "cms", "claim": "px-wordpress-pvc", "uid": "u2", "phase": "Succeeded", "pass": 1,
                  "send": "Succeeded", "receive": "Succeeded", "bytesTotal": 0, "bytesDone": 0, "bytesUploaded": 0,
-                 "filesDone": 1, "method": "Live", "message": "it is empty"},
+                 "filesDone": 1, "method": "Live", "verified": {"blocks": 0}, "message": "it is empty"},
             ],
             "resources": {"total": 14, "done": 14, "created": 12, "updated": 1, "unchanged": 1, "failed": 0, "leftBehind": 3},
             "bytesDone": 222_717_542, "bytesTotal": 222_717_542,

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use isthmus_shared::protocol::ObjectResult;
-use isthmus_shared::resources::{Finding, Migration, MigrationStatus, StepStatus, VolumePhase, VolumeStatus};
+use isthmus_shared::resources::{
+    Finding, Migration, MigrationSpec, MigrationStatus, StepStatus, Verified, VolumePhase, VolumeStatus,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -41,7 +43,19 @@ pub fn describe_migration(view: &MigrationView, details: bool, now: Timestamp) -
     let volumes: Vec<_> = status.volumes.iter().map(volume_row).collect();
     sheet.rows(
         "Volumes",
-        &["NAMESPACE", "CLAIM", "STATUS", "DONE", "SIZE", "UPLOADED", "FILES", "PASS", "READ", "REASON"],
+        &[
+            "NAMESPACE",
+            "CLAIM",
+            "STATUS",
+            "DONE",
+            "SIZE",
+            "UPLOADED",
+            "FILES",
+            "PASS",
+            "READ",
+            "VERIFIED",
+            "REASON",
+        ],
         &volumes,
     );
     if let Some(why) = &view.objects_missing {
@@ -74,6 +88,7 @@ fn head(sheet: &mut Sheet, migration: &Migration, status: &MigrationStatus, now:
     sheet.line("Action", &word(spec.action));
     sheet.line("Include objects", yes(spec.include_resources));
     sheet.line("Include volumes", yes(spec.include_volumes));
+    sheet.line("Volume options", &volume_options(spec));
     sheet.line("Start applications", yes(spec.start_applications));
     sheet.line("Selectors", &spec.selectors.to_string());
     sheet.line("Excluded", &spec.exclude_selectors.to_string());
@@ -83,6 +98,51 @@ fn head(sheet: &mut Sheet, migration: &Migration, status: &MigrationStatus, now:
     sheet.line("Started", &figures::moment(status.started_at.as_ref()));
     sheet.line("Finished", &figures::moment(status.finished_at.as_ref()));
     sheet.line("Elapsed", &took(status.started_at.as_ref(), status.finished_at.as_ref(), now));
+}
+
+/// How the volumes are moved, as far as it was asked for otherwise than is the default.
+fn volume_options(spec: &MigrationSpec) -> String {
+    let plain = MigrationSpec::through(&spec.cluster_pair);
+    if !spec.include_volumes {
+        return String::new();
+    }
+    let mut options = Vec::new();
+    if spec.method != plain.method {
+        options.push(format!("method {:?}", spec.method));
+    }
+    if spec.verify != plain.verify {
+        options.push(format!("verify {:?}", spec.verify));
+    }
+    if spec.metadata_policy != plain.metadata_policy {
+        options.push(format!("metadata {:?}", spec.metadata_policy));
+    }
+    if let Some(limit) = &spec.bandwidth_limit {
+        options.push(format!("at most {limit} bytes a second"));
+    }
+    if !spec.exclude_paths.is_empty() {
+        options.push(format!("without {}", spec.exclude_paths.join(" ")));
+    }
+    if spec.retention.passes != plain.retention.passes {
+        options.push(format!("{} passes kept", spec.retention.passes));
+    }
+    if spec.retention.snapshots != plain.retention.snapshots {
+        options.push("snapshots kept".to_owned());
+    }
+    if !spec.mover.is_default() {
+        options.push("own mover options".to_owned());
+    }
+    options.join(", ")
+}
+
+/// What was made sure of.
+fn verified(verified: Verified) -> String {
+    let inline = format!("{} blocks", verified.blocks);
+    match (verified.files_read_back, verified.bytes_read_back) {
+        (Some(files), bytes) => {
+            format!("{inline}, {files} files read back ({})", figures::bytes(bytes.unwrap_or_default()))
+        }
+        (None, _) => inline,
+    }
 }
 
 fn step_row(step: &StepStatus, now: Timestamp) -> Vec<String> {
@@ -107,6 +167,7 @@ fn volume_row(volume: &VolumeStatus) -> Vec<String> {
         volume.files_done.to_string(),
         volume.pass.to_string(),
         volume.method.clone().unwrap_or_default(),
+        volume.verified.map(verified).unwrap_or_default(),
         volume.message.clone().unwrap_or_default(),
     ]
 }

@@ -74,7 +74,12 @@ fn every_option_of_a_migration_is_in_its_manifest() {
                 --include-types Deployment,services --exclude-types *.batch --include-optional-types pod,Job \
                 --cluster-resources none --existing replace --purge --storage-class fast=premium,slow=standard \
                 --access-mode RWX=RWO --image docker.io=mirror.example.com/hub --ingress-class nginx=traefik \
-                --preserve-node-ports --rewrite-host-names --parallel-volumes 4 --step-timeout 1h --dry-run -o yaml";
+                --preserve-node-ports --rewrite-host-names --parallel-volumes 4 --parallel-files 3 --step-timeout 1h \
+                --method snapshot --verify full --metadata-policy best-effort --exclude-path /var/cache \
+                --exclude-path *.tmp --bandwidth-limit 50Mi --keep-passes 3 --retain-snapshots \
+                --mover-node-selector disk=fast,zone=a --mover-toleration dedicated=staging:NoSchedule \
+                --mover-priority-class low --mover-request cpu=200m,memory=256Mi --mover-limit memory=512Mi \
+                --dry-run -o yaml";
     let args = line.split_whitespace().chain(["--transforms", path.to_str().unwrap()]);
     insta::assert_snapshot!(printed(isthmus().args(args)));
 }
@@ -86,11 +91,19 @@ fn the_help_of_migrate_shows_its_options_in_groups() {
         help.lines().filter(|line| line.ends_with(':') && !line.starts_with(' ')).collect();
     assert_eq!(
         headings,
-        ["Arguments:", "Options:", "Selection:", "Rewriting:", "Meeting what is there:"],
+        [
+            "Arguments:",
+            "Options:",
+            "Selection:",
+            "Rewriting:",
+            "Meeting what is there:",
+            "Volumes:",
+            "Movers:"
+        ],
         "{help}"
     );
-    let last = help.split("Meeting what is there:").nth(1).unwrap();
-    assert!(last.contains("--existing") && !last.contains("--wait"), "{help}");
+    let last = help.split("Movers:").nth(1).unwrap();
+    assert!(last.contains("--mover-request") && !last.contains("--wait"), "{help}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::advance::current;
 use super::plan::SURVEY;
 use super::steps::cluster_of;
 use super::view::PairView;
+use super::volumes::bandwidth_share;
 
 /// How long the health check waits until it reports what is not ready as warnings, seconds.
 pub const HEALTH_TIMEOUT_SECONDS: u32 = 600;
@@ -85,21 +86,28 @@ pub fn tasks(migration: &Migration, view: &PairView) -> Vec<Assignment> {
         })
         .collect();
     if matches!(step.step, Step::StageVolumes | Step::FinalVolumes) {
+        let bandwidth = bandwidth_share(&migration.spec, status.volumes.len());
         for volume in status.volumes.iter().filter(|volume| volume.phase == VolumePhase::InProgress) {
-            found.extend(halves(uid, status, step.step, volume));
+            found.extend(halves(uid, status, step.step, volume, bandwidth));
         }
     }
     found
 }
 
-fn halves(uid: &str, status: &MigrationStatus, step: Step, volume: &VolumeStatus) -> Vec<Assignment> {
+fn halves(
+    uid: &str,
+    status: &MigrationStatus,
+    step: Step,
+    volume: &VolumeStatus,
+    bandwidth_limit: Option<u64>,
+) -> Vec<Assignment> {
     let what = VolumeTask {
         namespace: volume.namespace.clone(),
         claim: volume.claim.clone(),
         uid: volume.uid.clone(),
         pass: volume.pass,
         previous_pass: volume.previous_pass,
-        bandwidth_limit: None,
+        bandwidth_limit,
     };
     let half = |side, verb: &str, job| Assignment {
         cluster: cluster_of(status, side).to_owned(),

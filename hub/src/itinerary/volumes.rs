@@ -1,6 +1,7 @@
 //! The volumes of a run: which are under way, and when all are there.
 
 use isthmus_shared::protocol::VolumeFacts;
+use isthmus_shared::quantity::Amount;
 use isthmus_shared::resources::{
     Finding, MAX_VOLUMES, MigrationSpec, MigrationStatus, NamespaceMove, Side, StepState, VolumePhase,
     VolumeStatus,
@@ -76,6 +77,16 @@ pub(super) fn begin_next(spec: &MigrationSpec, status: &mut MigrationStatus, now
     }
 }
 
+/// Each volume's share of the run's bandwidth, bytes a second; none if there is no limit.
+///
+/// It is the same from the first volume to the last, so that a task does not change while it is
+/// done: as fewer and fewer volumes are under way, the run takes less than its limit, never more.
+pub(super) fn bandwidth_share(spec: &MigrationSpec, volumes: usize) -> Option<u64> {
+    let limit = Amount::parse(spec.bandwidth_limit.as_deref()?)?.units();
+    let at_a_time = u64::from(spec.parallel_volumes).min(u64::try_from(volumes).unwrap_or(u64::MAX)).max(1);
+    Some((limit / at_a_time).max(1))
+}
+
 /// Looks how the volumes stand.
 pub(super) fn evaluate(
     spec: &MigrationSpec,
@@ -134,4 +145,23 @@ pub(super) fn evaluate(
 /// How messages name a volume.
 pub(super) fn volume_name(volume: &VolumeStatus) -> String {
     format!("PersistentVolumeClaim {}/{}", volume.namespace, volume.claim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bandwidth_is_shared_by_the_volumes_that_move_at_a_time() {
+        let limited = |limit: Option<&str>, parallel_volumes| MigrationSpec {
+            bandwidth_limit: limit.map(str::to_owned),
+            parallel_volumes,
+            ..MigrationSpec::through("prod")
+        };
+        assert_eq!(bandwidth_share(&limited(None, 4), 9), None);
+        assert_eq!(bandwidth_share(&limited(Some("64Mi"), 4), 9), Some(16 << 20));
+        assert_eq!(bandwidth_share(&limited(Some("100M"), 4), 2), Some(50_000_000), "only two volumes share");
+        assert_eq!(bandwidth_share(&limited(Some("64Ki"), 2), 0), Some(64 << 10), "no volume at all");
+        assert_eq!(bandwidth_share(&limited(Some("3"), 32), 32), Some(1), "nobody waits for ever");
+    }
 }

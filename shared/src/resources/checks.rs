@@ -13,10 +13,11 @@ use globset::GlobBuilder;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
 
-use super::{Exclusions, MAX_FINDINGS, MAX_NAMESPACES, MigrationSpec, NamespaceRule};
+use super::{MAX_FINDINGS, MAX_NAMESPACES, MigrationSpec, NamespaceRule};
 
 mod names;
 mod transforms;
+mod volumes;
 
 pub use names::{is_label, is_subdomain};
 
@@ -57,9 +58,7 @@ impl MigrationSpec {
         if let Some(selector) = &self.namespace_selector {
             label_selector("spec.namespaceSelector", selector, &mut found);
         }
-        if let Err(error) = Exclusions::new(&self.exclude_paths) {
-            found.add(format!("spec.excludePaths[{}]", error.index), "BadPattern", error.to_string());
-        }
+        volumes::check(self, &mut found);
         if let Err(error) = self.selectors.all_of() {
             found.add("spec.selectors", "BadSelector", format!("{error}; {SELECTOR_ADVICE}"));
         }

@@ -1,9 +1,9 @@
 //! LimitRanges: whether a namespace's bounds refuse what the run brings. Pure.
 
+use isthmus_shared::quantity::Amount;
 use serde_json::Value;
 
 use super::pod_shape::{Amounts, ContainerShape, PodShape, amounts};
-use super::quantity::Amount;
 use crate::cluster::{array, name, text};
 
 /// The bounds of one LimitRange for one type.

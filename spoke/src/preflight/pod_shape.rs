@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use isthmus_shared::quantity::Amount;
 use isthmus_shared::resources::{MIGRATION_REPLICAS, MIGRATION_SUSPEND};
 use serde_json::Value;
 
-use super::quantity::Amount;
 use crate::cluster::{annotation, api_version, array, kind, text};
 use crate::workloads::state::{Switch, switch};
 

@@ -13,13 +13,13 @@ mod demand;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use isthmus_shared::quantity::Amount;
 use serde_json::Value;
 
 pub use demand::{Workload, of_object};
 
 use super::concern::Concern;
 use super::pod_shape::{Amounts, PodShape, amounts};
-use super::quantity::Amount;
 use crate::cluster::{array, name, namespace, text};
 
 /// A quota's limits, and what is used of them.

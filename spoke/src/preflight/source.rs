@@ -7,11 +7,12 @@
 mod classes;
 
 use isthmus_shared::protocol::{Outcome, Run, VolumeFacts};
+use isthmus_shared::quantity;
 use isthmus_shared::resources::{MAX_VOLUMES, NamespaceMove};
 use isthmus_shared::staging::{ArchiveError, ArchiveName};
 use serde_json::Value;
 
-use super::{pod_security, quantity};
+use super::pod_security;
 use crate::cluster::{ObjectId, array, describe, discover, name, namespace, text, uid};
 use crate::collect::{
     Gathered, Header, NamespaceFacts, NamespacePlace, Scope, Staged, gather, read_survey, resolve,

@@ -79,11 +79,42 @@ fn what_means_nothing_is_refused_with_what_to_write() {
         (&["cms", "--access-mode", "RWX=All"], "ReadWriteOncePod"),
         (&["cms", "--existing", "merge"], "skip, update, replace, fail"),
         (&["cms", "--transforms", "/nowhere/else"], "/nowhere/else"),
+        (&["cms", "--method", "clone"], "auto, live, snapshot"),
+        (&["cms", "--bandwidth-limit", "1k"], "64Ki or more"),
+        (&["cms", "--exclude-path", "!x"], "begins with !"),
+        (&["cms", "--keep-passes", "101"], "0..=100"),
+        (&["cms", "--mover-toleration", "a:Never"], "NoSchedule, PreferNoSchedule or NoExecute"),
+        (&["cms", "--mover-toleration", "*=x"], "every taint"),
+        (&["cms", "--mover-limit", "memory=64Mi"], "160Mi or more"),
+        (&["cms", "--mover-limit", "cpu=1,cpu=2"], "choose one"),
+        (&["cms", "--mover-node-selector", "fast"], "label=value"),
         (&[], "NAMESPACE"),
     ] {
         let text = refused(args);
         assert!(text.contains(said), "{args:?}: {text}");
     }
+}
+
+#[test]
+fn taints_are_written_as_kubectl_writes_them() {
+    let line = "dedicated=staging:NoSchedule,spot:NoExecute,gpu,size=big,*";
+    let spec = moving(&["cms", "--mover-toleration", line]).spec().unwrap();
+    assert_eq!(
+        json!(spec.mover.tolerations),
+        json!([
+            {"key": "dedicated", "operator": "Equal", "value": "staging", "effect": "NoSchedule"},
+            {"key": "spot", "operator": "Exists", "effect": "NoExecute"},
+            {"key": "gpu", "operator": "Exists"},
+            {"key": "size", "operator": "Equal", "value": "big"},
+            {"operator": "Exists"},
+        ])
+    );
+}
+
+#[test]
+fn a_path_with_a_comma_is_one_path() {
+    let spec = moving(&["cms", "--exclude-path", "/a,b", "--exclude-path", "*.tmp"]).spec().unwrap();
+    assert_eq!(spec.exclude_paths, ["/a,b", "*.tmp"]);
 }
 
 #[test]

@@ -19,7 +19,17 @@ fn a_spec_that_uses_every_option_rightly_has_no_problem() {
     let options = json!({
         "namespaces": ["cms", "cms", "team-*", {"shop": "shop-green"}, "a:b", "same:same"],
         "namespaceSelector": {"matchLabels": {"team": "a"}},
-        "excludePaths": ["/cache/", "*.tmp", "logs/**/old"],
+        "parallelFiles": 8, "bandwidthLimit": "64Ki", "method": "Snapshot", "verify": "Full", "metadataPolicy": "BestEffort",
+        "excludePaths": ["/var/cache", "*.tmp", "logs/**/old/", "lost+found", "a[0-9]", "\\!x"],
+        "mover": {
+            "resources": {"requests": {"cpu": "100m", "memory": "160Mi", "example.com/io": "1"},
+                          "limits": {"cpu": "1", "memory": "160Mi", "ephemeral-storage": "1Gi"}},
+            "nodeSelector": {"example.com/disk": "fast_1", "gpu": ""},
+            "tolerations": [{"operator": "Exists"}, {"key": "a/b", "value": "x", "effect": "NoSchedule"},
+                            {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}],
+            "priorityClassName": "system-cluster-critical"
+        },
+        "retention": {"passes": 100, "snapshots": "Retain"},
         "selectors": ["app=web,tier in (a, b)", {"matchExpressions": [{"key": "x", "operator": "Exists"}]}],
         "excludeSelectors": {"tier": "test"},
         "includedResourceTypes": ["Deployment", "deployments.apps", "*.apps", "services.", "*."],
@@ -136,6 +146,79 @@ fn a_transform_has_exactly_one_patch_and_it_can_be_read() {
             "spec.transforms[5].jsonPatch[4].from: BadTransform",
             "spec.transforms[5].jsonPatch[5].path: BadTransform",
             "spec.transforms[5].jsonPatch[6].op: BadTransform",
+        ]
+    );
+}
+
+#[test]
+fn amounts_and_paths_that_mean_nothing_are_named() {
+    let options = json!({
+        "parallelFiles": 9,
+        "excludePaths": ["a", "!keep", "/"],
+        "retention": {"passes": 101},
+    });
+    assert_eq!(
+        problems(&options),
+        [
+            "spec.parallelFiles: OutOfRange",
+            "spec.excludePaths[1]: BadPattern",
+            "spec.retention.passes: OutOfRange",
+        ]
+    );
+    for limit in ["65535", "-1Gi", "fast", "", "50MiB"] {
+        assert_eq!(
+            problems(&json!({"bandwidthLimit": limit})),
+            ["spec.bandwidthLimit: BadQuantity"],
+            "{limit}"
+        );
+    }
+}
+
+#[test]
+fn movers_that_no_cluster_would_run_are_refused() {
+    let of = |mover: Value| problems(&json!({"mover": mover}));
+    let resources = json!({"requests": {"cpu": "2", "memory": "lots", "pods": "1", "gpu": "1"},
+                           "limits": {"cpu": "1", "memory": "159Mi", "example.com/io": "-1"},
+                           "claims": [{"name": "gpu"}]});
+    assert_eq!(
+        of(json!({"resources": resources})),
+        [
+            "spec.mover.resources.claims: NotPossible",
+            "spec.mover.resources.requests[gpu]: BadResource",
+            "spec.mover.resources.requests[memory]: BadQuantity",
+            "spec.mover.resources.requests[pods]: BadResource",
+            "spec.mover.resources.limits[example.com/io]: BadQuantity",
+            "spec.mover.resources.limits[cpu]: LimitBelowRequest",
+            "spec.mover.resources.limits[memory]: TooLittle",
+        ]
+    );
+    assert_eq!(
+        of(
+            json!({"nodeSelector": {"a b": "x", "Example.com/a": "x", "a": "-x", "/a": ""}, "priorityClassName": "High"})
+        ),
+        [
+            "spec.mover.nodeSelector[/a]: BadLabel",
+            "spec.mover.nodeSelector[Example.com/a]: BadLabel",
+            "spec.mover.nodeSelector[a]: BadLabel",
+            "spec.mover.nodeSelector[a b]: BadLabel",
+            "spec.mover.priorityClassName: BadName",
+        ]
+    );
+    let tolerations = json!([
+        {}, {"key": "a", "operator": "Near"}, {"key": "a", "operator": "Exists", "value": "x"},
+        {"key": "a b", "value": "-"}, {"key": "a", "effect": "Never"},
+        {"key": "a", "effect": "NoSchedule", "tolerationSeconds": 1}
+    ]);
+    assert_eq!(
+        of(json!({"tolerations": tolerations})),
+        [
+            "spec.mover.tolerations[0].key: BadToleration",
+            "spec.mover.tolerations[1].operator: BadToleration",
+            "spec.mover.tolerations[2].value: BadToleration",
+            "spec.mover.tolerations[3].key: BadToleration",
+            "spec.mover.tolerations[3].value: BadToleration",
+            "spec.mover.tolerations[4].effect: BadToleration",
+            "spec.mover.tolerations[5].tolerationSeconds: BadToleration",
         ]
     );
 }

@@ -1,11 +1,11 @@
 //! What objects and Pods count for, by the names that quotas use. Pure.
 
+use isthmus_shared::quantity::Amount;
 use serde_json::Value;
 
 use super::Quota;
 use crate::cluster::{Kind, array, text};
 use crate::preflight::pod_shape::{Amounts, PodShape};
-use crate::preflight::quantity::Amount;
 
 /// Kinds that quotas count by a name of their own, beside `count/`.
 const NAMED: &[&str] = &[
