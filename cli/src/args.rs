@@ -7,6 +7,7 @@ mod diff;
 mod moving;
 mod records;
 mod runs;
+mod staging;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use records::{
     StoreCreate, TokenDelivery,
 };
 pub use runs::{Activate, Migrate, MigrationCommand, MigrationDelete};
+pub use staging::StagingCommand;
 
 use crate::names;
 
@@ -76,6 +78,9 @@ pub enum Command {
     /// Pairs of clusters, between which applications move
     #[command(subcommand)]
     Pair(PairCommand),
+    /// What staging keeps of a pair's volumes for later passes
+    #[command(subcommand)]
+    Staging(StagingCommand),
     /// Move namespaces from a pair's source to its destination
     Migrate(Box<Migrate>),
     /// Show what a migration would create, change, skip and refuse, and what would be in its way;

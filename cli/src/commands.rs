@@ -7,6 +7,7 @@ mod migrate;
 mod migration;
 mod pair;
 mod references;
+mod staging;
 mod store;
 
 use clap::CommandFactory;
@@ -27,6 +28,7 @@ pub async fn run(cli: Cli) -> Result<Ending, Error> {
         Command::Cluster(command) => cluster::run(connection, command).await,
         Command::Store(command) => store::run(connection, command).await,
         Command::Pair(command) => pair::run(connection, command).await,
+        Command::Staging(command) => staging::run(connection, command).await,
         Command::Migrate(args) => migrate::run(connection, &args).await,
         Command::Diff(args) => diff::run(connection, *args).await,
         Command::Migration(command) => migration::run(connection, command).await,

@@ -105,6 +105,7 @@ pub fn pair(namespace: &str, args: &PairCreate) -> ClusterPair {
         object_store: args.store.clone(),
         bidirectional: args.bidirectional,
         allowed_namespaces: if allowed.is_empty() { None } else { Some(allowed.clone()) },
+        prune: None,
     };
     let mut pair = ClusterPair::new(&args.name, spec);
     pair.metadata.namespace = Some(namespace.to_owned());

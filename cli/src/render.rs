@@ -11,6 +11,7 @@ mod migration;
 mod objects;
 mod pair;
 mod sheet;
+mod staging;
 mod store;
 
 pub use cluster::describe_cluster;
@@ -20,6 +21,7 @@ pub use migration::{MigrationView, describe_migration, told_at};
 pub use pair::{describe_pair, link};
 use sheet::Sheet;
 pub use sheet::{clean, table};
+pub use staging::{StagingView, describe_staging};
 pub use store::describe_store;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

@@ -1,10 +1,10 @@
-//! What a spoke should be doing now: the tasks of all migrations and of its cluster's record,
-//! with the keys that they need.
+//! What a spoke should be doing now: the tasks of all migrations, of its cluster's record and of
+//! its pairs, with the keys that they need.
 
 use isthmus_shared::protocol::{
     MAX_POLL_SECONDS, PollRequest, Staging, StoreToProbe, Task, TaskId, TaskList, Work,
 };
-use isthmus_shared::resources::{ActivationPhase, Cluster, Migration, MigrationPhase};
+use isthmus_shared::resources::{ActivationPhase, Cluster, ClusterPair, Migration, MigrationPhase};
 use kube::ResourceExt as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::itinerary::tasks;
 use crate::presence::Presence;
 use crate::records::Records;
-use crate::{staging, surroundings};
+use crate::{pruning, staging, surroundings};
 
 /// The most tasks that are handed out at a time.
 pub(crate) const MAX_TASKS: usize = 1000;
@@ -37,6 +37,7 @@ pub(crate) fn task_list(records: &Records, presence: &Presence, cluster: &Cluste
         (&a.metadata.creation_timestamp, &a.metadata.uid)
             .cmp(&(&b.metadata.creation_timestamp, &b.metadata.uid))
     });
+    tasks.extend(collections(records, &name));
     for migration in migrations {
         if tasks.len() >= MAX_TASKS {
             break;
@@ -112,11 +113,32 @@ fn of_migration(records: &Records, presence: &Presence, migration: &Migration, c
 /// Where a migration is staged, as far as records and Secrets are there.
 pub(crate) fn staging_of(records: &Records, migration: &Migration) -> Option<Staging> {
     let pair_uid = migration.status.as_ref()?.pair_uid.clone()?;
-    let pair = records.pairs.by_uid(&pair_uid)?;
+    staging_of_pair(records, &*records.pairs.by_uid(&pair_uid)?)
+}
+
+fn staging_of_pair(records: &Records, pair: &ClusterPair) -> Option<Staging> {
+    let pair_uid = pair.uid()?;
     let store = records.store(&pair.spec.object_store)?;
     let access = staging::access(records, &store).ok()?;
     let key = staging::pair_key(records, &pair_uid)?.to_base64();
     Some(Staging { access, pair: pair_uid, key })
+}
+
+/// The collections of staging of the pairs whose source is this cluster.
+fn collections(records: &Records, cluster: &str) -> Vec<Task> {
+    let pairs = records.pairs.all();
+    let of = |pair: &ClusterPair| {
+        let uid = pair.uid()?;
+        pruning::task(pair, || pruning::in_use(records, &uid), || staging_of_pair(records, pair))
+    };
+    let mut tasks: Vec<Task> = pairs
+        .iter()
+        .filter(|pair| pair.spec.source == cluster)
+        .filter_map(|pair| of(pair))
+        .map(|(id, prune)| Task { id, work: Work::PruneStaging { prune } })
+        .collect();
+    tasks.sort_by(|a, b| a.id.cmp(&b.id));
+    tasks
 }
 
 /// The tasks of a cluster's activations that are not done.

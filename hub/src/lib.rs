@@ -29,6 +29,7 @@ pub mod leader;
 mod metrics;
 mod options;
 mod presence;
+mod pruning;
 mod records;
 mod runs;
 mod serve;

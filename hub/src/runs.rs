@@ -71,6 +71,12 @@ impl Runs {
         self.step(migration, Vec::new()).await
     }
 
+    /// Waits until nobody decides whether a migration may begin, and has nobody decide it until what
+    /// is given back is dropped.
+    pub(crate) async fn admission(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.admission.lock().await
+    }
+
     /// Takes in reports of one spoke about one migration's tasks.
     pub(crate) async fn report(
         &self,

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use crate::itinerary::{Busy, Pair, PairView, Site, claims};
 use crate::presence::Presence;
 use crate::records::Records;
-use crate::staging;
+use crate::{pruning, staging};
 
 /// The surroundings of a migration as they are now.
 pub(crate) fn view(records: &Records, presence: &Presence, migration: &Migration) -> PairView {
@@ -55,6 +55,7 @@ fn pair_facts(records: &Records, pair: &ClusterPair) -> Pair {
         destination: pair.spec.destination.clone(),
         defect: defect(records, pair),
         ready: ready && has_key,
+        pruning: pruning::is_under_way(pair),
         message,
     }
 }

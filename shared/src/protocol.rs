@@ -13,10 +13,12 @@
 pub mod identity;
 mod link;
 mod mover;
+mod prune;
 mod report;
 mod task;
 
 pub use link::*;
 pub use mover::*;
+pub use prune::*;
 pub use report::*;
 pub use task::*;

@@ -20,6 +20,7 @@ mod migration;
 mod migration_status;
 mod namespaces;
 mod object_store;
+mod pruning;
 mod rewriting;
 mod selectors;
 mod volumes;
@@ -39,6 +40,7 @@ pub use migration_status::{
 };
 pub use namespaces::{BadNamespaceEntry, NamespaceEntry, NamespaceMove, NamespaceRule};
 pub use object_store::{ObjectStore, ObjectStoreSpec, ObjectStoreStatus, SecretRef, StsSpec};
+pub use pruning::{MAX_STAGED_VOLUMES, PrunePhase, PruneRequest, PruneStatus, PruneTotals, StagedVolume};
 pub use rewriting::{ExistingResourcePolicy, IncludeClusterResources, Transform, TransformMatch};
 pub use selectors::{BadSelector, LabelSelectors, MAX_SELECTORS, parse as parse_selector};
 pub use volumes::{

@@ -25,6 +25,7 @@ mod journals;
 pub mod mover;
 mod mover_server;
 mod preflight;
+mod prune;
 mod runner;
 mod serve;
 mod staging_area;

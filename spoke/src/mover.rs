@@ -21,10 +21,12 @@ mod links;
 mod listing;
 mod manifest;
 mod metadata;
+mod naming;
 mod work;
 
 pub use error::MoverError;
 pub use limits::Limits;
+pub use naming::named_packs;
 pub use pass::Pass;
 pub use program::{MAY_RESTART, run};
 pub use receive::{ReceiveOptions, is_received, receive};

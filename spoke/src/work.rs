@@ -3,7 +3,7 @@
 use isthmus_shared::protocol::{Direction, Outcome, Work};
 
 use crate::task::{TaskContext, TaskError};
-use crate::{apply, export, preflight, volumes, workloads};
+use crate::{apply, export, preflight, prune, volumes, workloads};
 
 /// Does a task. Doing it twice is doing it once.
 pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, TaskError> {
@@ -14,6 +14,7 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
         Work::PrepareDestination { run } => volumes::prepare_destination(context, run).await,
         Work::ExportResources { run } => Box::pin(export::export(context, run)).await,
         Work::SendVolume { run, volume } => {
+            prune::note_origin(context, run, volume).await;
             Box::pin(volumes::move_volume(context, run, volume, Direction::Send)).await
         }
         Work::ReceiveVolume { run, volume } => {
@@ -25,7 +26,14 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
         Work::HealthCheck { run, timeout_seconds } => {
             workloads::check_health(context, run, *timeout_seconds).await
         }
-        Work::Cleanup { run } => volumes::clean_up(context, run).await,
+        Work::Cleanup { run, prune } => {
+            let outcome = volumes::clean_up(context, run).await?;
+            if let Some(prune) = prune {
+                Box::pin(prune::after_run(context, run, prune)).await;
+            }
+            Ok(outcome)
+        }
+        Work::PruneStaging { prune } => Box::pin(prune::prune_pair(context, prune)).await,
         Work::Activate { namespace, state } => workloads::activate(context, namespace, *state).await,
     }
 }

@@ -22,6 +22,12 @@ pub fn describe_pair(pair: &ClusterPair) -> String {
     sheet.line("Namespaces", allowed.as_deref().unwrap_or("all"));
     sheet.line("Scheduler status", &link(status.scheduler_status, status.scheduler_message.as_deref()));
     sheet.line("Storage status", &link(status.storage_status, status.storage_message.as_deref()));
+    if let Some(prune) = &status.prune {
+        let state = word(prune.phase);
+        let told =
+            prune.message.as_ref().map_or_else(|| state.clone(), |message| format!("{state}: {message}"));
+        sheet.line("Staging prune", &told);
+    }
     super::condition_lines(&mut sheet, &status.conditions);
     sheet.finish()
 }

@@ -3,6 +3,7 @@
 use crate::{isthmus, printed};
 
 const README: &str = include_str!("../../../README.md");
+const VOLUMES: &str = include_str!("../../../docs/volumes.md");
 const OBJECTS: &str = include_str!("../../../docs/objects.md");
 
 /// The command lines that a document shows, continued lines joined.
@@ -37,7 +38,7 @@ fn the_migrations_and_diffs_of_the_documents_are_taken() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("transforms.yaml"), transforms(OBJECTS)).unwrap();
     let mut taken = 0;
-    for line in [README, OBJECTS].into_iter().flat_map(commands) {
+    for line in [README, OBJECTS, VOLUMES].into_iter().flat_map(commands) {
         let mut words = words(&line);
         // A diff takes the options of a migration and a few of its own.
         if words[0] == "diff" {

@@ -10,7 +10,9 @@ use isthmus_shared::protocol::{
     ClusterFacts, Heartbeat, HeartbeatReply, MAX_REPORTS, Outcome, PollRequest, Reports, TaskList,
     TaskReport, TaskState,
 };
-use isthmus_shared::resources::{ActivationPhase, ActivationStatus, Cluster, ClusterStatus, Migration, Side};
+use isthmus_shared::resources::{
+    ActivationPhase, ActivationStatus, Cluster, ClusterPair, ClusterStatus, Migration, Side,
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
@@ -21,6 +23,7 @@ use super::{Front, Office, Problem, unix_now};
 use crate::auth::spoke::Gate;
 use crate::docket::{self, ACTIVATE};
 use crate::itinerary::side_of;
+use crate::pruning;
 
 /// `lastHeartbeat` is written when it is older than this, seconds: it says when a spoke was last
 /// heard to within a minute, and a write more often would wake every watcher for nothing.
@@ -146,6 +149,10 @@ pub(super) async fn reports(
             if !reports.is_empty() {
                 office.runs.report(&migration, reports).await?;
             }
+        } else if let Some(pair) = office.records.pairs.by_uid(&record)
+            && pair.spec.source == cluster.name_any()
+        {
+            pruned(&office, &pair, &reports).await?;
         }
         // A report of a record that is gone has nobody to tell any more.
     }
@@ -206,6 +213,25 @@ async fn activated(office: &Office, cluster: &Cluster, reports: &[TaskReport]) -
     };
     let records = &office.records;
     office.writer.status(&records.clusters, &records.namespace, &cluster.name_any(), change).await?;
+    Ok(())
+}
+
+/// Takes in reports on collecting what a pair has in staging.
+async fn pruned(office: &Office, pair: &ClusterPair, reports: &[TaskReport]) -> Result<(), Problem> {
+    let now = Timestamp::now();
+    let change = |known: &ClusterPair| {
+        let mut changed = known.clone();
+        let mut news = false;
+        for report in reports {
+            if let Some(standing) = pruning::reported(&changed, report, now) {
+                changed.status.get_or_insert_default().prune = Some(standing);
+                news = true;
+            }
+        }
+        news.then_some(changed)
+    };
+    let namespace = pair.namespace().unwrap_or_default();
+    office.writer.status(&office.records.pairs, &namespace, &pair.name_any(), change).await?;
     Ok(())
 }
 

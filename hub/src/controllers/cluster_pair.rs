@@ -19,6 +19,7 @@ use super::pair_state::{Known, state};
 use crate::auth::shared_secret::{Data, get_or_create};
 use crate::conditions::{Said, is_ready, set_ready};
 use crate::presence::{PROBE_EXPIRY_SECONDS, Probe};
+use crate::pruning::{self, Use};
 use crate::records::WriteError;
 use crate::staging::{self, PAIR_KEY, pair_secret_name};
 use crate::surroundings::defect;
@@ -43,7 +44,10 @@ pub(super) fn reconcile(
             desk.office.writer.finalizer(&desk.records().pairs, &pair, true).await?;
         }
         let has_key = ensure_key(&desk, &pair).await?;
-        write_status(&desk, &pair, |known| observe(&desk, known, has_key)).await
+        // No migration begins while it is decided whether a collection does.
+        let _held = if pruning::is_waiting(&pair) { Some(desk.office.runs.admission().await) } else { None };
+        let used = pair.uid().map(|uid| pruning::in_use(desk.records(), &uid)).unwrap_or_default();
+        write_status(&desk, &pair, |known| observe(&desk, known, has_key, &used)).await
     })
 }
 
@@ -91,7 +95,7 @@ async fn ensure_key(desk: &Desk, pair: &ClusterPair) -> Result<bool, WriteError>
 }
 
 /// What is true of a pair now.
-fn observe(desk: &Desk, pair: &ClusterPair, has_key: bool) -> ClusterPairStatus {
+fn observe(desk: &Desk, pair: &ClusterPair, has_key: bool, used: &Use) -> ClusterPairStatus {
     let before = pair.status.clone().unwrap_or_default();
     let mut after = before.clone();
     let now = Timestamp::now();
@@ -101,6 +105,7 @@ fn observe(desk: &Desk, pair: &ClusterPair, has_key: bool) -> ClusterPairStatus 
     (after.storage_status, after.storage_message) = state(was, &storage(desk, pair, has_key, now));
     let said = ready(&after);
     set_ready(&mut after.conditions, &said, pair.metadata.generation, now);
+    after.prune = pruning::begun(pair, used, now);
     after
 }
 

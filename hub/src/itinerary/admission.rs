@@ -138,6 +138,13 @@ fn decide(migration: &Migration, view: &PairView) -> Admission {
             format!("waits for ClusterPair {} to become Ready: {}", spec.cluster_pair, pair.message);
         return Admission::Wait { message, limited: true };
     }
+    if pair.pruning && spec.include_volumes && !spec.dry_run {
+        let message = format!(
+            "waits for the collection of staging of ClusterPair {} to end, as `isthmus pair describe {}` shows it",
+            spec.cluster_pair, spec.cluster_pair
+        );
+        return Admission::Wait { message, limited: false };
+    }
     let (source, destination) = direction(migration, pair);
     let wanted = claims(spec, None, source, destination);
     // Dry runs change nothing, so they are in nobody's way but that of what they look at.

@@ -1,6 +1,6 @@
 //! What each spoke should be doing, derived from a status.
 
-use isthmus_shared::protocol::{Run, Staging, TaskId, VolumeTask, Work};
+use isthmus_shared::protocol::{Run, RunPrune, Staging, TaskId, VolumeTask, Work};
 use isthmus_shared::resources::{
     IncludeClusterResources, Migration, MigrationPhase, MigrationStatus, Side, Step, StepState, TaskRecord,
     VolumePhase, VolumeStatus,
@@ -51,8 +51,11 @@ pub enum Job {
     StartApplications,
     /// See [`Work::HealthCheck`].
     HealthCheck,
-    /// See [`Work::Cleanup`].
-    Cleanup,
+    /// See [`Work::Cleanup`]; whether this side also collects what staging has of the volumes.
+    Cleanup {
+        /// It sent them.
+        collects: bool,
+    },
 }
 
 /// Everything that this migration has its two spokes do now.
@@ -156,7 +159,7 @@ fn job(step: Step, task: &TaskRecord) -> Option<Job> {
         (Step::Verify, _) => Some(Job::Verify),
         (Step::StartApplications, _) => Some(Job::StartApplications),
         (Step::HealthCheck, _) => Some(Job::HealthCheck),
-        (Step::Cleanup, _) => Some(Job::Cleanup),
+        (Step::Cleanup, side) => Some(Job::Cleanup { collects: side == Side::Source }),
         // Steps of plans that are not made yet, and the volumes, which have tasks of their own.
         (Step::PreHooks | Step::Quiesce | Step::PostHooks | Step::StageVolumes | Step::FinalVolumes, _) => {
             None
@@ -180,9 +183,29 @@ impl Job {
             Self::Verify => Work::Verify { run },
             Self::StartApplications => Work::StartApplications { run },
             Self::HealthCheck => Work::HealthCheck { run, timeout_seconds: HEALTH_TIMEOUT_SECONDS },
-            Self::Cleanup => Work::Cleanup { run },
+            Self::Cleanup { collects } => {
+                Work::Cleanup { run, prune: if collects { collection(migration) } else { None } }
+            }
         }
     }
+}
+
+/// What of the run's volumes is collected at its end. A run that failed leaves what the next one
+/// goes on from, whatever is to be kept of one that succeeded.
+fn collection(migration: &Migration) -> Option<RunPrune> {
+    let status = migration.status.as_ref()?;
+    let volumes: Vec<String> = status
+        .volumes
+        .iter()
+        .filter(|volume| volume.phase != VolumePhase::Pending)
+        .map(|volume| volume.uid.clone())
+        .collect();
+    if volumes.is_empty() || migration.spec.dry_run {
+        return None;
+    }
+    let failed = status.pipeline.iter().any(|step| step.state == StepState::Failed);
+    let keep = migration.spec.retention.passes.max(u32::from(failed));
+    Some(RunPrune { volumes, keep })
 }
 
 fn run(migration: &Migration, view: &PairView, staging: Staging) -> Run {

@@ -44,7 +44,9 @@ pub struct Pair {
     pub defect: Option<Finding>,
     /// Whether it can be used now.
     pub ready: bool,
-    /// Why not.
+    /// Whether what it has staged of volumes is being collected.
+    pub pruning: bool,
+    /// Why it cannot be used.
     pub message: String,
 }
 

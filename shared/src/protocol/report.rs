@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::TaskId;
-use crate::resources::{Finding, NamespaceMove, ResourceCounts, Verified};
+use crate::resources::{Finding, NamespaceMove, PruneTotals, ResourceCounts, StagedVolume, Verified};
 
 /// The most reports in one message.
 pub const MAX_REPORTS: usize = 64;
@@ -126,6 +126,13 @@ pub enum Outcome {
     Workloads {
         /// How many were changed, or are ready.
         workloads: u32,
+    },
+    /// Of `PruneStaging`.
+    Pruned {
+        /// All volumes together.
+        totals: PruneTotals,
+        /// The volumes, at most [`crate::resources::MAX_STAGED_VOLUMES`], the largest first.
+        volumes: Vec<StagedVolume>,
     },
     /// Of the others.
     Done,

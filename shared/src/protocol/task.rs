@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::{PruneTask, RunPrune};
 use crate::resources::{MigrationSpec, NamespaceMove, Step, TargetState};
 use crate::staging::access::StoreAccess;
 
@@ -14,7 +15,7 @@ use crate::staging::access::StoreAccess;
 pub struct TaskId {
     /// The uid of the record that the task is derived from.
     pub record: String,
-    /// The step of a migration, or `Activate` for a cluster's.
+    /// The step of a migration, `Activate` for a cluster's, or `Prune` for a pair's.
     pub step: String,
     /// What of the step: `source`, `destination`, `survey`, `send.<volume uid>`, `receive.<volume uid>`, ….
     pub item: Option<String>,
@@ -142,6 +143,14 @@ pub enum Work {
     Cleanup {
         /// The run.
         run: Run,
+        /// What of the run's volumes is then collected in staging, on the side that sent them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prune: Option<RunPrune>,
+    },
+    /// Collect what staging keeps of a pair's volumes and nobody needs.
+    PruneStaging {
+        /// What.
+        prune: PruneTask,
     },
     /// Start or stop a namespace's applications.
     Activate {
@@ -244,8 +253,8 @@ impl Work {
             | Self::Verify { run }
             | Self::StartApplications { run }
             | Self::HealthCheck { run, .. }
-            | Self::Cleanup { run } => Some(run),
-            Self::Activate { .. } => None,
+            | Self::Cleanup { run, .. } => Some(run),
+            Self::Activate { .. } | Self::PruneStaging { .. } => None,
         }
     }
 }

@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{PruneRequest, PruneStatus};
+
 /// Which clusters are paired, through what, and for which namespaces.
 ///
 /// `Cluster` and `ObjectStore` records are those of the hub's own namespace. A pair in that
@@ -47,6 +49,9 @@ pub struct ClusterPairSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
     pub allowed_namespaces: Option<Vec<String>>,
+    /// Asks for a collection of what staging keeps of volumes and nobody needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PruneRequest>,
 }
 
 /// What is true of a pair now.
@@ -63,7 +68,10 @@ pub struct ClusterPairStatus {
     /// Why it is not Ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_message: Option<String>,
-    /// `Ready`: both of the above.
+    /// The collection that `spec.prune` asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PruneStatus>,
+    /// `Ready`: both halves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

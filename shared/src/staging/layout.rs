@@ -6,6 +6,7 @@
 //! <pair>/migrations/<migration>/resources/inventory|left-behind|results/...
 //! <pair>/migrations/<migration>/logs/<cluster>-<n>                log chunks
 //! <pair>/volumes/<volume>/packs/<2 hex>/<32 hex>                  sealed packs of blocks
+//! <pair>/volumes/<volume>/origin                                  the claim that it is of
 //! <pair>/volumes/<volume>/passes/<n>/segments/<seq>               manifest segments
 //! <pair>/volumes/<volume>/passes/<n>/sender                       the sender's heartbeat
 //! <pair>/volumes/<volume>/passes/<n>/received                     the receiver's mark
@@ -236,10 +237,94 @@ pub fn volume_packs_prefix(pair: &PairUid, volume: &VolumeUid) -> String {
     format!("{pair}/volumes/{volume}/packs/")
 }
 
-/// One pack, by its random id. Two hex digits spread the keys.
+/// One pack, by its id. Its last two hex digits, which are random, spread the keys.
 pub fn volume_pack(pair: &PairUid, volume: &VolumeUid, pack: &[u8; 16]) -> String {
     let name = hex::encode(pack);
-    format!("{pair}/volumes/{volume}/packs/{}/{name}", &name[..2])
+    format!("{pair}/volumes/{volume}/packs/{}/{name}", &name[name.len() - 2..])
+}
+
+/// The id of a pack of this pass: the pass's number, then what is random of `random`.
+pub fn pack_id(pass: u32, random: [u8; 16]) -> [u8; 16] {
+    let mut id = random;
+    id[..4].copy_from_slice(&pass.to_be_bytes());
+    id
+}
+
+/// The pass that wrote a pack.
+pub fn pass_of_pack(pack: &[u8; 16]) -> u32 {
+    let [a, b, c, d, ..] = *pack;
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// The volumes of a pair; a volume's uid and a slash follow.
+pub fn volumes_prefix(pair: &PairUid) -> String {
+    format!("{pair}/volumes/")
+}
+
+/// All passes over one volume; a pass's number and a slash follow.
+pub fn volume_passes_prefix(pair: &PairUid, volume: &VolumeUid) -> String {
+    format!("{pair}/volumes/{volume}/passes/")
+}
+
+/// Which claim a volume is of.
+pub fn volume_origin(pair: &PairUid, volume: &VolumeUid) -> String {
+    format!("{pair}/volumes/{volume}/origin")
+}
+
+/// What a key of a volume's staging stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumeObject {
+    /// A pack.
+    Pack([u8; 16]),
+    /// A manifest segment.
+    Segment {
+        /// Of this pass.
+        pass: u32,
+    },
+    /// A sender's heartbeat.
+    Sender {
+        /// Of this pass.
+        pass: u32,
+    },
+    /// A receiver's mark.
+    Received {
+        /// Of this pass.
+        pass: u32,
+    },
+    /// Which claim the volume is of.
+    Origin,
+}
+
+/// Reads a key of a volume's staging back; none if nothing here makes such a key.
+pub fn volume_object(pair: &PairUid, volume: &VolumeUid, key: &str) -> Option<VolumeObject> {
+    let below = key.strip_prefix(&volume_prefix(pair, volume))?;
+    let mut parts = below.split('/');
+    let object = match (parts.next()?, parts.next(), parts.next(), parts.next()) {
+        ("origin", None, None, None) => VolumeObject::Origin,
+        ("packs", Some(_), Some(name), None) => {
+            let mut id = [0; 16];
+            hex::decode_to_slice(name, &mut id).ok()?;
+            VolumeObject::Pack(id)
+        }
+        ("passes", Some(pass), Some("segments"), Some(_)) => {
+            VolumeObject::Segment { pass: pass.parse().ok()? }
+        }
+        ("passes", Some(pass), Some("sender"), None) => VolumeObject::Sender { pass: pass.parse().ok()? },
+        ("passes", Some(pass), Some("received"), None) => VolumeObject::Received { pass: pass.parse().ok()? },
+        _ => return None,
+    };
+    // Only what would be written the same way again is one of ours.
+    let same = match object {
+        VolumeObject::Pack(id) => volume_pack(pair, volume, &id) == key,
+        VolumeObject::Segment { pass } => {
+            let sequence = key.strip_prefix(&pass_segments_prefix(pair, volume, pass))?.parse().ok()?;
+            pass_segment(pair, volume, pass, sequence) == key
+        }
+        VolumeObject::Sender { pass } => pass_sender(pair, volume, pass) == key,
+        VolumeObject::Received { pass } => pass_received(pair, volume, pass) == key,
+        VolumeObject::Origin => true,
+    };
+    same.then_some(object)
 }
 
 /// Everything of one pass over a volume.
@@ -295,6 +380,37 @@ mod tests {
         let keys: Vec<_> = [9, 10, 99, 100_000].map(|n| pass_segment(&pair, &volume, 3, n)).to_vec();
         assert!(keys.is_sorted(), "{keys:?}");
         assert_eq!(keys[0], "p/volumes/v/passes/00000003/segments/0000000009");
+    }
+
+    #[test]
+    fn keys_of_a_volume_are_read_back_and_others_are_not_taken_for_them() {
+        let (pair, volume) = (PairUid::new("p").unwrap(), VolumeUid::new("v").unwrap());
+        let id = pack_id(7, [0xab; 16]);
+        assert_eq!(pass_of_pack(&id), 7);
+        let key = volume_pack(&pair, &volume, &id);
+        assert_eq!(key, "p/volumes/v/packs/ab/00000007abababababababababababab");
+        for (key, object) in [
+            (key, VolumeObject::Pack(id)),
+            (pass_segment(&pair, &volume, 3, 12), VolumeObject::Segment { pass: 3 }),
+            (pass_sender(&pair, &volume, u32::MAX), VolumeObject::Sender { pass: u32::MAX }),
+            (pass_received(&pair, &volume, 1), VolumeObject::Received { pass: 1 }),
+            (volume_origin(&pair, &volume), VolumeObject::Origin),
+        ] {
+            assert_eq!(volume_object(&pair, &volume, &key), Some(object), "{key}");
+        }
+        for foreign in [
+            "p/volumes/v/packs/00/00000007abababababababababababab",
+            "p/volumes/v/packs/ab/00000007ABababababababababababab",
+            "p/volumes/v/packs/ab/00",
+            "p/volumes/v/passes/3/received",
+            "p/volumes/v/passes/00000003/segments/12",
+            "p/volumes/v/passes/00000003/segments/0000000012/x",
+            "p/volumes/v/passes/00000003/notes",
+            "p/volumes/w/origin",
+            "p/volumes/v/origin/x",
+        ] {
+            assert_eq!(volume_object(&pair, &volume, foreign), None, "{foreign}");
+        }
     }
 
     #[test]

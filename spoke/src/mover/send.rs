@@ -249,6 +249,7 @@ pub async fn send(
         jobs: Queue::new(QUEUED_JOBS),
         packer: Packer::new(
             place.clone(),
+            pass.number,
             pass.key.clone(),
             pass.limits.pack_bytes,
             progress.clone(),

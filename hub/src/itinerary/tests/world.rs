@@ -40,6 +40,7 @@ pub(super) fn world(change: impl FnOnce(&mut MigrationSpec)) -> World {
         destination: "west".into(),
         defect: None,
         ready: true,
+        pruning: false,
         message: String::new(),
     };
     let view =

@@ -5,7 +5,8 @@
 //! has confirmed it; only then may a segment name it.
 //!
 //! A pack is its frames and nothing else, so there is no byte in it that no tag covers. Its id is
-//! in its key.
+//! in its key, and begins with the number of the pass that wrote it: a pass refers to packs of its
+//! own and to those that the one it builds on names, so older ones that no kept pass names can go.
 
 use std::{
     collections::HashSet,
@@ -39,6 +40,7 @@ struct Filling {
 pub struct Packer {
     place: Place,
     volume_key: VolumeKey,
+    pass: u32,
     pack_bytes: usize,
     pool: Pool,
     filling: Mutex<Option<Filling>>,
@@ -74,9 +76,10 @@ impl Landing {
 }
 
 impl Packer {
-    /// Packs for one volume.
+    /// Packs for one pass over a volume.
     pub fn new(
         place: Place,
+        pass: u32,
         volume_key: VolumeKey,
         pack_bytes: usize,
         progress: Progress,
@@ -86,6 +89,7 @@ impl Packer {
         Self {
             place,
             volume_key,
+            pass,
             pack_bytes,
             pool: Pool::new(PACK_BUFFERS, pack_bytes),
             filling: Mutex::new(None),
@@ -142,7 +146,7 @@ impl Packer {
 
     fn begin(&self) -> Result<Filling, MoverError> {
         let buffer = self.pool.take(&self.stop)?;
-        let id = PackId(random_id()?);
+        let id = PackId(layout::pack_id(self.pass, random_id()?));
         lock(&self.landing.under_way).insert(id);
         Ok(Filling { id, key: self.volume_key.pack_key(&id.0)?, buffer, frames: 0 })
     }

@@ -120,6 +120,7 @@ async fn a_kubemotion_manifest_works_with_only_its_api_version_changed() {
         object_store: "stage".to_owned(),
         bidirectional: false,
         allowed_namespaces: None,
+        prune: None,
     };
     pairs.create(&PostParams::default(), &ClusterPair::new("prodcluster", spec)).await.unwrap();
 
