@@ -106,7 +106,7 @@ impl Runner {
         let result = Arc::clone(&ended);
         let handle = tokio::spawn(async move {
             let Ok(_slot) = slots.acquire().await else { return };
-            let report = attend(spoke, &outbox, task).await;
+            let report = Box::pin(attend(spoke, &outbox, task)).await;
             *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
             outbox.put(report);
         });

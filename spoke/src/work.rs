@@ -14,7 +14,7 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
         Work::PrepareDestination { run } => volumes::prepare_destination(context, run).await,
         Work::ExportResources { run } => Box::pin(export::export(context, run)).await,
         Work::SendVolume { run, volume } => {
-            prune::note_origin(context, run, volume).await;
+            Box::pin(prune::note_origin(context, run, volume)).await;
             Box::pin(volumes::move_volume(context, run, volume, Direction::Send)).await
         }
         Work::ReceiveVolume { run, volume } => {
@@ -27,7 +27,7 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
             workloads::check_health(context, run, *timeout_seconds).await
         }
         Work::Cleanup { run, prune } => {
-            let outcome = volumes::clean_up(context, run).await?;
+            let outcome = Box::pin(volumes::clean_up(context, run)).await?;
             if let Some(prune) = prune {
                 Box::pin(prune::after_run(context, run, prune)).await;
             }

@@ -199,7 +199,7 @@ impl MigrationOptions {
             metadata_policy: volumes.metadata_policy.into(),
             exclude_paths: volumes.exclude_paths.clone(),
             bandwidth_limit: volumes.bandwidth_limit.clone(),
-            parallel_volumes: volumes.parallel_volumes,
+            parallel_volumes: volumes.at_a_time,
             parallel_files: volumes.parallel_files,
             retention: volumes.retention(),
             mover: movers.options()?,

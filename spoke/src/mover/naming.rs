@@ -6,7 +6,7 @@ use isthmus_shared::staging::{ObjectStore, PairUid, VolumeKey, VolumeUid};
 
 use super::{
     error::MoverError,
-    format::{PackId, PiecePlace},
+    format::{PackId, PiecePlace, Record},
     manifest::{Place, SegmentReader},
 };
 
@@ -25,7 +25,7 @@ pub async fn named_packs(
     let mut reader = SegmentReader::new(place, pass);
     while let Some(segment) = reader.next().await? {
         let mut last: Option<PackId> = None;
-        for piece in segment.records.iter().flat_map(|record| record.pieces()) {
+        for piece in segment.records.iter().flat_map(Record::pieces) {
             if let PiecePlace::Frame { frame, .. } = &piece.place
                 && last != Some(frame.pack)
             {

@@ -38,8 +38,8 @@ pub fn choose(passes: &[(u32, Standing)], keep: u32) -> Choice {
         let stays = match standing {
             // Above the newest complete one, and all if there is none, it may be under way.
             Standing::Incomplete => newest_complete.is_none_or(|newest| *pass > newest),
-            Standing::Complete => complete < keep,
-            Standing::Unreadable => complete < keep,
+            // One that cannot be read counts for none, and stays as long as it might be of use.
+            Standing::Complete | Standing::Unreadable => complete < keep,
         };
         complete += usize::from(*standing == Standing::Complete);
         if stays {
@@ -93,7 +93,7 @@ mod tests {
             standings in proptest::collection::vec(prop_oneof![Just(Complete), Just(Incomplete), Just(Unreadable)], 0..12),
             keep in 0_u32..5,
         ) {
-            let passes: Vec<_> = standings.iter().rev().enumerate().map(|(n, s)| (n as u32 + 1, *s)).rev().collect();
+            let passes: Vec<_> = (1_u32..).zip(standings.iter().copied()).collect::<Vec<_>>().into_iter().rev().collect();
             let choice = choose(&passes, keep);
             prop_assert_eq!(choice.kept.len() + choice.gone.len(), passes.len());
             prop_assert!(choice.gone.iter().all(|pass| choice.newest_complete.is_some_and(|newest| *pass < newest)));

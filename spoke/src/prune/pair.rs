@@ -103,7 +103,7 @@ impl Collection<'_> {
             self.totals.in_use += 1;
             let collected = measure(self.staged, volume).await?;
             note = Some("a migration is using it: it was left alone".to_owned());
-            self.add(volume, origin, false, collected, note);
+            self.add(&collected, listed(volume, origin, false, note));
             return Ok(());
         }
         let gone = match self.is_gone(volume, origin.as_ref()).await {
@@ -127,7 +127,7 @@ impl Collection<'_> {
             self.totals.problems += 1;
         }
         let note = collected.note.clone().or(note);
-        self.add(volume, origin, gone, collected, note);
+        self.add(&collected, listed(volume, origin, gone, note));
         Ok(())
     }
 
@@ -148,39 +148,27 @@ impl Collection<'_> {
         }
     }
 
-    fn add(
-        &mut self,
-        volume: &VolumeUid,
-        origin: Option<Origin>,
-        gone: bool,
-        collected: Collected,
-        note: Option<String>,
-    ) {
+    /// Takes a volume into the totals and the list.
+    fn add(&mut self, collected: &Collected, listed: StagedVolume) {
         self.totals.objects_removed += collected.objects_removed;
         self.totals.bytes_removed += collected.bytes_removed;
         self.totals.objects_kept += collected.objects_kept;
         self.totals.bytes_kept += collected.bytes_kept;
-        let (cluster, namespace, claim) =
-            origin.map(|o| (Some(o.cluster), Some(o.namespace), Some(o.claim))).unwrap_or_default();
         self.volumes.push(StagedVolume {
-            uid: volume.to_string(),
-            cluster,
-            namespace,
-            claim,
-            gone,
             passes: collected.passes,
             newest_pass: collected.newest_pass,
             bytes_kept: collected.bytes_kept,
             objects_removed: collected.objects_removed,
             bytes_removed: collected.bytes_removed,
-            note: note.map(|note| note.chars().take(MAX_NOTE).collect()),
+            note: listed.note.map(|note| note.chars().take(MAX_NOTE).collect()),
+            ..listed
         });
     }
 
     fn problem(&mut self, volume: &VolumeUid, error: &PruneError) {
         tracing::warn!(%volume, %error, "collecting failed");
         self.totals.problems += 1;
-        self.add(volume, None, false, Collected::default(), Some(error.to_string()));
+        self.add(&Collected::default(), listed(volume, None, false, Some(error.to_string())));
     }
 
     fn outcome(mut self) -> Outcome {
@@ -189,6 +177,13 @@ impl Collection<'_> {
         self.volumes.truncate(MAX_STAGED_VOLUMES);
         Outcome::Pruned { totals: self.totals, volumes: self.volumes }
     }
+}
+
+/// A volume by what is known of its claim.
+fn listed(volume: &VolumeUid, origin: Option<Origin>, gone: bool, note: Option<String>) -> StagedVolume {
+    let (cluster, namespace, claim) =
+        origin.map(|o| (Some(o.cluster), Some(o.namespace), Some(o.claim))).unwrap_or_default();
+    StagedVolume { uid: volume.to_string(), cluster, namespace, claim, gone, note, ..StagedVolume::default() }
 }
 
 /// The longest note about a volume, in characters.

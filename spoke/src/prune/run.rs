@@ -19,7 +19,7 @@ pub async fn after_run(context: &TaskContext, run: &Run, prune: &RunPrune) {
         Ok(()) => {}
         Err(_) => warn(
             context,
-            format!("collecting old passes was not done after {} minutes", LIMIT.as_secs() / 60),
+            &format!("collecting old passes was not done after {} minutes", LIMIT.as_secs() / 60),
         ),
     }
 }
@@ -27,7 +27,7 @@ pub async fn after_run(context: &TaskContext, run: &Run, prune: &RunPrune) {
 async fn collect_all(context: &TaskContext, run: &Run, prune: &RunPrune) {
     let area = match context.staging(run) {
         Ok(area) => area,
-        Err(error) => return warn(context, error.to_string()),
+        Err(error) => return warn(context, &error.to_string()),
     };
     let staged = Staged { store: area.store, key: area.key, pair: area.pair };
     let (mut objects, mut bytes) = (0, 0);
@@ -42,7 +42,7 @@ async fn collect_all(context: &TaskContext, run: &Run, prune: &RunPrune) {
                     context.log(format!("staging of volume {uid}: {note}"));
                 }
             }
-            Err(error) => warn(context, format!("collecting old passes of volume {uid} failed: {error}")),
+            Err(error) => warn(context, &format!("collecting old passes of volume {uid} failed: {error}")),
         }
     }
     if !prune.volumes.is_empty() {
@@ -53,7 +53,7 @@ async fn collect_all(context: &TaskContext, run: &Run, prune: &RunPrune) {
     }
 }
 
-fn warn(context: &TaskContext, why: String) {
+fn warn(context: &TaskContext, why: &str) {
     let message = format!("{why}; run `isthmus staging prune` for the pair, or leave it to the next run");
     context.warn(finding("staging", "StagingLeft", message));
 }

@@ -191,7 +191,6 @@ impl World {
                 heartbeat: Duration::from_millis(50),
                 mark_interval: Duration::ZERO,
                 durable: false,
-                ..Limits::default()
             },
         }
     }

@@ -56,9 +56,9 @@ pub struct Collected {
 }
 
 impl Collected {
-    fn stays(&mut self, object: &ListedObject) {
-        self.objects_kept += 1;
-        self.bytes_kept += object.size;
+    fn stay(&mut self, objects: &[ListedObject]) {
+        self.objects_kept += objects.len() as u64;
+        self.bytes_kept += objects.iter().map(|object| object.size).sum::<u64>();
     }
 
     fn tell(&mut self, note: String) {
@@ -86,7 +86,7 @@ pub async fn measure(staged: &Staged, volume: &VolumeUid) -> Result<Collected, P
     collected.newest_pass = contents.passes.keys().next_back().copied().unwrap_or_default();
     let mut pages = Pages::new(staged.store.as_ref(), layout::volume_prefix(&staged.pair, volume));
     while let Some(objects) = pages.next().await? {
-        objects.iter().for_each(|object| collected.stays(object));
+        collected.stay(&objects);
     }
     Ok(collected)
 }
@@ -117,7 +117,7 @@ impl Work<'_> {
         while let Some(objects) = pages.next().await? {
             let (going, staying): (Vec<_>, Vec<_>) =
                 objects.into_iter().partition(|object| goes(&object.key));
-            staying.iter().for_each(|object| collected.stays(object));
+            collected.stay(&staying);
             self.remove(going, collected).await?;
         }
         Ok(())
@@ -270,15 +270,13 @@ impl Work<'_> {
                 }
             }
         }
-        match set.finish() {
-            Ok(packs) => Ok(Some(packs)),
-            Err(_) => {
-                collected.tell(format!(
-                    "all packs stay because its passes name more than {MAX_PACKS} of them: keep fewer passes"
-                ));
-                Ok(None)
-            }
+        let packs = set.finish();
+        if packs.is_err() {
+            collected.tell(format!(
+                "all packs stay because its passes name more than {MAX_PACKS} of them: keep fewer passes"
+            ));
         }
+        Ok(packs.ok())
     }
 
     async fn remove_passes(

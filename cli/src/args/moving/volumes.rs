@@ -36,8 +36,9 @@ pub struct Volumes {
     #[arg(long, value_name = "QUANTITY")]
     pub bandwidth_limit: Option<String>,
     /// How many volumes to move at a time
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=32))]
-    pub parallel_volumes: u32,
+    #[arg(long = "parallel-volumes", value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub at_a_time: u32,
     /// How many files of a volume to move at a time [default: as many as the mover has cores, at
     /// most 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]

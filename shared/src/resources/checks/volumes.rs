@@ -108,8 +108,9 @@ fn amounts<'a>(
     let mut sound = BTreeMap::new();
     for (resource, quantity) in quantities.into_iter().flatten() {
         let field = format!("{field}[{resource}]");
-        let known = ["cpu", "memory", "ephemeral-storage"].contains(&resource.as_str());
-        if !known && !(resource.contains('/') && is_qualified_name(resource)) {
+        let plain = ["cpu", "memory", "ephemeral-storage"].contains(&resource.as_str());
+        let extended = resource.contains('/') && is_qualified_name(resource);
+        if !plain && !extended {
             let message = "a mover has no use for it: write cpu, memory, ephemeral-storage, or one with its domain such as example.com/io";
             found.add(field, "BadResource", message);
             continue;
