@@ -49,6 +49,10 @@ pub struct ServeArguments {
     /// The image that movers run; it holds this very program.
     #[arg(long, default_value = concat!("isthmus:", env!("CARGO_PKG_VERSION")), env = "ISTHMUS_MOVER_IMAGE")]
     pub mover_image: String,
+    /// A Secret for the movers' image, which must be in each namespace whose volumes are moved; may
+    /// be given several times.
+    #[arg(long, value_delimiter = ',', env = "ISTHMUS_MOVER_IMAGE_PULL_SECRETS")]
+    pub mover_image_pull_secret: Vec<String>,
     /// Where movers are listened for.
     #[arg(long, default_value = "0.0.0.0:8444")]
     pub mover_listen: SocketAddr,

@@ -12,7 +12,7 @@
 //!    ├─ checks       what no single object tells, each part pure:
 //!    │   quota, limits, pod_level, classes, ports, hosts
 //!    └─ preview      a line for each object
-//!   pod_security whether a namespace lets the mover in
+//!   movers       whether movers can work on a side
 //! ```
 //!
 //! Promises: nothing is written to a cluster; what surely makes the run fail is a failure and what
@@ -25,9 +25,9 @@ mod concern;
 mod destination;
 mod hosts;
 mod limits;
+mod movers;
 mod places;
 mod pod_level;
-mod pod_security;
 mod pod_shape;
 mod pods;
 mod ports;

@@ -35,6 +35,8 @@ use crate::task::Spoke;
 pub struct MoverSettings {
     /// The image.
     pub image: String,
+    /// The Secrets for its registry, by their names in the applications' namespaces.
+    pub pull_secrets: Vec<String>,
     /// The URL at which they reach the spoke.
     pub endpoint: String,
     /// The port that the spoke listens on, behind its Service.
@@ -73,6 +75,7 @@ async fn run(arguments: ServeArguments) -> anyhow::Result<()> {
     let tls = certificates.server_config(&mover_server::names(&endpoint, &arguments.namespace))?;
     let movers = MoverSettings {
         image: arguments.mover_image,
+        pull_secrets: arguments.mover_image_pull_secret,
         endpoint,
         port: address.port(),
         ca: certificates.ca.clone(),
@@ -83,6 +86,7 @@ async fn run(arguments: ServeArguments) -> anyhow::Result<()> {
         namespace: arguments.namespace,
         movers,
         sessions: crate::volumes::Sessions::default(),
+        nodes: crate::volumes::Nodes::default(),
         stores: crate::staging_area::Stores::default(),
         journals: crate::journals::Journals::default(),
     });

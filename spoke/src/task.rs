@@ -12,7 +12,7 @@ use crate::findings::{Findings, finding};
 use crate::journals::{Journal, Journals};
 use crate::serve::MoverSettings;
 use crate::staging_area::{StagingArea, StagingError, Stores};
-use crate::volumes::Sessions;
+use crate::volumes::{Nodes, Sessions};
 
 /// What all tasks of this spoke share.
 pub struct Spoke {
@@ -26,6 +26,8 @@ pub struct Spoke {
     pub movers: MoverSettings,
     /// The movers that are at work.
     pub sessions: Sessions,
+    /// The nodes of the cluster.
+    pub nodes: Nodes,
     /// Opened stores.
     pub stores: Stores,
     /// Opened logs.

@@ -3,7 +3,11 @@
 //! ```text
 //!   prepare     namespaces and claims on the destination
 //!   passes      what earlier passes of a volume lie in staging
-//!   placement   where the source's mover must run
+//!   users       who uses a claim: Pods and workloads
+//!   nodes       the nodes, as far as a place depends on them
+//!   placement   pure: where a mover runs
+//!   identity    pure: as whom it may run
+//!   admission   as whom the namespace lets it in
 //!   manifests   pure: the Job, its service account and network policy
 //!   moving      one volume: the Job, watched until its result is there
 //!   trouble     what is the matter with a Pod or a Job, for a person
@@ -17,20 +21,28 @@
 //! bounded and ends in a failure that says what the Pod was waiting for.
 
 mod access;
+mod admission;
 mod cleanup;
+mod identity;
 mod manifests;
 mod moving;
+mod nodes;
 mod passes;
 mod placement;
 mod prepare;
 mod sessions;
 mod trouble;
+mod users;
 
+pub use admission::{Admitted, Answer, ENFORCE, Trial, choose_by_label};
 pub use cleanup::clean_up;
+pub use identity::{Identity, candidates};
 pub use manifests::{RESULT, trial_pod};
 pub use moving::move_volume;
+pub use nodes::{Node, Nodes};
 pub use passes::newest_passes;
-pub use placement::pods_of_claims;
+pub use placement::{Obstacle, Placement, Situation};
 pub use prepare::prepare_destination;
 pub use sessions::{Sessions, Standing};
 pub use trouble::pod_trouble;
+pub use users::{ClaimUser, Users, pods_of_claims, volume_of};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cluster::ObjectId;
+use crate::volumes::ClaimUser;
 
 /// The start of the inventory.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -20,6 +21,8 @@ pub struct Header {
     pub volumes: Vec<VolumeFacts>,
     /// All claims that are taken, untouched.
     pub claims: Vec<Value>,
+    /// Who uses the volumes whose data moves.
+    pub users: Vec<ClaimUser>,
     /// The kinds of which objects are taken.
     pub kinds: Vec<KindCount>,
     /// The storage classes that claims and claim templates name, as the source has them.

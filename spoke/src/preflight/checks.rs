@@ -195,7 +195,7 @@ impl Checks {
         let message = format!(
             "its Pods would be refused, as its namespace has {}={level} on the destination: {}; lower the level there, or \
              correct the security context by a transform, then run again",
-            super::pod_security::ENFORCE,
+            crate::volumes::ENFORCE,
             found.join(", ")
         );
         self.keep(if kind(wanted) == "Pod" {

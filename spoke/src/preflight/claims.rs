@@ -1,30 +1,43 @@
 //! Whether the destination's claims can be written into: those of volumes that move.
 
-use isthmus_shared::protocol::Run;
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use isthmus_shared::protocol::{Direction, Run};
+use serde_json::{Value, json};
 
 use super::concern::Concern;
-use super::places::Places;
+use super::movers::{Site, SiteClaim, look_at_movers};
+use super::places::{Place, Places};
 use super::source::capacity;
-use crate::cluster::{name, namespace, text};
+use crate::cluster::{array, name, namespace, text};
 use crate::collect::Header;
 use crate::task::{TaskContext, TaskError};
-use crate::volumes::pods_of_claims;
+use crate::transform::Rewriter;
+use crate::volumes::{ClaimUser, pods_of_claims};
 
-/// Looks at the claims that are there already and whose data would be changed.
+/// Looks at the claims that are there already and whose data would be changed, and whether movers
+/// can work on all of them.
 pub async fn look_at_claims(
     context: &TaskContext,
     run: &Run,
-    header: &Header,
+    (header, rewriter): (&Header, &Rewriter),
     places: &Places,
     concerns: &mut Vec<Concern>,
 ) -> Result<(), TaskError> {
+    let mut sites: BTreeMap<&str, Site> = BTreeMap::new();
     let moves = |claim: &&Value| {
         header.volumes.iter().any(|v| v.namespace == namespace(claim) && v.claim == name(claim))
     };
-    for claim in header.claims.iter().filter(moves) {
+    let claims: Vec<&Value> = header.claims.iter().filter(moves).collect();
+    for claim in claims {
         let to = run.destination_of(namespace(claim));
-        if !places.has(to) {
+        let Some(place) = places.get(to) else { continue };
+        let site = sites.entry(to).or_insert_with(|| site_of(to, place));
+        let is_of = |user: &&ClaimUser| user.namespace == namespace(claim) && user.claim == name(claim);
+        let user = header.users.iter().find(is_of).cloned().unwrap_or_default().arriving(rewriter, run);
+        let mut arriving = SiteClaim { claim: without_volume(claim), user, mounted_on: None };
+        if !place.is_there() {
+            site.claims.push(arriving);
             continue;
         }
         let object = format!("PersistentVolumeClaim {to}/{}", name(claim));
@@ -32,13 +45,34 @@ pub async fn look_at_claims(
         let path = format!("/api/v1/namespaces/{to}/persistentvolumeclaims/{}", name(claim));
         let live =
             context.cluster().find(&path).await.map_err(|e| TaskError::cluster(&object, "reading it", &e))?;
-        let Some(live) = live else { continue };
+        let Some(live) = live else {
+            site.claims.push(arriving);
+            continue;
+        };
         let users = pods_of_claims(context.cluster(), to, name(claim))
             .await
             .map_err(|e| TaskError::cluster(&object, "looking for the Pods that use it", &e))?;
         concerns.extend(in_the_way(&object, claim, &live, &users, to, &context.spoke.name));
+        arriving.claim = live;
+        site.claims.push(arriving);
     }
+    let sites: Vec<Site> = sites.into_values().collect();
+    concerns.extend(look_at_movers(context, run, Direction::Receive, &sites).await?);
     Ok(())
+}
+
+/// A namespace as the movers will find it.
+fn site_of(to: &str, place: &Place) -> Site {
+    let live = place.live.clone().unwrap_or_default();
+    let annotations = live.pointer("/metadata/annotations").cloned().unwrap_or_default();
+    let namespace = json!({"metadata": {"name": to, "labels": place.labels, "annotations": annotations}});
+    Site { namespace, is_there: place.is_there(), claims: Vec::new() }
+}
+
+/// A claim as it is before it is bound on the destination.
+fn without_volume(claim: &Value) -> Value {
+    let name = name(claim);
+    json!({"metadata": {"name": name}, "spec": {"accessModes": array(claim, "/spec/accessModes")}})
 }
 
 fn in_the_way(

@@ -82,7 +82,7 @@ pub async fn inspect_destination(context: &TaskContext, run: &Run) -> Result<Out
     }
     preview.copy_left_behind(&area).await?;
     if run.spec.include_volumes {
-        look_at_claims(context, run, &header, &places, &mut concerns).await?;
+        look_at_claims(context, run, (&header, &rewriter), &places, &mut concerns).await?;
     }
     concerns.extend(checks.conclude(context, &catalogue, &places).await?);
     let counts = preview.finish().await?;

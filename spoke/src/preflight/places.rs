@@ -3,11 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use isthmus_shared::protocol::{ObjectAction, ObjectResult, Run};
-use isthmus_shared::resources::MoverOptions;
 use serde_json::{Map, Value, json};
 
-use super::concern::{Concern, Severity};
-use super::pod_security;
+use super::concern::Concern;
 use crate::cluster::{Cluster, ClusterError, ObjectId, name, text};
 use crate::collect::Header;
 use crate::diff::{State, diff};
@@ -96,13 +94,6 @@ impl Places {
                 },
                 live,
             };
-            if header.volumes.iter().any(|volume| volume.namespace == from) {
-                concerns.extend(
-                    mover_refused(context, &run.spec.mover, &place, to)
-                        .await
-                        .map_err(|e| failed("trying the mover's Pod", &e))?,
-                );
-            }
             places.insert(to.to_owned(), place);
         }
         Ok(Self(places))
@@ -157,23 +148,6 @@ async fn accounts(cluster: &Cluster, namespace: &str) -> Result<HashSet<String>,
     let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
     let found = cluster.list(&path, "", MAX_ACCOUNTS).await?;
     Ok(found.iter().map(|account| name(account).to_owned()).collect())
-}
-
-async fn mover_refused(
-    context: &TaskContext,
-    options: &MoverOptions,
-    place: &Place,
-    name: &str,
-) -> Result<Option<Concern>, ClusterError> {
-    let labelled = json!({"metadata": {"labels": place.labels}});
-    let found = match pod_security::forbidden_by_label(&labelled, name, "destination") {
-        None if place.is_there() => {
-            let image = &context.spoke.movers.image;
-            pod_security::forbidden_by_server(context.cluster(), image, options, name, "destination").await?
-        }
-        found => found,
-    };
-    Ok(found.map(|finding| Concern { severity: Severity::Failure, finding }))
 }
 
 #[cfg(test)]

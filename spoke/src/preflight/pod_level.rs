@@ -6,8 +6,8 @@
 
 use serde_json::{Map, Value};
 
-use super::pod_security::ENFORCE;
 use crate::cluster::{array, text};
+use crate::volumes::ENFORCE;
 
 /// Capabilities that `baseline` lets a container add.
 const BASELINE_CAPABILITIES: &[&str] = &[

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use isthmus_shared::quantity::Amount;
 use serde_json::Value;
 
-pub use demand::{Workload, of_object};
+pub use demand::{Workload, of_object, of_pod};
 
 use super::concern::Concern;
 use super::pod_shape::{Amounts, PodShape, amounts};
@@ -82,7 +82,13 @@ impl Quota {
         .collect()
     }
 
-    fn is_for(&self, shape: &PodShape) -> bool {
+    /// What it limits.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.hard.keys().map(String::as_str)
+    }
+
+    /// Whether it counts such a Pod.
+    pub fn is_for(&self, shape: &PodShape) -> bool {
         self.scopes.iter().all(|scope| match scope {
             Scope::Terminating(wanted) => shape.terminating == *wanted,
             Scope::BestEffort(wanted) => shape.is_best_effort() == *wanted,
@@ -95,7 +101,8 @@ impl Quota {
         })
     }
 
-    fn left(&self, key: &str) -> Option<Amount> {
+    /// How much is left of what it limits.
+    pub fn left(&self, key: &str) -> Option<Amount> {
         Some(*self.hard.get(key)? - self.used.get(key).copied().unwrap_or_default())
     }
 }

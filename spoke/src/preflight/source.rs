@@ -6,13 +6,14 @@
 
 mod classes;
 
-use isthmus_shared::protocol::{Outcome, Run, VolumeFacts};
+use isthmus_shared::protocol::{Direction, Outcome, Run, VolumeFacts};
 use isthmus_shared::quantity;
 use isthmus_shared::resources::{MAX_VOLUMES, NamespaceMove};
 use isthmus_shared::staging::{ArchiveError, ArchiveName};
 use serde_json::Value;
 
-use super::pod_security;
+use super::concern::{Concern, Severity};
+use super::movers::{Site, SiteClaim, look_at_movers, node_of};
 use crate::cluster::{ObjectId, array, describe, discover, name, namespace, text, uid};
 use crate::collect::{
     Gathered, Header, NamespaceFacts, NamespacePlace, Scope, Staged, gather, read_survey, resolve,
@@ -21,7 +22,7 @@ use crate::collect::{
 use crate::findings::{Findings, finding};
 use crate::staging_area::StagingArea;
 use crate::task::{TaskContext, TaskError};
-use crate::volumes::{newest_passes, pods_of_claims};
+use crate::volumes::{ClaimUser, Users, newest_passes};
 
 /// The most namespaces of a source that are looked at.
 const MAX_LOOKED_AT: usize = 20_000;
@@ -59,10 +60,8 @@ pub async fn inspect_source(context: &TaskContext, run: &Run) -> Result<Outcome,
     header.kinds = kinds;
     header.claims = claims;
     if run.spec.include_volumes {
-        header.volumes = look_at_claims(context, run, &header.claims, &mut failures).await?;
-    }
-    for namespace in &header.namespaces {
-        check_mover(context, run, &header.volumes, namespace, &mut failures).await?;
+        (header.volumes, header.users) =
+            look_at_claims(context, run, &header.namespaces, &header.claims, &mut failures).await?;
     }
     header.storage_classes = classes::of_storage(context.cluster(), &needs.storage_classes).await?;
     header.ingress_classes = classes::of_ingress(context.cluster(), &needs.ingress_classes).await?;
@@ -147,63 +146,61 @@ async fn write_candidates(area: &StagingArea, header: &Header, namespaces: &[&st
     Ok(())
 }
 
-async fn check_mover(
-    context: &TaskContext,
-    run: &Run,
-    volumes: &[VolumeFacts],
-    object: &Value,
-    failures: &mut Findings,
-) -> Result<(), TaskError> {
-    let namespace = name(object);
-    if !volumes.iter().any(|volume| volume.namespace == namespace) {
-        return Ok(());
-    }
-    if let Some(failure) = pod_security::forbidden_by_label(object, namespace, "source") {
-        failures.push(failure);
-        return Ok(());
-    }
-    let image = &context.spoke.movers.image;
-    let options = &run.spec.mover;
-    let refused = pod_security::forbidden_by_server(context.cluster(), image, options, namespace, "source")
-        .await
-        .map_err(|e| TaskError::cluster(format!("Namespace {namespace}"), "trying the mover's Pod", &e))?;
-    failures.extend(refused);
-    Ok(())
-}
-
+/// The volumes that move, and who uses them.
 async fn look_at_claims(
     context: &TaskContext,
     run: &Run,
+    namespaces: &[Value],
     claims: &[Value],
     failures: &mut Findings,
-) -> Result<Vec<VolumeFacts>, TaskError> {
+) -> Result<(Vec<VolumeFacts>, Vec<ClaimUser>), TaskError> {
     let area = context.staging(run)?;
-    let mut volumes = Vec::new();
-    for claim in claims {
-        let object = describe(claim);
-        let users = pods_of_claims(context.cluster(), namespace(claim), name(claim))
+    let (mut volumes, mut users, mut sites) = (Vec::new(), Vec::new(), Vec::new());
+    for place in namespaces {
+        let mut site = Site { namespace: place.clone(), is_there: true, claims: Vec::new() };
+        let claims: Vec<&Value> = claims.iter().filter(|claim| namespace(claim) == name(place)).collect();
+        if claims.is_empty() {
+            continue;
+        }
+        let of_place = Users::read(context.cluster(), name(place))
             .await
-            .map_err(|e| TaskError::cluster(&object, "looking for the Pods that use it", &e))?;
-        match verdict(claim, !users.is_empty()) {
-            Verdict::Moves => {}
-            Verdict::Empty(message) => {
-                context.warn(finding(object, "ClaimNotBound", message));
-                continue;
+            .map_err(|e| TaskError::cluster(describe(place), "looking for who uses its claims", &e))?;
+        for claim in claims {
+            let object = describe(claim);
+            match verdict(claim, of_place.pods(name(claim)).next()) {
+                Verdict::Moves => {}
+                Verdict::Empty(message) => {
+                    context.warn(finding(object, "ClaimNotBound", message));
+                    continue;
+                }
+                Verdict::InTheWay { reason, message } => {
+                    failures.push(finding(object, reason, message));
+                    continue;
+                }
             }
-            Verdict::InTheWay { reason, message } => {
-                failures.push(finding(object, reason, message));
-                continue;
+            let passes = newest_passes(&area, uid(claim)).await?;
+            volumes.push(VolumeFacts {
+                namespace: namespace(claim).to_owned(),
+                claim: name(claim).to_owned(),
+                uid: uid(claim).to_owned(),
+                capacity_bytes: capacity(claim),
+                last_pass: passes.newest,
+                last_complete_pass: passes.newest_complete,
+            });
+            let user = of_place.of(namespace(claim), name(claim));
+            let mounted_on = node_of(of_place.pods(name(claim)));
+            site.claims.push(SiteClaim { claim: claim.clone(), user: user.clone(), mounted_on });
+            if !user.is_empty() {
+                users.push(user);
             }
         }
-        let passes = newest_passes(&area, uid(claim)).await?;
-        volumes.push(VolumeFacts {
-            namespace: namespace(claim).to_owned(),
-            claim: name(claim).to_owned(),
-            uid: uid(claim).to_owned(),
-            capacity_bytes: capacity(claim),
-            last_pass: passes.newest,
-            last_complete_pass: passes.newest_complete,
-        });
+        sites.push(site);
+    }
+    for Concern { severity, finding } in look_at_movers(context, run, Direction::Send, &sites).await? {
+        match severity {
+            Severity::Failure => failures.push(finding),
+            Severity::Warning => context.warn(finding),
+        }
     }
     if volumes.len() > MAX_VOLUMES {
         let message = format!(
@@ -212,7 +209,7 @@ async fn look_at_claims(
         );
         failures.push(finding("the migration", "TooManyVolumes", message));
     }
-    Ok(volumes)
+    Ok((volumes, users))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -222,7 +219,8 @@ enum Verdict {
     InTheWay { reason: &'static str, message: String },
 }
 
-fn verdict(claim: &Value, in_use: bool) -> Verdict {
+/// What becomes of a claim; `pod` is one that mounts it now.
+fn verdict(claim: &Value, pod: Option<&Value>) -> Verdict {
     let phase = text(claim, "/status/phase");
     let once_by_one_pod = array(claim, "/spec/accessModes").iter().any(|mode| mode == "ReadWriteOncePod");
     if phase == "Lost" {
@@ -239,13 +237,16 @@ fn verdict(claim: &Value, in_use: bool) -> Verdict {
             "it is not bound to a volume on the source: it is created without data".to_owned(),
         );
     }
-    if once_by_one_pod && in_use {
+    if let Some(pod) = pod.filter(|_| once_by_one_pod) {
         return Verdict::InTheWay {
             reason: "ClaimInUse",
-            message:
-                "it is ReadWriteOncePod and in use, so no mover can mount it: stop the application (isthmus \
-                      deactivate) and run again"
-                    .to_owned(),
+            message: format!(
+                "it is ReadWriteOncePod and Pod {} has it, so no mover can mount it: stop the application for as long as \
+                 the run lasts (isthmus deactivate {}), or move it with method Snapshot where its storage class has a \
+                 snapshot class; then run again",
+                name(pod),
+                namespace(claim)
+            ),
         };
     }
     Verdict::Moves
@@ -271,17 +272,19 @@ mod tests {
 
     #[test]
     fn a_bound_claim_moves_and_one_that_is_pending_arrives_empty() {
-        assert_eq!(verdict(&claim("Bound", "ReadWriteOnce"), true), Verdict::Moves);
+        let pod = json!({"metadata": {"name": "db-0"}});
+        assert_eq!(verdict(&claim("Bound", "ReadWriteOnce"), Some(&pod)), Verdict::Moves);
         let mut block = claim("Bound", "ReadWriteOnce");
         block["spec"]["volumeMode"] = json!("Block");
-        assert_eq!(verdict(&block, true), Verdict::Moves);
-        assert!(matches!(verdict(&claim("Pending", "ReadWriteOnce"), false), Verdict::Empty(_)));
+        assert_eq!(verdict(&block, Some(&pod)), Verdict::Moves);
+        assert!(matches!(verdict(&claim("Pending", "ReadWriteOnce"), None), Verdict::Empty(_)));
         assert_eq!(capacity(&claim("Bound", "ReadWriteOnce")), 2 << 30);
     }
 
     #[test]
     fn claims_that_no_mover_can_read_are_in_the_way() {
-        let reason = |claim: &Value, in_use| match verdict(claim, in_use) {
+        let pod = json!({"metadata": {"name": "db-0"}});
+        let reason = |claim: &Value, in_use: bool| match verdict(claim, in_use.then_some(&pod)) {
             Verdict::InTheWay { reason, .. } => reason,
             _ => "",
         };

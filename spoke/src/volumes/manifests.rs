@@ -16,10 +16,13 @@ use isthmus_shared::protocol::{Direction, TaskId, VolumeContent};
 use isthmus_shared::resources::{COMPONENT, COMPONENT_MOVER, MoverOptions, TASK};
 use serde_json::{Value, json};
 
+use pod::pod_spec;
 pub use policy::{Peer, network_policy, service_account};
 
+use super::identity::Identity;
 use super::placement::Placement;
 use crate::cluster::{annotation, label};
+use crate::serve::MoverSettings;
 
 /// The service account and the network policy.
 pub const MOVER: &str = "isthmus-mover";
@@ -29,6 +32,8 @@ pub const MIGRATION: &str = "isthmus.dev/migration";
 pub const RESULT: &str = "isthmus.dev/result";
 /// Annotation on a Job: which attempt at its task it is, from 1.
 pub const ATTEMPT: &str = "isthmus.dev/attempt";
+/// Annotation on a Job: as which user and group its mover runs.
+pub const RUNS_AS: &str = "isthmus.dev/runs-as";
 /// The container.
 pub const CONTAINER: &str = "mover";
 /// A finished Job whose run never cleaned up goes after this long, seconds.
@@ -51,16 +56,14 @@ pub struct MoverJob<'a> {
     pub migration: &'a str,
     /// The attempt, from 1.
     pub attempt: u32,
-    /// The image.
-    pub image: &'a str,
-    /// The spoke's URL.
-    pub spoke_url: &'a str,
-    /// The CA of the spoke's endpoint, PEM.
-    pub spoke_ca: &'a str,
+    /// How movers are started.
+    pub movers: &'a MoverSettings,
     /// What the run says of its movers.
     pub options: &'a MoverOptions,
     /// Where it may run.
     pub placement: &'a Placement,
+    /// As whom it runs.
+    pub identity: &'a Identity,
 }
 
 /// The name of a task's Job: short, and the same each time.
@@ -76,6 +79,11 @@ pub fn job_name(task: &TaskId, direction: Direction) -> String {
 /// Whether an object is of a mover.
 pub fn is_mover(object: &Value) -> bool {
     label(object, COMPONENT) == Some(COMPONENT_MOVER)
+}
+
+/// Whether a Job's mover runs as an ordinary user, and as which.
+pub fn ordinary_user(job: &Value) -> Option<&str> {
+    annotation(job, RUNS_AS)?.split(':').next().filter(|user| *user != "0")
 }
 
 /// The attempt that a Job is.
@@ -104,7 +112,11 @@ pub fn mover_job(job: &MoverJob<'_>) -> Value {
             "name": job_name(job.task, job.direction),
             "namespace": job.namespace,
             "labels": labels,
-            "annotations": {TASK: job.task.to_string(), ATTEMPT: job.attempt.to_string()}
+            "annotations": {
+                TASK: job.task.to_string(),
+                ATTEMPT: job.attempt.to_string(),
+                RUNS_AS: job.identity.number()
+            }
         },
         "spec": {
             // Attempts are counted by us, who know what the last one came to.
@@ -122,7 +134,7 @@ pub fn mover_job(job: &MoverJob<'_>) -> Value {
                         TASK: job.task.to_string()
                     }
                 },
-                "spec": pod::pod_spec(job)
+                "spec": pod_spec(job)
             }
         }
     })
@@ -131,23 +143,28 @@ pub fn mover_job(job: &MoverJob<'_>) -> Value {
 /// A Pod as the Job would make it, to be tried by a dry run. It stands under the default service
 /// account, because the mover's own is not there yet, and without the priority class, which is
 /// looked at by its name.
-pub fn trial_pod(namespace: &str, image: &str, options: &MoverOptions) -> Value {
+pub fn trial_pod(
+    namespace: &str,
+    movers: &MoverSettings,
+    options: &MoverOptions,
+    direction: Direction,
+    identity: &Identity,
+) -> Value {
     let task = TaskId { record: "trial".to_owned(), step: "Preflight".to_owned(), item: None };
     let job = MoverJob {
         namespace,
         claim: "trial",
         content: VolumeContent::Filesystem,
-        direction: Direction::Receive,
+        direction,
         task: &task,
         migration: "trial",
         attempt: 1,
-        image,
-        spoke_url: "https://trial",
-        spoke_ca: "",
+        movers,
         options: &MoverOptions { priority_class_name: None, ..options.clone() },
         placement: &Placement::asked(options),
+        identity,
     };
-    let mut spec = pod::pod_spec(&job);
+    let mut spec = pod_spec(&job);
     spec["serviceAccountName"] = json!("default");
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -178,12 +195,25 @@ mod tests {
             task: &task,
             migration: "1234",
             attempt: 2,
-            image: "isthmus",
-            spoke_url: "https://spoke:8444",
-            spoke_ca: "PEM",
+            movers: &MoverSettings {
+                image: "isthmus".to_owned(),
+                pull_secrets: vec!["registry".to_owned()],
+                endpoint: "https://spoke:8444".to_owned(),
+                port: 8444,
+                ca: "PEM".to_owned(),
+            },
             options,
             placement,
+            identity: &Identity::root(),
         })
+    }
+
+    fn on_node(node: &str) -> Placement {
+        Placement {
+            node: Some(node.to_owned()),
+            tolerations: vec![json!({"operator": "Exists"})],
+            ..Placement::default()
+        }
     }
 
     fn job(direction: Direction, placement: &Placement) -> Value {
@@ -192,14 +222,16 @@ mod tests {
 
     #[test]
     fn the_sender_reads_only_and_stays_on_its_node() {
-        let job = job(Direction::Send, &Placement::default().on_node("node-1"));
+        let job = job(Direction::Send, &on_node("node-1"));
         let spec = job.pointer("/spec/template/spec").unwrap();
         assert_eq!(spec["containers"][0]["volumeMounts"][0]["readOnly"], true);
         assert_eq!(spec["containers"][0]["securityContext"]["capabilities"]["add"], json!(["DAC_OVERRIDE"]));
         assert_eq!(spec["tolerations"], json!([{"operator": "Exists"}]));
         let term = &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
         assert_eq!(term["nodeSelectorTerms"][0]["matchFields"][0]["values"], json!(["node-1"]));
+        assert_eq!(spec["imagePullSecrets"], json!([{"name": "registry"}]));
         assert_eq!(attempt_of(&job), 2);
+        assert_eq!(ordinary_user(&job), None);
         assert!(is_mover(&job));
     }
 

@@ -65,7 +65,8 @@ pub async fn move_volume(
             }
             Some(job) => {
                 if let Some(result) = annotation(&job, RESULT) {
-                    return mover.finish(result);
+                    mover.let_go(&job).await?;
+                    return mover.finish(&job, result);
                 }
                 if text(&job, "/metadata/deletionTimestamp").is_empty() {
                     if let Some(trouble) = mover.look(&job, &mut watched).await? {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::manifests::CONTAINER;
 use crate::cluster::{Cluster, ClusterError, array, name, namespace, text};
 
 /// Events that say why a Pod is not made or does not start; others warn of something else.
@@ -55,6 +56,29 @@ impl fmt::Display for Trouble {
     }
 }
 
+/// How a mover's own container ended, if it has: sidecars that were injected beside it may run on,
+/// or be ended after it by force, and say nothing of it.
+pub fn mover_ended(pod: &Value) -> Option<Trouble> {
+    let status = array(pod, "/status/containerStatuses").iter().find(|s| text(s, "/name") == CONTAINER)?;
+    let ended = status.pointer("/state/terminated")?;
+    Some(match ended.get("exitCode").and_then(Value::as_i64) {
+        Some(0) => Trouble {
+            reason: "NoResult".to_owned(),
+            detail: "the mover ended without a result".to_owned(),
+            patience: Duration::ZERO,
+            exit_code: Some(0),
+        },
+        code => of_exit(ended, code),
+    })
+}
+
+fn of_exit(ended: &Value, exit_code: Option<i64>) -> Trouble {
+    let exit = ended.get("exitCode").map(Value::to_string).unwrap_or_default();
+    let detail = format!("exit code {exit} {}", text(ended, "/message").trim());
+    let (reason, detail) = (text(ended, "/reason").to_owned(), detail.trim().to_owned());
+    Trouble { reason, detail, patience: Duration::ZERO, exit_code }
+}
+
 /// What keeps a Pod from running, as its status says.
 pub fn pod_trouble(pod: &Value) -> Option<Trouble> {
     let trouble = |reason: &str, detail: &str, patience| {
@@ -67,10 +91,7 @@ pub fn pod_trouble(pod: &Value) -> Option<Trouble> {
             && let exit_code = ended.get("exitCode").and_then(Value::as_i64)
             && exit_code != Some(0)
         {
-            let exit = ended.get("exitCode").map(Value::to_string).unwrap_or_default();
-            let detail = format!("exit code {exit} {}", text(ended, "/message").trim());
-            let (reason, detail) = (text(ended, "/reason").to_owned(), detail.trim().to_owned());
-            return Some(Trouble { reason, detail, patience: Duration::ZERO, exit_code });
+            return Some(of_exit(ended, exit_code));
         }
         let waiting = text(status, "/state/waiting/reason");
         let patience = match waiting {
@@ -170,6 +191,22 @@ mod tests {
         let pod = json!({"status": {"phase": "Failed", "containerStatuses": [
             {"state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]}});
         assert_eq!(pod_trouble(&pod).unwrap().to_string(), "OOMKilled: exit code 137");
+    }
+
+    #[test]
+    fn an_injected_sidecar_that_runs_on_hides_no_end_of_the_mover() {
+        let pod = |code: i32| {
+            json!({"status": {"phase": "Running", "containerStatuses": [
+                {"name": "istio-proxy", "state": {"running": {}}},
+                {"name": "mover", "state": {"terminated": {"reason": "Error", "exitCode": code, "message": "words"}}}],
+                "initContainerStatuses": [{"name": "linkerd", "state": {"terminated": {"reason": "Error", "exitCode": 143}}}]}})
+        };
+        let ended = mover_ended(&pod(2)).unwrap();
+        assert_eq!((ended.to_string().as_str(), ended.exit_code), ("Error: exit code 2 words", Some(2)));
+        assert_eq!(mover_ended(&pod(0)).unwrap().reason, "NoResult");
+        let running = json!({"status": {"containerStatuses": [
+            {"name": "istio-proxy", "state": {"terminated": {"exitCode": 1}}}, {"name": "mover", "state": {"running": {}}}]}});
+        assert_eq!(mover_ended(&running), None);
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub fn of_pods(quota: &Quota, workloads: &[Workload]) -> (Amounts, Vec<(String, 
 }
 
 /// What one Pod counts for under a name; none if the name is not about Pods.
-fn of_pod(key: &str, shape: &PodShape) -> Option<Amount> {
+pub fn of_pod(key: &str, shape: &PodShape) -> Option<Amount> {
     match key {
         "pods" | "count/pods" => Some(Amount::of(1)),
         "cpu" | "memory" => Some(requested(shape, key)),

@@ -1,7 +1,8 @@
 //! The Pod of a mover.
 //!
-//! It runs as root without what root does not need here, all of it within the Pod Security level
-//! `baseline`, or as somebody else where the namespace lets no root in ([`Identity`]).
+//! It opts out of injected sidecars, keeps nothing on disk, and runs as root without what root does
+//! not need here, or as somebody else where the namespace lets no root in
+//! ([`super::super::identity`]).
 
 use isthmus_shared::protocol::{Direction, MOVER_AUDIENCE, VolumeContent};
 use isthmus_shared::resources::MoverOptions;
@@ -28,19 +29,19 @@ pub fn pod_spec(job: &MoverJob<'_>) -> Value {
     };
     let mut container = json!({
         "name": CONTAINER,
-        "image": job.image,
+        "image": job.movers.image,
         "imagePullPolicy": "IfNotPresent",
         "command": [
             "isthmus-spoke", "mover",
             "--direction", way,
-            "--spoke-url", job.spoke_url,
+            "--spoke-url", job.movers.endpoint,
             "--token-file", "/var/run/secrets/isthmus/token",
             "--task", job.task.to_string(),
             "--root", root
         ],
-        "env": [{"name": "ISTHMUS_SPOKE_CA", "value": job.spoke_ca}],
+        "env": [{"name": "ISTHMUS_SPOKE_CA", "value": job.movers.ca}],
         "resources": resources(job.options),
-        "securityContext": container_security(send),
+        "securityContext": job.identity.of_container(job.direction),
         "volumeMounts": [
             {"name": "token", "mountPath": "/var/run/secrets/isthmus", "readOnly": true},
             {"name": "tmp", "mountPath": "/tmp"}
@@ -62,11 +63,7 @@ pub fn pod_spec(job: &MoverJob<'_>) -> Value {
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "securityContext": {
-            "runAsUser": 0,
-            "runAsGroup": 0,
-            "seccompProfile": {"type": "RuntimeDefault"}
-        },
+        "securityContext": job.identity.of_pod(),
         "containers": [container],
         "volumes": [
             {"name": "volume", "persistentVolumeClaim": {"claimName": job.claim}},
@@ -77,6 +74,10 @@ pub fn pod_spec(job: &MoverJob<'_>) -> Value {
         ]
     });
     job.placement.write(&mut spec);
+    if !job.movers.pull_secrets.is_empty() {
+        let secrets = job.movers.pull_secrets.iter().map(|name| json!({"name": name}));
+        spec["imagePullSecrets"] = secrets.collect();
+    }
     if let Some(class) = &job.options.priority_class_name {
         spec["priorityClassName"] = json!(class);
     }
@@ -102,22 +103,6 @@ pub fn resources(options: &MoverOptions) -> Value {
         }
     }
     resources
-}
-
-/// Root without what root does not need here; all of it is within the level `baseline`.
-fn container_security(send: bool) -> Value {
-    let capabilities: &[&str] = if send {
-        // To read files of every owner and mode.
-        &["DAC_OVERRIDE"]
-    } else {
-        // And to set owners, modes, device nodes and file capabilities.
-        &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
-    };
-    json!({
-        "allowPrivilegeEscalation": false,
-        "readOnlyRootFilesystem": true,
-        "capabilities": {"drop": ["ALL"], "add": capabilities}
-    })
 }
 
 #[cfg(test)]

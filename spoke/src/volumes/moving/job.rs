@@ -3,15 +3,21 @@
 use std::time::Duration;
 
 use isthmus_shared::protocol::Direction;
+use isthmus_shared::staging::ArchiveName;
 use serde_json::Value;
 
 use super::attempts::MAX_ATTEMPTS;
 use super::{Mover, Watched};
-use crate::cluster::{PatchKind, annotation, array, escape, name, text};
+use crate::cluster::{DeleteOptions, PatchKind, annotation, array, describe, escape, name, text, uid};
+use crate::collect::InventoryReader;
 use crate::task::TaskError;
+use crate::transform::Rewriter;
+use crate::volumes::admission::{Admitted, Answer, Trial};
+use crate::volumes::identity::{Identity, candidates};
 use crate::volumes::manifests::{self, MoverJob, Peer, RESULT};
-use crate::volumes::placement::{Placement, node_of, pods_of_claims};
-use crate::volumes::trouble::{Trouble, job_trouble, pod_trouble};
+use crate::volumes::placement::{Placement, Situation};
+use crate::volumes::trouble::{Trouble, job_trouble, mover_ended, pod_trouble};
+use crate::volumes::users::{ClaimUser, pods_of_claims, volume_of};
 
 /// Pods of a Job that are looked at.
 const MAX_PODS: usize = 20;
@@ -28,18 +34,9 @@ impl Mover<'_> {
         let cluster = self.context.cluster();
         let movers = &self.context.spoke.movers;
         let claim = self.claim().await?;
-        let placement = Placement::asked(&self.run.spec.mover);
-        let placement = if self.direction == Direction::Send {
-            let pods = pods_of_claims(cluster, namespace, &self.volume.claim)
-                .await
-                .map_err(self.failed("looking for the Pods that use the claim"))?;
-            match node_of(&claim, &pods) {
-                Some(node) => placement.on_node(&node),
-                None => placement,
-            }
-        } else {
-            placement
-        };
+        let user = self.user().await?;
+        let placement = self.placement(&claim, &user).await?;
+        let identity = self.identity(&user).await?;
         let peers =
             [Peer::of(&movers.endpoint, &[movers.port]), Peer::of(&self.run.staging.access.endpoint, &[])];
         let apply = PatchKind::Apply { force: true, dry_run: false };
@@ -62,24 +59,92 @@ impl Mover<'_> {
             task: &self.context.id,
             migration: &self.run.migration,
             attempt,
-            image: &movers.image,
-            spoke_url: &movers.endpoint,
-            spoke_ca: &movers.ca,
+            movers,
             options: &self.run.spec.mover,
             placement: &placement,
+            identity: &identity,
         });
         match cluster.create(&self.jobs(), &job).await {
             Ok(_) => {
                 let place = placement.node.map(|node| format!(" on node {node}")).unwrap_or_default();
                 self.context.log(format!(
-                    "{} made for {} (attempt {attempt} of {MAX_ATTEMPTS}){place}",
+                    "{} made for {} (attempt {attempt} of {MAX_ATTEMPTS}){place}, as {}",
                     self.describe_job(),
-                    self.describe_claim()
+                    self.describe_claim(),
+                    identity.number()
                 ));
                 Ok(())
             }
             Err(error) if error.is_already_exists() => Ok(()),
             Err(error) => Err(self.failed("making it")(error)),
+        }
+    }
+
+    /// Who uses the claim, as the run found it at its start.
+    async fn user(&self) -> Result<ClaimUser, TaskError> {
+        let archive = self.context.staging(self.run)?.read(ArchiveName::Inventory).await?;
+        let header = InventoryReader::new(archive).await?.header;
+        // The inventory has the source's names; one claim of a volume's uid is moved.
+        let source = header.volumes.iter().find(|volume| volume.uid == self.volume.uid);
+        let is = |user: &ClaimUser| {
+            source.is_some_and(|source| user.namespace == source.namespace && user.claim == source.claim)
+        };
+        let user = header.users.into_iter().find(is).unwrap_or_default();
+        if self.direction == Direction::Send {
+            return Ok(user);
+        }
+        let rewriter = Rewriter::new(self.run)
+            .map_err(|e| TaskError::failed("the migration", "BadTransform", e.to_string()))?;
+        Ok(user.arriving(&rewriter, self.run))
+    }
+
+    /// Where the mover runs.
+    async fn placement(&self, claim: &Value, user: &ClaimUser) -> Result<Placement, TaskError> {
+        let cluster = self.context.cluster();
+        let pods = pods_of_claims(cluster, &self.volume.namespace, &self.volume.claim)
+            .await
+            .map_err(self.failed("looking for the Pods that use the claim"))?;
+        let nodes = self.context.spoke.nodes.read(cluster).await;
+        let nodes = nodes.map_err(|e| TaskError::cluster("the nodes", "listing them", &e))?;
+        let volume = volume_of(cluster, claim).await?;
+        let mounted_on = pods.iter().map(|pod| text(pod, "/spec/nodeName")).find(|node| !node.is_empty());
+        let situation = Situation {
+            claim,
+            volume: volume.as_ref(),
+            mounted_on,
+            user,
+            options: &self.run.spec.mover,
+            nodes: &nodes,
+        };
+        Ok(situation.placement())
+    }
+
+    /// As whom it runs: whom the namespace lets in.
+    async fn identity(&self, user: &ClaimUser) -> Result<Identity, TaskError> {
+        let name = &self.volume.namespace;
+        let object = format!("Namespace {name}");
+        let cluster = self.context.cluster();
+        let namespace = cluster.get(&format!("/api/v1/namespaces/{name}")).await;
+        let namespace = namespace.map_err(|e| TaskError::cluster(&object, "reading it", &e))?;
+        let trial = Trial {
+            cluster,
+            movers: &self.context.spoke.movers,
+            options: &self.run.spec.mover,
+            direction: self.direction,
+        };
+        let chosen = trial
+            .choose(&namespace, candidates(self.direction, &namespace, user))
+            .await
+            .map_err(|e| TaskError::cluster(&object, "trying the mover's Pod", &e))?;
+        match chosen {
+            Ok(Admitted { identity, .. }) => Ok(identity),
+            // The Job's events say so if it stays, and pass if it does not.
+            Err(Answer::OverQuota(_) | Answer::MayNotTry(_) | Answer::Taken) => Ok(Identity::root()),
+            Err(Answer::Refused(message)) => {
+                let message =
+                    format!("it does not let the mover's Pod in ({message}): allow it, then run again");
+                Err(TaskError::failed(object, "MoverForbidden", message))
+            }
         }
     }
 
@@ -95,8 +160,9 @@ impl Mover<'_> {
                 .iter()
                 .find(|c| text(c, "/type") == kind && text(c, "/status") == "True")
         };
+        let ended = pods.iter().find_map(mover_ended);
         if let Some(failed) = condition("Failed") {
-            let of_pod = pods.iter().find_map(pod_trouble);
+            let of_pod = ended.or_else(|| pods.iter().find_map(pod_trouble));
             return Ok(Some(of_pod.unwrap_or_else(|| Trouble {
                 reason: text(failed, "/reason").to_owned(),
                 detail: text(failed, "/message").to_owned(),
@@ -104,14 +170,16 @@ impl Mover<'_> {
                 exit_code: None,
             })));
         }
-        if condition("Complete").is_some() {
+        if condition("Complete").is_some() || ended.is_some() {
             // The result is written before the mover ends; read once more what may be newer.
             let again = self.find_job().await?;
-            return Ok(again.is_some_and(|job| annotation(&job, RESULT).is_none()).then(|| Trouble {
-                reason: "NoResult".to_owned(),
-                detail: "the mover ended without a result".to_owned(),
-                patience: Duration::ZERO,
-                exit_code: None,
+            return Ok(again.filter(|job| annotation(job, RESULT).is_none()).map(|_| {
+                ended.unwrap_or_else(|| Trouble {
+                    reason: "NoResult".to_owned(),
+                    detail: "the mover ended without a result".to_owned(),
+                    patience: Duration::ZERO,
+                    exit_code: None,
+                })
             }));
         }
         let trouble =
@@ -129,5 +197,23 @@ impl Mover<'_> {
         let selector = format!("batch.kubernetes.io/job-name={}", name(job));
         let query = format!("labelSelector={}", escape(&selector));
         self.context.cluster().list(&path, &query, MAX_PODS).await.map_err(self.failed("reading its Pods"))
+    }
+
+    /// Lets go of the volume once the result is there: a sidecar that was injected beside the mover
+    /// may run on, and its Pod would hold the volume. The Job stays, as the result is on it.
+    pub(super) async fn let_go(&self, job: &Value) -> Result<(), TaskError> {
+        for pod in self.pods(job).await? {
+            let over = matches!(text(&pod, "/status/phase"), "Succeeded" | "Failed");
+            if over || array(&pod, "/spec/containers").len() < 2 {
+                continue;
+            }
+            let path = format!("/api/v1/namespaces/{}/pods/{}", self.volume.namespace, name(&pod));
+            let options = DeleteOptions { uid: Some(uid(&pod).to_owned()), foreground: false };
+            let deleted = self.context.cluster().delete(&path, &options).await;
+            deleted.map_err(|e| TaskError::cluster(describe(&pod), "ending its sidecars", &e))?;
+            self.context
+                .log(format!("{} removed: what was injected beside the mover runs on", describe(&pod)));
+        }
+        Ok(())
     }
 }

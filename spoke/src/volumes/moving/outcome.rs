@@ -3,25 +3,35 @@
 use isthmus_shared::protocol::{Direction, MoverResult, Outcome};
 use isthmus_shared::resources::Finding;
 
+use serde_json::Value;
+
 use super::Mover;
 use crate::findings::{Findings, finding};
 use crate::task::TaskError;
+use crate::volumes::admission::ENFORCE;
+use crate::volumes::manifests::ordinary_user;
 
 impl Mover<'_> {
-    /// A mover knows its files, and people need to know of which volume they are.
-    fn of_claim(&self, mut finding: Finding) -> Finding {
+    /// A mover knows its files, and people need to know of which volume they are; and who it was,
+    /// where root would have been refused nothing.
+    fn of_claim(&self, job: &Value, mut finding: Finding) -> Finding {
         finding.object = format!("{}: {}", self.describe_claim(), finding.object);
+        if let Some(user) = ordinary_user(job)
+            && matches!(finding.reason.as_str(), "MetadataRefused" | "FileRefused")
+        {
+            finding.message.push_str(&as_ordinary_user(user, &self.volume.namespace));
+        }
         finding
     }
 
-    pub(super) fn finish(&self, result: &str) -> Result<Outcome, TaskError> {
+    pub(super) fn finish(&self, job: &Value, result: &str) -> Result<Outcome, TaskError> {
         let result: MoverResult = serde_json::from_str(result).map_err(|error| {
             let message = format!("the mover's result cannot be read ({error}): check that --mover-image has the spoke's version");
             TaskError::failed(self.describe_job(), "UnsoundResult", message)
         })?;
         self.context.progress(|progress| *progress = result.progress.clone());
         for warning in result.warnings {
-            self.context.warn(self.of_claim(warning));
+            self.context.warn(self.of_claim(job, warning));
         }
         let unlisted = result.warnings_total.saturating_sub(self.context.standing().warnings.total);
         if unlisted > 0 {
@@ -29,7 +39,7 @@ impl Mover<'_> {
         }
         if !result.succeeded {
             let mut failures = Findings::default();
-            failures.extend(result.failures.into_iter().map(|failure| self.of_claim(failure)));
+            failures.extend(result.failures.into_iter().map(|failure| self.of_claim(job, failure)));
             if failures.is_empty() {
                 let message =
                     "the mover gave up without a reason: look at the migration's log, then run again";
@@ -54,4 +64,11 @@ impl Mover<'_> {
             method: (self.direction == Direction::Send).then(|| "Live".to_owned()),
         })
     }
+}
+
+fn as_ordinary_user(user: &str, namespace: &str) -> String {
+    format!(
+        " (the mover ran as user {user}, as namespace {namespace} lets no root in: label it {ENFORCE}=baseline for the \
+         time of the move, or set metadataPolicy to BestEffort, with which owners that cannot be set are warnings)"
+    )
 }

@@ -109,28 +109,6 @@ spec:
     let kind = refused(&world, "strange", "kind").await;
     assert!(kind.failures.iter().any(|f| f.object == "example.com/v1beta1 Widget"), "{kind:?}");
 
-    world.apply("east", &small("locked")).await;
-    world
-        .apply(
-            "east",
-            r"
-apiVersion: v1
-kind: Namespace
-metadata: {name: locked, labels: {pod-security.kubernetes.io/enforce: restricted}}
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: data, namespace: locked}
-spec:
-  accessModes: [ReadWriteOnce]
-  resources: {requests: {storage: 1Gi}}
-",
-        )
-        .await;
-    world.volume("east", "locked", "data").await;
-    let locked = refused(&world, "locked", "locked").await;
-    assert!(locked.failures.iter().any(|f| f.message.contains("restricted")), "{locked:?}");
-
     let taken_name =
         world.isthmus(&["migrate", "taken", "--pair", PAIR, "--name", "missing"]).await.ends_with(1);
     assert!(taken_name.all().contains("missing"), "{}", taken_name.all());

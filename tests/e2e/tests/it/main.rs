@@ -30,6 +30,7 @@ mod identity;
 mod limits;
 mod main_job;
 mod many;
+mod movers;
 mod openshift;
 mod operator;
 mod overloaded;
