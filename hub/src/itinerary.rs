@@ -15,6 +15,7 @@
 //! - [`claims`] tells which namespaces a run may touch, so that no two touch the same.
 //! - [`record`] puts a spoke's report into the status, once: a report of a task that is not
 //!   under way changes nothing.
+//! - [`voice`] makes one line of what the two movers of a volume say.
 //! - [`notes`] tells two statuses apart in words: the events on the record.
 //!
 //! Promises: all functions are total and deterministic; a status never grows past its bounds;
@@ -35,6 +36,7 @@ mod steps;
 mod summary;
 mod tasks;
 mod view;
+mod voice;
 mod volumes;
 
 #[cfg(test)]

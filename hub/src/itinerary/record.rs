@@ -10,7 +10,7 @@ use super::findings::{MAX_MESSAGE, Severity, add, add_all, cut, finding};
 use super::namespaces::resolved;
 use super::tasks::item;
 use super::view::PairView;
-use super::volumes;
+use super::{voice, volumes};
 
 /// News within this long of the last are not worth another time in the status, seconds.
 const HEARD_GRANULARITY_SECONDS: i64 = 30;
@@ -109,9 +109,7 @@ fn figures(status: &mut MigrationStatus, index: usize, target: &Target, progress
             let before = volume.clone();
             volume.bytes_total = volume.bytes_total.max(progress.bytes_total);
             volume.bytes_uploaded = volume.bytes_uploaded.max(progress.bytes_uploaded);
-            if message.is_some() {
-                volume.message = message;
-            }
+            voice::sender(volume, message, progress.stalled.as_deref());
             *volume != before
         }
         Target::Receive(at) => {
@@ -120,10 +118,7 @@ fn figures(status: &mut MigrationStatus, index: usize, target: &Target, progress
             volume.bytes_total = volume.bytes_total.max(progress.bytes_total);
             volume.bytes_done = progress.bytes_done;
             volume.files_done = progress.files_done;
-            // What the sender waits for is why the receiver waits; the other way round it is not.
-            if message.is_some() && volume.send != StepState::InProgress {
-                volume.message = message;
-            }
+            voice::receiver(volume, message, progress.stalled.as_deref());
             *volume != before
         }
     }
@@ -188,6 +183,11 @@ fn failed(
         let told = report.progress.message.as_deref().unwrap_or("the spoke gave no reason");
         let message = format!("{told}; read the run's log with `isthmus migration logs` and the spoke's own");
         found.push(finding(format!("task {}", report.task), "TaskFailed", message));
+    }
+    if let Target::Receive(at) = *target {
+        for finding in &mut found {
+            voice::explain(finding, &status.volumes[at]);
+        }
     }
     if let Target::Send(at) | Target::Receive(at) = *target {
         status.volumes[at].message = found.first().map(|first| cut(&first.message, MAX_MESSAGE));

@@ -75,6 +75,10 @@ pub struct Progress {
     pub files_done: u64,
     /// What it is doing or waiting for.
     pub message: Option<String>,
+    /// Why it makes no headway, while it makes none: what it waits for does not come by itself, or
+    /// is long overdue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stalled: Option<String>,
 }
 
 /// What a task found and did.

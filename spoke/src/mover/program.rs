@@ -15,7 +15,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use isthmus_shared::{
-    protocol::{Direction, MoverGrant, MoverProgress, MoverResult, TaskId},
+    protocol::{Direction, MoverGrant, MoverProgress, MoverResult, Progress as Told, TaskId},
     resources::Exclusions,
     staging::{PairUid, VolumeKey, VolumeUid, s3},
 };
@@ -246,7 +246,10 @@ async fn tell_progress(
         };
         let message = MoverProgress {
             task: task.clone(),
-            progress: outcome::progress(direction, figures, Some(message)),
+            progress: Told {
+                stalled: progress.stalled(),
+                ..outcome::progress(direction, figures, Some(message))
+            },
         };
         match client.progress(&message).await {
             Ok(reply) if reply.cancel => {

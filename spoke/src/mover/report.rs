@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -130,6 +130,7 @@ struct Counters {
     files_total: AtomicU64,
     bytes_transferred: AtomicU64,
     bytes_read_back: AtomicU64,
+    stalled: Mutex<Option<String>>,
 }
 
 /// The figures of a [`Progress`] at one moment.
@@ -169,6 +170,15 @@ impl Progress {
             bytes_transferred: load(&self.0.bytes_transferred),
             bytes_read_back: load(&self.0.bytes_read_back),
         }
+    }
+
+    /// Why it makes no headway, while it makes none.
+    pub fn stalled(&self) -> Option<String> {
+        self.0.stalled.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn stall(&self, why: Option<String>) {
+        *self.0.stalled.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     pub(super) fn add_bytes(&self, bytes: u64) {

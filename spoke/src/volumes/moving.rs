@@ -33,6 +33,8 @@ use crate::task::{TaskContext, TaskError};
 
 /// How often a Job is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What keeps a mover from running for longer than this is said to hold up the volume.
+const STARTING: Duration = Duration::from_secs(20);
 /// Seconds without anything new from the other side after which a receiver gives up.
 const PEER_TIMEOUT_SECONDS: u64 = 900;
 
@@ -81,6 +83,13 @@ pub async fn move_volume(
         if let Some(latest) = context.spoke.sessions.latest(&context.id) {
             context.progress(|progress| *progress = latest);
         }
+        // What the last mover has said is old while the next one waits.
+        if let Some(waits) = &watched.waits {
+            context.progress(|progress| {
+                progress.message = Some(waits.clone());
+                progress.stalled = watched.is_long().then(|| waits.clone());
+            });
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -88,11 +97,20 @@ pub async fn move_volume(
 /// Since when a mover is kept from running, by how long that may last: an image that cannot be
 /// pulled shows as one reason and another by turns, and is the same trouble all the time.
 #[derive(Default)]
-struct Watched(HashMap<Duration, Instant>);
+struct Watched {
+    since: HashMap<Duration, Instant>,
+    /// What keeps it from running now.
+    waits: Option<String>,
+}
 
 impl Watched {
+    /// Whether it has lasted longer than Pods take to start.
+    fn is_long(&self) -> bool {
+        self.since.values().any(|since| since.elapsed() >= STARTING)
+    }
+
     fn is_over(&mut self, trouble: &Trouble) -> bool {
-        self.0.entry(trouble.patience).or_insert_with(Instant::now).elapsed() > trouble.patience
+        self.since.entry(trouble.patience).or_insert_with(Instant::now).elapsed() > trouble.patience
     }
 }
 
@@ -227,7 +245,7 @@ mod tests {
         let mut watched = Watched::default();
         assert!(!watched.is_over(&trouble("ErrImagePull")));
         let began = Instant::now().checked_sub(Duration::from_mins(3)).unwrap();
-        watched.0.insert(Duration::from_mins(2), began);
+        watched.since.insert(Duration::from_mins(2), began);
         assert!(watched.is_over(&trouble("ImagePullBackOff")));
     }
 }

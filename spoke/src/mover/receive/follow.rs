@@ -14,6 +14,9 @@ use crate::mover::{
     send::Heartbeat,
 };
 
+/// Silence of the sender that is worth saying; it shows that it lives far more often.
+const SILENCE: Duration = Duration::from_mins(1);
+
 /// Follows one pass.
 #[derive(Debug)]
 pub struct Follower {
@@ -48,6 +51,7 @@ impl Follower {
             }
             if let Some(segment) = self.reader.next().await? {
                 self.alive = Instant::now();
+                shared.progress.stall(None);
                 return Ok(segment);
             }
             if self.alive.elapsed() > self.peer_timeout {
@@ -60,6 +64,7 @@ impl Follower {
                     },
                 });
             }
+            shared.progress.stall(self.silence());
             let left = self.peer_timeout.saturating_sub(self.alive.elapsed());
             tokio::select! {
                 () = tokio::time::sleep(pause.min(left + POLL_SHORTEST)) => {}
@@ -67,6 +72,16 @@ impl Follower {
             }
             pause = (pause * 2).min(POLL_LONGEST);
         }
+    }
+
+    /// What there is to say of a sender from which nothing comes.
+    fn silence(&self) -> Option<String> {
+        let silent = self.alive.elapsed();
+        let who = self.last.as_ref().map_or_else(
+            || "the sender, which has not shown up yet,".to_owned(),
+            |beat| format!("the sender {}", beat.sender),
+        );
+        (silent >= SILENCE).then(|| format!("nothing new from {who} for {} s", silent.as_secs()))
     }
 
     async fn look(&mut self, shared: &Shared) -> Result<(), MoverError> {

@@ -185,10 +185,11 @@ impl Mover<'_> {
         let trouble =
             job_trouble(self.context.cluster(), job, &pods).await.map_err(self.failed("reading its Pods"))?;
         let Some(trouble) = trouble else {
-            watched.0.clear();
+            *watched = Watched::default();
             return Ok(None);
         };
-        self.context.doing(format!("the mover waits: {trouble}"));
+        let who = pods.first().map_or_else(|| "the mover".to_owned(), |pod| format!("mover {}", name(pod)));
+        watched.waits = Some(format!("{who} waits: {trouble}"));
         Ok(watched.is_over(&trouble).then_some(trouble))
     }
 
