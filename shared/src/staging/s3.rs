@@ -1,15 +1,31 @@
 //! The object store over S3, for AWS and for everything that speaks its protocol.
 //!
-//! Retries are ours, around each whole call (so a body that breaks off half-way is fetched
-//! again, which the SDK does not do), with backoff and jitter until [`RetryPolicy::max_elapsed`]
-//! has gone by. Each attempt has a time limit that grows with the size of its body.
+//! - [`attempts`]: how often and for how long a call is tried.
+//! - [`classify`]: what a refusal means, in words for a person.
+//! - [`read`]: bodies that come.
 //!
-//! Checksums of the protocol are used only where it requires them, and bodies are not signed:
-//! staging is sealed, and every byte of it is verified when it is opened.
+//! Retries are ours, around each whole call (so a body that breaks off half-way is fetched
+//! again, which the SDK does not do).
+//!
+//! What it promises when things go wrong on the way:
+//!
+//! - a server that asks for fewer requests, fails, or cuts a connection anywhere is asked again,
+//!   with growing pauses, until the policy's time is over;
+//! - a server that takes a request and then says nothing is given up and asked again;
+//! - a put whose answer was lost is put again: the same bytes under the same key;
+//! - where the two clocks differ the SDK learns the store's from each answer, and the call that
+//!   was refused for it is made again; if that does not help, the error shows both clocks;
+//! - a body that is not as long as announced is an error, never a short answer.
+//!
+//! Checksums of the protocol are used only where it requires them, bodies are not signed, and
+//! entity tags are not looked at (with encryption in the bucket they are no digest): staging is
+//! sealed, and every byte of it is verified when it is opened.
 
+mod attempts;
 mod classify;
+mod read;
 
-use std::{fmt, future::Future, ops::Range, sync::Arc, time::Duration};
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use aws_sdk_s3::{
     Client,
@@ -21,7 +37,6 @@ use aws_sdk_s3::{
     types::{Delete, ObjectIdentifier},
 };
 use aws_smithy_http_client::tls;
-use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -30,34 +45,11 @@ use super::{
     access::StoreAccess,
     store::{ListPage, ListedObject, MAX_OBJECT, MAX_PAGE, ObjectStore, StoreError},
 };
+pub use attempts::RetryPolicy;
 use classify::Call;
 
 /// The time limit of one connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The time limit of one attempt at a call without a body of its own.
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
-/// A body that comes or goes slower than this is given up and tried again, in bytes a second.
-const SLOWEST_BODY: u64 = 128 * 1024;
-/// The first pause between two attempts; it doubles each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// The most attempts at one call, however short the pauses are.
-const MAX_ATTEMPTS: usize = 40;
-
-/// For how long a call that may succeed later is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// No new attempt is begun when this much time has gone by since the first.
-    pub max_elapsed: Duration,
-}
-
-impl RetryPolicy {
-    /// For calls that a person or a probe waits for.
-    pub const PROMPT: Self = Self { max_elapsed: Duration::from_secs(10) };
-    /// For tasks and movers, which had better sit out a restart of the object store.
-    pub const PATIENT: Self = Self { max_elapsed: Duration::from_mins(3) };
-}
 
 /// Opens a bucket, with [`RetryPolicy::PROMPT`]. Nothing is sent yet.
 pub fn open(access: &StoreAccess) -> Result<Arc<dyn ObjectStore>, StoreError> {
@@ -86,6 +78,20 @@ impl fmt::Debug for S3Store {
 
 impl S3Store {
     fn new(access: &StoreAccess, retry: RetryPolicy) -> Result<Self, StoreError> {
+        Ok(Self::over(access, retry, Self::config(access)?))
+    }
+
+    fn over(access: &StoreAccess, retry: RetryPolicy, config: aws_sdk_s3::config::Builder) -> Self {
+        Self {
+            client: Client::from_conf(config.build()),
+            bucket: access.bucket.clone(),
+            prefix: access.key_prefix(),
+            name: access.describe(),
+            retry,
+        }
+    }
+
+    fn config(access: &StoreAccess) -> Result<aws_sdk_s3::config::Builder, StoreError> {
         check(access)?;
         let credentials = Credentials::new(
             &access.access_key_id,
@@ -94,7 +100,7 @@ impl S3Store {
             None,
             "isthmus",
         );
-        let config = aws_sdk_s3::Config::builder()
+        Ok(aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .endpoint_url(access.endpoint.trim_end_matches('/'))
             .region(Region::new(access.region.clone()))
@@ -106,15 +112,7 @@ impl S3Store {
             .retry_config(RetryConfig::disabled())
             // Our own limits cover whole attempts, bodies included.
             .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .build();
-        Ok(Self {
-            client: Client::from_conf(config),
-            bucket: access.bucket.clone(),
-            prefix: access.key_prefix(),
-            name: access.describe(),
-            retry,
-        })
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled()))
     }
 
     fn full(&self, key: &str) -> String {
@@ -125,38 +123,9 @@ impl S3Store {
         Call { store: &self.name, operation, key }
     }
 
-    /// Runs attempts until one succeeds, fails for good, or the policy's time is up.
-    async fn attempts<T, F, Fut>(&self, call: Call<'_>, body: u64, attempt: F) -> Result<T, StoreError>
-    where
-        F: Fn() -> Fut,
-        Fut: Future<Output = Result<T, StoreError>>,
-    {
-        let limit = CALL_TIMEOUT + Duration::from_secs(body / SLOWEST_BODY);
-        let started = std::time::Instant::now();
-        let timed = || async {
-            match tokio::time::timeout(limit, attempt()).await {
-                Ok(result) => result,
-                Err(_) => Err(call.timeout(limit)),
-            }
-        };
-        timed
-            .retry(
-                ExponentialBuilder::default()
-                    .with_min_delay(FIRST_PAUSE)
-                    .with_max_delay(LONGEST_PAUSE)
-                    .with_max_times(MAX_ATTEMPTS)
-                    .with_jitter(),
-            )
-            .when(|error: &StoreError| error.is_retryable() && started.elapsed() < self.retry.max_elapsed)
-            .notify(|error, pause| {
-                tracing::debug!(%error, ?pause, "trying again");
-            })
-            .await
-    }
-
     async fn put_object(&self, key: &str, body: &Bytes) -> Result<(), StoreError> {
         let call = self.call("write", key);
-        self.attempts(call, body.len() as u64, || async {
+        self.attempts(call, Some(body.len() as u64), || async {
             self.client
                 .put_object()
                 .bucket(&self.bucket)
@@ -172,100 +141,6 @@ impl S3Store {
         .await
     }
 
-    async fn get_object(&self, key: &str) -> Result<Bytes, StoreError> {
-        let call = self.call("read", key);
-        self.attempts(call, MAX_OBJECT as u64, || async {
-            let mut output = self
-                .client
-                .get_object()
-                .bucket(&self.bucket)
-                .key(self.full(key))
-                .send()
-                .await
-                .map_err(|error| call.error(&error))?;
-            let expected = u64::try_from(output.content_length.unwrap_or(0)).unwrap_or(0);
-            if expected > MAX_OBJECT as u64 {
-                return Err(call.too_large(expected));
-            }
-            let mut buffer = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
-            while let Some(chunk) = output.body.next().await {
-                let chunk = chunk.map_err(|error| call.broken_body(&error))?;
-                if buffer.len() + chunk.len() > MAX_OBJECT {
-                    return Err(call.too_large((buffer.len() + chunk.len()) as u64));
-                }
-                buffer.extend_from_slice(&chunk);
-            }
-            if output.content_length.is_some() && (buffer.len() as u64) < expected {
-                return Err(call.truncated(buffer.len() as u64, expected));
-            }
-            Ok(Bytes::from(buffer))
-        })
-        .await
-    }
-
-    async fn get_object_range(
-        &self,
-        key: &str,
-        range: &Range<u64>,
-        into: &mut Vec<u8>,
-    ) -> Result<(), StoreError> {
-        let call = self.call("read", key);
-        let wanted = range.end.saturating_sub(range.start);
-        if wanted == 0 {
-            return Ok(());
-        }
-        if wanted > MAX_OBJECT as u64 {
-            return Err(call.too_large(wanted));
-        }
-        let start = into.len();
-        // The attempts of one call come one after the other: each has the buffer to itself.
-        let buffer = tokio::sync::Mutex::new(into);
-        self.attempts(call, wanted, || async {
-            let mut buffer = buffer.lock().await;
-            buffer.truncate(start);
-            let fetched = self.fetch_range(call, key, range, wanted, start, &mut buffer).await;
-            if fetched.is_err() {
-                buffer.truncate(start);
-            }
-            fetched
-        })
-        .await
-    }
-
-    async fn fetch_range(
-        &self,
-        call: Call<'_>,
-        key: &str,
-        range: &Range<u64>,
-        wanted: u64,
-        start: usize,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), StoreError> {
-        let mut output = self
-            .client
-            .get_object()
-            .bucket(&self.bucket)
-            .key(self.full(key))
-            .range(format!("bytes={}-{}", range.start, range.end - 1))
-            .send()
-            .await
-            .map_err(|error| call.range_error(&error, wanted))?;
-        while let Some(chunk) = output.body.next().await {
-            let chunk = chunk.map_err(|error| call.broken_body(&error))?;
-            let got = (buffer.len() - start + chunk.len()) as u64;
-            if got > wanted {
-                // A server that ignores ranges would otherwise send the whole object.
-                return Err(call.other(format!("it sent more than the {wanted} bytes asked for")));
-            }
-            buffer.extend_from_slice(&chunk);
-        }
-        let got = (buffer.len() - start) as u64;
-        if got < wanted {
-            return Err(call.truncated(got, wanted));
-        }
-        Ok(())
-    }
-
     async fn list_objects(
         &self,
         prefix: &str,
@@ -275,7 +150,7 @@ impl S3Store {
         let call = self.call("listing", prefix);
         let limit = limit.clamp(1, MAX_PAGE);
         let max_keys = i32::try_from(limit).unwrap_or(i32::MAX);
-        self.attempts(call, 0, || async {
+        self.attempts(call, None, || async {
             let output = self
                 .client
                 .list_objects_v2()
@@ -310,7 +185,7 @@ impl S3Store {
         if keys.len() == 1 {
             // Needs no checksum of the request's body, which some servers do not take.
             return self
-                .attempts(call, 0, || async {
+                .attempts(call, None, || async {
                     let deleted = self
                         .client
                         .delete_object()
@@ -340,7 +215,7 @@ impl S3Store {
             .quiet(true)
             .build()
             .map_err(|error| call.other(error.to_string()))?;
-        self.attempts(call, 0, || async {
+        self.attempts(call, None, || async {
             let output = self
                 .client
                 .delete_objects()

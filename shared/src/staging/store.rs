@@ -150,7 +150,9 @@ pub enum StoreError {
         detail: String,
     },
     /// The clocks differ too much for signed requests.
-    #[error("{store} refuses the request's time ({detail}); set this machine's clock by NTP")]
+    #[error(
+        "{store} refuses the request's time ({detail}); set the clock that is wrong by NTP: this node's, or the store's"
+    )]
     ClockSkew {
         /// The bucket and endpoint.
         store: String,

@@ -16,12 +16,12 @@
 //! and receiver start together, as in a migration, and its two trees are compared after each pass.
 
 mod child;
-mod garage;
+pub(crate) mod garage;
 pub(crate) mod measure;
 mod measured;
 mod row;
 mod store;
-mod tools;
+pub(crate) mod tools;
 
 use std::{
     path::{Path, PathBuf},

@@ -5,6 +5,8 @@
 //! - [`keys`]: key pairs that can be made, narrowed and revoked while the server runs.
 //! - [`sessions`]: session keys by AssumeRole on the same endpoint, narrowed by a session policy.
 //! - [`faults`]: what a test can make go wrong.
+//! - [`proxy`]: the same faults before any other server.
+//! - [`garage`]: such a server, where it is installed.
 //! - [`server`]: the listener, with TLS from a private CA if asked.
 //!
 //! It promises what Isthmus uses of S3: signatures are checked, a put is seen whole or not at all,
@@ -13,7 +15,9 @@
 
 mod backend;
 mod faults;
+mod garage;
 mod keys;
+mod proxy;
 mod server;
 mod sessions;
 
@@ -21,8 +25,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use backend::Backend;
-pub use faults::Faults;
+pub use faults::{Calls, Fault, Faults};
+pub use garage::Garage;
 pub use keys::{KeyAccess, KeyPair, Keys};
+pub use proxy::FaultProxy;
 pub use sessions::Assumed;
 
 /// The region that the lab's S3 says it is in.
@@ -122,6 +128,14 @@ impl S3 {
     /// Removes a bucket with all that is in it; says whether there was one.
     pub fn delete_bucket(&self, name: &str) -> bool {
         self.backend.delete_bucket(name)
+    }
+
+    /// Puts many objects of one byte without requests: `count` keys that begin with `prefix`.
+    /// They share one file, so a million of them cost memory only.
+    pub fn fill(&self, bucket: &str, prefix: &str, count: u64) -> Result<(), S3Error> {
+        self.backend
+            .fill(bucket, prefix, count)
+            .map_err(|source| S3Error::Dir { dir: self.backend.dir().to_owned(), source })
     }
 
     /// The keys in a bucket that begin with `prefix`, in order.

@@ -6,6 +6,7 @@ use aws_sdk_s3::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
 };
+use jiff::Timestamp;
 
 use crate::staging::store::{MAX_OBJECT, StoreError};
 
@@ -24,11 +25,20 @@ impl Call<'_> {
         E: ProvideErrorMetadata + Error + 'static,
     {
         match error {
-            SdkError::ServiceError(failure) => self.coded(
-                failure.err().code().unwrap_or_default(),
-                Some(failure.raw().status().as_u16()),
-                failure.err().message().unwrap_or_default(),
-            ),
+            SdkError::ServiceError(failure) => {
+                let coded = self.coded(
+                    failure.err().code().unwrap_or_default(),
+                    Some(failure.raw().status().as_u16()),
+                    failure.err().message().unwrap_or_default(),
+                );
+                match coded {
+                    StoreError::ClockSkew { store, detail } => {
+                        let clocks = clocks(failure.raw().headers().get("date"), Timestamp::now());
+                        StoreError::ClockSkew { store, detail: format!("{detail}{clocks}") }
+                    }
+                    other => other,
+                }
+            }
             SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) => self.unreachable(chain(error)),
             // An answer that is not one of S3: a proxy's page, or a cut connection.
             SdkError::ResponseError(failure) => {
@@ -81,6 +91,10 @@ impl Call<'_> {
             }
             "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => self.access_denied(detail),
             "RequestTimeTooSkewed" => StoreError::ClockSkew { store: self.store.to_owned(), detail },
+            // Garage has no code of its own for it.
+            "InvalidRequest" if message.contains("Date is too old") => {
+                StoreError::ClockSkew { store: self.store.to_owned(), detail }
+            }
             "SlowDown"
             | "ServiceUnavailable"
             | "InternalError"
@@ -105,6 +119,14 @@ impl Call<'_> {
 
     pub fn broken_body(&self, error: &(dyn Error + 'static)) -> StoreError {
         self.unreachable(format!("the answer broke off: {}", chain(error)))
+    }
+
+    pub fn silent(&self, limit: Duration) -> StoreError {
+        self.unreachable(format!("it sent nothing for {} s", limit.as_secs_f32()))
+    }
+
+    pub fn cut_off(&self, got: u64, expected: u64) -> StoreError {
+        self.unreachable(format!("the answer broke off after {got} of {expected} bytes"))
     }
 
     pub fn timeout(&self, limit: Duration) -> StoreError {
@@ -178,6 +200,16 @@ impl Call<'_> {
     }
 }
 
+/// What the two clocks say, for whoever has to find out which of them is wrong.
+fn clocks(date: Option<&str>, here: Timestamp) -> String {
+    let Some(there) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) else {
+        return format!("; this machine's clock says {here:.0}");
+    };
+    let there = there.timestamp();
+    let apart = there.duration_since(here).abs().as_secs();
+    format!("; this machine's clock says {here:.0}, the store's {there:.0}, {apart} s apart")
+}
+
 /// The whole chain of causes in one line: the SDK's own words stop at "dispatch failure".
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
@@ -212,6 +244,16 @@ mod tests {
         assert_eq!(coded("ExpiredToken", 400, "").reason(), "SessionExpired");
         assert_eq!(coded("RequestTimeTooSkewed", 403, "").reason(), "ClockSkew");
         assert_eq!(coded("", 403, "").reason(), "AccessDenied");
+    }
+
+    #[test]
+    fn clocks_that_differ_are_both_told() {
+        let here: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        let text = clocks(Some("Thu, 01 Jan 2026 13:00:00 GMT"), here);
+        assert!(text.contains("2026-01-01T12:00:00Z, the store's 2026-01-01T13:00:00Z, 3600 s"), "{text}");
+        assert!(clocks(Some("nonsense"), here).contains("2026-01-01T12:00:00Z"));
+        let garage = coded("InvalidRequest", 400, "Bad request: Date is too old");
+        assert_eq!(garage.reason(), "ClockSkew");
     }
 
     #[test]

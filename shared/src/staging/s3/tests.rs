@@ -6,8 +6,12 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
+
+use aws_smithy_async::time::StaticTimeSource;
+use http::{Request, Response};
+use hyper::{body::Incoming, service::service_fn};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
@@ -72,6 +76,21 @@ impl Server {
     }
 }
 
+fn settings() -> StoreAccess {
+    StoreAccess {
+        endpoint: "https://s3.example".to_owned(),
+        region: "eu".to_owned(),
+        bucket: "b".to_owned(),
+        prefix: None,
+        path_style: true,
+        ca_pem: None,
+        access_key_id: "id".to_owned(),
+        secret_access_key: "secret".to_owned(),
+        session_token: None,
+        sts: None,
+    }
+}
+
 #[tokio::test]
 async fn objects_come_back_whole_and_in_ranges_over_few_connections() {
     let server = Server::start().await;
@@ -124,27 +143,72 @@ async fn a_server_that_is_not_there_is_unreachable_and_named() {
     let server = Server::start().await;
     let access = server.access();
     drop(server);
-    let policy = RetryPolicy { max_elapsed: Duration::ZERO };
+    let policy = RetryPolicy { max_elapsed: Duration::ZERO, ..RetryPolicy::PROMPT };
     let store = open_with(&access, policy).unwrap();
     let error = store.get("k").await.unwrap_err();
     assert_eq!(error.reason(), "StoreUnreachable", "{error}");
     assert!(error.to_string().contains(&access.endpoint), "{error}");
 }
 
+/// A store whose own clock stands at this time.
+fn with_clock(access: &StoreAccess, time: SystemTime) -> S3Store {
+    let config = S3Store::config(access).unwrap().time_source(StaticTimeSource::new(time));
+    S3Store::over(access, RetryPolicy::PROMPT, config)
+}
+
+#[tokio::test]
+async fn a_clock_that_is_hours_wrong_is_corrected_by_the_stores_answers() {
+    let server = Server::start().await;
+    let hours = Duration::from_hours(5);
+    for wrong in [SystemTime::now() - hours, SystemTime::now() + hours] {
+        let store = with_clock(&server.access(), wrong);
+        store.put("k", Bytes::from_static(b"content")).await.unwrap();
+        assert_eq!(store.get("k").await.unwrap(), "content");
+        assert_eq!(store.get_range("k", 1..4).await.unwrap(), "ont");
+    }
+}
+
+/// Refuses every request for its time; its own clock stands still.
+async fn refuse_all(listener: TcpListener, requests: Arc<AtomicUsize>) {
+    const REFUSAL: &str = "<Error><Code>RequestTimeTooSkewed</Code><Message>Too far apart.</Message></Error>";
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let requests = requests.clone();
+        let answer = service_fn(move |_: Request<Incoming>| {
+            requests.fetch_add(1, Ordering::SeqCst);
+            let response = Response::builder()
+                .status(403)
+                .header("date", "Thu, 01 Jan 2026 13:00:00 GMT")
+                .body(REFUSAL.to_owned());
+            async { response }
+        });
+        tokio::spawn(async move {
+            hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), answer)
+                .await
+                .ok();
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_every_time_is_left_soon_with_both_clocks_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let refusing = tokio::spawn(refuse_all(listener, requests.clone()));
+    let access = StoreAccess { endpoint: format!("http://{address}"), ..settings() };
+    let error = open(&access).unwrap().get("k").await.unwrap_err();
+    refusing.abort();
+    assert_eq!(error.reason(), "ClockSkew");
+    let text = error.to_string();
+    assert!(text.contains("the store's 2026-01-01T13:00:00Z") && text.contains("NTP"), "{text}");
+    assert_eq!(requests.load(Ordering::SeqCst), 3, "twice corrected");
+}
+
 #[test]
 fn settings_that_cannot_work_are_refused_when_opened() {
-    let sound = StoreAccess {
-        endpoint: "https://s3.example".to_owned(),
-        region: "eu".to_owned(),
-        bucket: "b".to_owned(),
-        prefix: None,
-        path_style: false,
-        ca_pem: None,
-        access_key_id: "id".to_owned(),
-        secret_access_key: "secret".to_owned(),
-        session_token: None,
-        sts: None,
-    };
+    let sound = settings();
     let bad = [
         StoreAccess { endpoint: "s3.example".to_owned(), ..sound.clone() },
         StoreAccess { bucket: String::new(), ..sound.clone() },

@@ -78,6 +78,19 @@ impl Backend {
         self.buckets.write().unwrap_or_else(PoisonError::into_inner).remove(name).is_some()
     }
 
+    pub fn dir(&self) -> &std::path::Path {
+        &self.dir
+    }
+
+    /// Puts `count` objects that share one body into a bucket that exists.
+    pub fn fill(&self, bucket: &str, prefix: &str, count: u64) -> std::io::Result<()> {
+        let blob = Arc::new(Blob::of(&self.dir, b"x")?);
+        let modified = SystemTime::now();
+        let object = Arc::new(Object { blob, modified, content_type: None, metadata: None });
+        let keys = (0..count).map(|number| (format!("{prefix}{number:010}"), object.clone()));
+        self.write(bucket, |bucket| bucket.objects.extend(keys)).map_err(std::io::Error::other)
+    }
+
     pub fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
         self.read(bucket, |bucket| bucket.after(prefix, None).map(|(key, _)| key.clone()).collect())
             .unwrap_or_default()

@@ -1,9 +1,8 @@
 //! The listener: http, or https with a certificate of a private CA made for this server.
 
-use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -16,19 +15,43 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::backend::Backend;
+use super::faults::{Cut, announce_length, happen};
 use super::keys::{Keys, Rights};
+use super::proxy::forward;
 use super::sessions::AssumeRole;
 use super::{Faults, S3Error};
 use crate::cluster::certs::Authority;
-
-/// As S3 words it when it wants fewer requests.
-const SLOW_DOWN: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>SlowDown</Code>\
-    <Message>Please reduce your request rate.</Message></Error>";
 
 pub(super) struct Listening {
     pub endpoint: String,
     pub ca_pem: Option<String>,
     pub task: AbortOnDropHandle<()>,
+}
+
+/// Who serves the requests that no fault keeps.
+#[derive(Clone)]
+pub(super) enum Upstream {
+    /// The lab's own implementation.
+    Embedded(S3Service),
+    /// Another server.
+    Elsewhere(SocketAddr),
+}
+
+impl Upstream {
+    async fn serve(&self, request: Request<s3s::Body>) -> Response<s3s::Body> {
+        let served = match self {
+            Self::Embedded(service) => {
+                service.call(request).await.map_err(|error| anyhow::anyhow!("{error:?}"))
+            }
+            Self::Elsewhere(address) => forward(*address, request).await,
+        };
+        served.unwrap_or_else(|error| {
+            tracing::warn!(%error, "an S3 request failed");
+            let mut response = Response::new(s3s::Body::empty());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        })
+    }
 }
 
 pub(super) async fn listen(
@@ -52,11 +75,19 @@ pub(super) async fn listen(
     } else {
         ("http", None, None)
     };
-    let task = tokio::spawn(accept(listener, acceptor, service, faults.clone()));
+    let task = tokio::spawn(accept(listener, acceptor, Upstream::Embedded(service), faults.clone()));
     Ok(Listening { endpoint: format!("{scheme}://{address}"), ca_pem, task: AbortOnDropHandle::new(task) })
 }
 
-async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, service: S3Service, faults: Faults) {
+/// Listens with http before any server.
+pub(super) async fn listen_before(upstream: Upstream, faults: &Faults) -> Result<Listening, S3Error> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(S3Error::Listen)?;
+    let address = listener.local_addr().map_err(S3Error::Listen)?;
+    let task = tokio::spawn(accept(listener, None, upstream, faults.clone()));
+    Ok(Listening { endpoint: format!("http://{address}"), ca_pem: None, task: AbortOnDropHandle::new(task) })
+}
+
+async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, upstream: Upstream, faults: Faults) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
@@ -64,12 +95,12 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, service: S
                 Ok((socket, _)) => {
                     // Without it, small answers wait for the client's delayed acknowledgement.
                     drop(socket.set_nodelay(true));
-                    let (acceptor, service, faults) = (acceptor.clone(), service.clone(), faults.clone());
+                    let (acceptor, upstream, faults) = (acceptor.clone(), upstream.clone(), faults.clone());
                     connections.spawn(async move {
                         match acceptor {
-                            None => serve(socket, service, faults).await,
+                            None => serve(socket, upstream, faults).await,
                             Some(acceptor) => match acceptor.accept(socket).await {
-                                Ok(socket) => serve(socket, service, faults).await,
+                                Ok(socket) => serve(socket, upstream, faults).await,
                                 Err(error) => tracing::debug!(%error, "a client ended the TLS handshake"),
                             },
                         }
@@ -88,12 +119,12 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, service: S
 
 async fn serve(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    service: S3Service,
+    upstream: Upstream,
     faults: Faults,
 ) {
     let answer = service_fn(move |request: Request<Incoming>| {
-        let (service, faults) = (service.clone(), faults.clone());
-        async move { Ok::<_, Infallible>(answer(&service, &faults, request).await) }
+        let (upstream, faults) = (upstream.clone(), faults.clone());
+        async move { answer(&upstream, &faults, request).await }
     });
     if let Err(error) =
         Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), answer).await
@@ -102,21 +133,16 @@ async fn serve(
     }
 }
 
-async fn answer(service: &S3Service, faults: &Faults, request: Request<Incoming>) -> Response<s3s::Body> {
-    if faults.meet().await {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, SLOW_DOWN);
-    }
-    match service.call(request.map(s3s::Body::from)).await {
-        Ok(response) => response,
-        Err(error) => {
-            tracing::warn!(?error, "an S3 request failed");
-            plain(StatusCode::INTERNAL_SERVER_ERROR, "")
-        }
-    }
-}
-
-fn plain(status: StatusCode, body: &'static str) -> Response<s3s::Body> {
-    let mut response = Response::new(s3s::Body::from(Bytes::from_static(body.as_bytes())));
-    *response.status_mut() = status;
-    response
+async fn answer(
+    upstream: &Upstream,
+    faults: &Faults,
+    request: Request<Incoming>,
+) -> Result<Response<s3s::Body>, Cut> {
+    let fault = faults.meet(request.method()).await;
+    let serve = |request| async move {
+        let mut response = upstream.serve(request).await;
+        announce_length(&mut response);
+        response
+    };
+    happen(fault, request.map(s3s::Body::from), serve).await
 }

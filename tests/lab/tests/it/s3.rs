@@ -8,7 +8,7 @@ use isthmus_shared::staging::access::StoreAccess;
 use isthmus_shared::staging::s3::{RetryPolicy, open_with};
 
 const BUCKET: &str = "bucket";
-const QUICK: RetryPolicy = RetryPolicy { max_elapsed: Duration::from_secs(2) };
+const QUICK: RetryPolicy = RetryPolicy { max_elapsed: Duration::from_secs(2), ..RetryPolicy::PROMPT };
 
 async fn server(dir: &tempfile::TempDir, tls: bool) -> (S3, KeyPair) {
     let s3 = S3::start(S3Options { dir: dir.path().to_owned(), tls }).await.unwrap();

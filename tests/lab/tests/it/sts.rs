@@ -11,7 +11,7 @@ use isthmus_shared::staging::{ObjectStore, PairUid, StoreAccess, StsAccess, Volu
 
 const BUCKET: &str = "bucket";
 const PREFIX: &str = "team";
-const QUICK: RetryPolicy = RetryPolicy { max_elapsed: Duration::from_secs(2) };
+const QUICK: RetryPolicy = RetryPolicy { max_elapsed: Duration::from_secs(2), ..RetryPolicy::PROMPT };
 const PASS: u32 = 3;
 
 /// A server with one key pair, and the names of a volume in it.

@@ -42,6 +42,14 @@ impl Blob {
         self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
+    /// These bytes in a new file.
+    pub fn of(dir: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let mut writer = Writer::new(dir)?;
+        writer.file.write_all(bytes)?;
+        writer.blob.len = bytes.len() as u64;
+        Ok(writer.blob)
+    }
+
     /// Writes a body to a new file. A body that breaks off leaves nothing.
     pub async fn write<S>(dir: &Path, mut body: S) -> Result<Self, StdError>
     where
