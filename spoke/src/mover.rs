@@ -2,6 +2,7 @@
 //!
 //! - [`send()`]: one pass from a mounted directory into staging.
 //! - [`receive()`]: the same pass from staging into a mounted directory, while it is being sent.
+//! - [`send_device()`], [`receive_device()`]: the same for volumes of raw blocks.
 //! - [`format`]: the manifest between them.
 //! - [`program`]: the mover's process, which gets its orders from its spoke.
 //!
@@ -17,11 +18,13 @@ pub mod receive;
 pub mod report;
 pub mod send;
 
+mod device;
 mod links;
 mod listing;
 mod manifest;
 mod metadata;
 mod naming;
+mod throttle;
 mod work;
 
 pub use error::MoverError;
@@ -29,9 +32,9 @@ pub use limits::Limits;
 pub use naming::named_packs;
 pub use pass::Pass;
 pub use program::{MAY_RESTART, run};
-pub use receive::{ReceiveOptions, is_received, receive};
+pub use receive::{ReceiveOptions, is_received, receive, receive_device};
 pub use report::{Progress, ProgressFigures, ReceiveReport, SendReport};
-pub use send::{SendOptions, send};
+pub use send::{SendOptions, send, send_device};
 
 #[cfg(test)]
 mod tests;

@@ -124,6 +124,50 @@ pub enum MoverError {
         /// The system's error.
         source: io::Error,
     },
+    /// The root of a block-mode volume is not there.
+    #[error(
+        "{path} cannot be opened as a block device: {source}; check that the claim has volumeMode Block, and that nothing else holds its device"
+    )]
+    NoDevice {
+        /// The root.
+        path: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The destination's device cannot hold the source's.
+    #[error(
+        "{path} has {have} bytes, but the source's device has {need}: nothing was written; enlarge the destination's claim to at least {need} bytes and run the migration again"
+    )]
+    DeviceTooSmall {
+        /// The root.
+        path: String,
+        /// The destination's size in bytes.
+        have: u64,
+        /// The source's size in bytes.
+        need: u64,
+    },
+    /// A device got another size while it was read.
+    #[error(
+        "{path} had {before} bytes when the pass began and has {now} now; let the volume's resizing finish and run the migration again"
+    )]
+    DeviceResized {
+        /// The root.
+        path: String,
+        /// The size at first.
+        before: u64,
+        /// The size now.
+        now: u64,
+    },
+    /// The two sides are of different volume modes.
+    #[error(
+        "the source's volume holds {sent}, but the one here is {here}; give both claims the same volumeMode"
+    )]
+    VolumeModeDiffers {
+        /// What the manifest describes.
+        sent: &'static str,
+        /// What the destination is.
+        here: &'static str,
+    },
     /// Someone asked to stop.
     #[error("cancelled; what was moved so far stays in staging for the next attempt")]
     Cancelled,
@@ -156,7 +200,10 @@ impl MoverError {
             Self::Excluded { .. } => "ExcludedInTheWay",
             Self::SenderSilent { .. } => "SenderSilent",
             Self::TooManyLinks { .. } => "TooManyHardLinks",
-            Self::Root { .. } => "VolumeNotMounted",
+            Self::Root { .. } | Self::NoDevice { .. } => "VolumeNotMounted",
+            Self::DeviceTooSmall { .. } => "DeviceTooSmall",
+            Self::DeviceResized { .. } => "DeviceResized",
+            Self::VolumeModeDiffers { .. } => "VolumeModeDiffers",
             Self::Cancelled => "Cancelled",
             Self::Worker { .. } => "MoverFailed",
         }
@@ -171,7 +218,10 @@ impl MoverError {
             | Self::NotStill { path, .. }
             | Self::Excluded { path, .. }
             | Self::TooManyLinks { path, .. }
-            | Self::Root { path, .. } => Some(path),
+            | Self::Root { path, .. }
+            | Self::NoDevice { path, .. }
+            | Self::DeviceTooSmall { path, .. }
+            | Self::DeviceResized { path, .. } => Some(path),
             Self::Manifest { object, .. } => Some(object),
             _ => None,
         }

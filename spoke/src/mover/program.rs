@@ -11,11 +11,11 @@
 mod outcome;
 mod spoke;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use isthmus_shared::{
-    protocol::{Direction, MoverGrant, MoverProgress, MoverResult, Progress as Told, TaskId},
+    protocol::{Direction, MoverGrant, MoverProgress, MoverResult, Progress as Told, TaskId, VolumeContent},
     resources::Exclusions,
     staging::{PairUid, VolumeKey, VolumeUid, s3},
 };
@@ -27,7 +27,12 @@ use self::{
     outcome::Outcome,
     spoke::{CallError, SpokeClient},
 };
-use super::{Limits, MoverError, Pass, Progress, ReceiveOptions, SendOptions, receive, send};
+use super::{
+    Limits, MoverError, Pass, Progress, ReceiveOptions, SendOptions,
+    limits::MAX_WORKERS,
+    receive, receive_device, send, send_device,
+    throttle::{self, Throttled},
+};
 
 /// How often the spoke hears how far the mover is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -158,23 +163,35 @@ async fn move_volume(
     };
     tracing::info!(pass = pass.number, volume = %pass.volume, direction = ?grant.direction, "starting");
     let (progress, cancel) = (progress.clone(), cancel.clone());
+    let block = grant.content == VolumeContent::Block;
     match grant.direction {
         Direction::Send => {
             let options = SendOptions { pass, sender: sender_name(), still: grant.still };
-            Outcome::of_sending(send(options, progress, cancel).await)
+            Outcome::of_sending(if block {
+                send_device(options, progress, cancel).await
+            } else {
+                send(options, progress, cancel).await
+            })
         }
         Direction::Receive => {
             let (metadata_policy, verify) = (grant.metadata_policy, grant.verify);
             let options = ReceiveOptions { pass, metadata_policy, verify };
-            Outcome::of_receiving(receive(options, progress, cancel).await)
+            Outcome::of_receiving(if block {
+                receive_device(options, progress, cancel).await
+            } else {
+                receive(options, progress, cancel).await
+            })
         }
     }
 }
 
 fn prepare(grant: &MoverGrant, root: PathBuf) -> Result<Pass, Box<Outcome>> {
     let unsound = |error: String| Box::new(Outcome::failed("UnsoundGrant", &error));
-    let store = s3::open_with(&grant.access, s3::RetryPolicy::PATIENT)
+    let mut store = s3::open_with(&grant.access, s3::RetryPolicy::PATIENT)
         .map_err(|error| Box::new(Outcome::of_sending(Err(MoverError::Store(error)))))?;
+    if let Some(rate) = grant.bandwidth_limit {
+        store = Arc::new(Throttled::new(store, rate));
+    }
     let exclude = Exclusions::new(&grant.exclude_paths)
         .map_err(|error| unsound(format!("spec.excludePaths[{}]: {error}", error.index)))?;
     Ok(Pass {
@@ -186,8 +203,20 @@ fn prepare(grant: &MoverGrant, root: PathBuf) -> Result<Pass, Box<Outcome>> {
         number: grant.pass,
         previous: grant.previous_pass,
         exclude,
-        limits: Limits { peer_timeout: Duration::from_secs(grant.peer_timeout_seconds), ..Limits::default() },
+        limits: limits(grant),
     })
+}
+
+/// The engine's bounds under this grant.
+fn limits(grant: &MoverGrant) -> Limits {
+    let default = Limits::default();
+    let asked = grant.parallel_files.map(|files| usize::try_from(files).unwrap_or(MAX_WORKERS));
+    Limits {
+        workers: asked.unwrap_or(default.workers).clamp(1, MAX_WORKERS),
+        peer_timeout: Duration::from_secs(grant.peer_timeout_seconds),
+        pack_bytes: grant.bandwidth_limit.map_or(default.pack_bytes, throttle::pack_bytes),
+        ..default
+    }
 }
 
 /// Whether a failure is that of credentials whose time is over. Not every store says so: for some

@@ -45,6 +45,7 @@ use zeroize::Zeroizing;
 
 use self::{mark::Mark, plan::Planner, worker::Worker, write_back::WriteBack};
 use super::{
+    device::{Device, Root},
     error::MoverError,
     format::{BlockHash, Time, show_path},
     limits::{QUEUED_JOBS, RANGE_BUFFERS, RANGE_BYTES},
@@ -52,7 +53,7 @@ use super::{
     metadata::{self, Part, Refused},
     pass::Pass,
     report::{Notes, Progress, ReceiveReport},
-    send::{join, open_root},
+    send::join,
     work::{Pool, Queue, Stop, StopOnDrop, lock, spawn},
 };
 
@@ -286,9 +287,28 @@ pub async fn receive(
     progress: Progress,
     cancel: CancellationToken,
 ) -> Result<ReceiveReport, MoverError> {
+    let root = Root::directory(&options.pass.root)?;
+    receive_into(root, options, progress, cancel).await
+}
+
+/// As [`receive()`], where the root is a device, or a regular file that stands for one.
+pub async fn receive_device(
+    options: ReceiveOptions,
+    progress: Progress,
+    cancel: CancellationToken,
+) -> Result<ReceiveReport, MoverError> {
+    let root = Root::Device(Arc::new(Device::destination(&options.pass.root)?));
+    receive_into(root, options, progress, cancel).await
+}
+
+async fn receive_into(
+    root: Root,
+    options: ReceiveOptions,
+    progress: Progress,
+    cancel: CancellationToken,
+) -> Result<ReceiveReport, MoverError> {
     let started = Instant::now();
     let ReceiveOptions { pass, metadata_policy, verify } = options;
-    let root = open_root(&pass.root)?;
     let place = pass.place()?;
     let mark = Mark::read(&place, pass.number).await?;
     let totals = &mark.report.totals;
@@ -340,7 +360,7 @@ pub async fn receive(
         })?);
     }
     let (finished, report) = tokio::sync::oneshot::channel();
-    let planner = Planner::new(shared.clone(), root, &pass, verify, mark)?;
+    let planner = Planner::new(shared.clone(), &root, &pass, verify, mark)?;
     threads.push(spawn("receive-plan", &stop, move || {
         let report = planner.run(started)?;
         finished.send(report).ok();

@@ -14,6 +14,7 @@
 
 mod count;
 mod dedup;
+mod device;
 mod job;
 mod pack;
 mod plan;
@@ -23,9 +24,7 @@ mod walk;
 mod worker;
 
 use std::{
-    fs::File,
     future::Future,
-    os::fd::OwnedFd,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -43,10 +42,18 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use self::{
-    dedup::Dedup, job::Job, pack::Packer, plan::Planner, previous::Previous, publish::Publisher,
-    walk::Resume, worker::Worker,
+    dedup::Dedup,
+    device::{Begin, DevicePlanner, Reached},
+    job::Job,
+    pack::Packer,
+    plan::Planner,
+    previous::Previous,
+    publish::Publisher,
+    walk::Resume,
+    worker::Worker,
 };
 use super::{
+    device::{Device, Root},
     error::MoverError,
     format::{BlockHash, Chain, Kind, PathOrder, Piece, PiecePlace, Record, SegmentBuilder, show_path},
     limits::{PENDING_BYTES, QUEUED_JOBS},
@@ -222,6 +229,8 @@ struct Found {
     links: HardLinks,
     dedup: Dedup,
     complete: bool,
+    /// Of the last file that was opened.
+    reached: Reached,
 }
 
 /// Sends one pass. Started again for the same pass it goes on where it was, and a pass that is
@@ -231,9 +240,28 @@ pub async fn send(
     progress: Progress,
     cancel: CancellationToken,
 ) -> Result<SendReport, MoverError> {
+    let root = Root::directory(&options.pass.root)?;
+    send_from(root, options, progress, cancel).await
+}
+
+/// As [`send()`], where the root is a device, or a regular file that stands for one.
+pub async fn send_device(
+    options: SendOptions,
+    progress: Progress,
+    cancel: CancellationToken,
+) -> Result<SendReport, MoverError> {
+    let root = Root::Device(Arc::new(Device::source(&options.pass.root)?));
+    send_from(root, options, progress, cancel).await
+}
+
+async fn send_from(
+    root: Root,
+    options: SendOptions,
+    progress: Progress,
+    cancel: CancellationToken,
+) -> Result<SendReport, MoverError> {
     let started = Instant::now();
     let SendOptions { pass, sender, still } = options;
-    let root = open_root(&pass.root)?;
     let place = pass.place()?;
     let found = find_segments(&place, pass.number).await?;
     let totals = &found.report.totals;
@@ -277,24 +305,40 @@ pub async fn send(
     }
     let (out, queue) = mpsc::unbounded_channel();
     let previous = pass.previous.map(|number| SegmentReader::new(place.clone(), number));
-    let planner = Planner {
-        shared: shared.clone(),
-        root: root.clone(),
-        pass: pass.number,
-        previous: Previous::new(previous, runtime),
-        previous_pass: pass.previous,
-        exclude: pass.exclude.clone(),
-        links: found.links,
-        resume: found.resume,
-        out,
-    };
-    threads.push(spawn("send-walk", &stop, move || planner.run())?);
-    let (counted, exclude) = (progress.clone(), pass.exclude);
-    let count_stop = stop.clone();
-    threads.push(spawn("send-count", &stop, move || {
-        count::count(&root, &exclude, &counted, &count_stop);
-        Ok(())
-    })?);
+    let previous = Previous::new(previous, runtime);
+    let (resume, reached) = (found.resume, found.reached);
+    let (shared_here, number) = (shared.clone(), pass.number);
+    match root {
+        Root::Directory(root) => {
+            let planner = Planner {
+                shared: shared_here,
+                root: root.clone(),
+                pass: number,
+                previous,
+                previous_pass: pass.previous,
+                exclude: pass.exclude.clone(),
+                links: found.links,
+                resume,
+                out,
+            };
+            threads.push(spawn("send-walk", &stop, move || planner.run())?);
+            let (counted, exclude) = (progress.clone(), pass.exclude);
+            let count_stop = stop.clone();
+            threads.push(spawn("send-count", &stop, move || {
+                count::count(&root, &exclude, &counted, &count_stop);
+                Ok(())
+            })?);
+        }
+        Root::Device(device) => {
+            let begin = match resume {
+                None => Begin::Anew,
+                Some(resume) if resume.again => Begin::At(reached),
+                Some(_) => Begin::Behind,
+            };
+            let planner = DevicePlanner { shared: shared_here, device, pass: number, previous, begin, out };
+            threads.push(spawn("send-device", &stop, move || planner.run())?);
+        }
+    }
     let beating = tokio::spawn(beat(
         place.clone(),
         pass.number,
@@ -311,7 +355,7 @@ pub async fn send(
         next: found.next,
         chain: found.chain,
         report: found.report,
-        open: (0, 0),
+        open: (reached.size, reached.covered),
         builder: SegmentBuilder::default(),
         started,
     };
@@ -348,21 +392,6 @@ pub(super) async fn join(threads: Vec<std::thread::JoinHandle<()>>) -> Result<()
     .map_err(|error| MoverError::Worker { detail: error.to_string() })
 }
 
-/// Opens the volume's root as a directory.
-pub(super) fn open_root(path: &std::path::Path) -> Result<Arc<OwnedFd>, MoverError> {
-    let opened = File::open(path).and_then(|file| {
-        if file.metadata()?.is_dir() {
-            Ok(file)
-        } else {
-            Err(std::io::Error::from(std::io::ErrorKind::NotADirectory))
-        }
-    });
-    match opened {
-        Ok(file) => Ok(Arc::new(OwnedFd::from(file))),
-        Err(source) => Err(MoverError::Root { path: path.display().to_string(), source }),
-    }
-}
-
 /// Reads what is there of this pass, and what follows from it for the rest.
 async fn find_segments(place: &Place, pass: u32) -> Result<Found, MoverError> {
     let mut reader = SegmentReader::new(place.clone(), pass);
@@ -374,6 +403,7 @@ async fn find_segments(place: &Place, pass: u32) -> Result<Found, MoverError> {
         links: HardLinks::default(),
         dedup: Dedup::default(),
         complete: false,
+        reached: Reached::default(),
     };
     let mut order = PathOrder::default();
     while let Some(segment) = reader.next().await? {
@@ -399,6 +429,9 @@ fn remember(record: &Record, order: &mut PathOrder, found: &mut Found) -> Result
             let open = matches!(&entry.kind, Kind::File(content) if content.open);
             let again = order.is_open();
             order.entry(&entry.path, open).map_err(refused)?;
+            if let Kind::File(content) = &entry.kind {
+                found.reached = Reached { size: content.size, ..Reached::default() };
+            }
             let linked = !matches!(entry.kind, Kind::Directory);
             if linked && !again {
                 found.links.earlier(entry.stamp.inode, entry.stamp.links, &entry.path)?;
@@ -409,6 +442,8 @@ fn remember(record: &Record, order: &mut PathOrder, found: &mut Found) -> Result
     }
     for piece in record.pieces() {
         found.dedup.insert(piece);
+        found.reached.covered += u64::from(piece.length);
+        found.reached.end = piece.offset + u64::from(piece.length);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Sending and receiving together, on real folders and a store in memory.
 
 mod damage;
+mod devices;
 mod exclusions;
 mod faults;
 mod flows;

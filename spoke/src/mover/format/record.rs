@@ -498,8 +498,9 @@ fn decode_kind(from: &mut Decoder, context: &mut Context, path: &[u8]) -> Result
         BLOCK_DEVICE => Kind::BlockDevice(decode_device(from)?),
         value => return Err(unknown("kind of an entry", value)),
     };
-    if path.is_empty() && !matches!(kind, Kind::Directory) {
-        return Err(FormatError::Path { path: show_path(path), why: "must be a directory" });
+    // The root of a block-mode volume is a file.
+    if path.is_empty() && !matches!(kind, Kind::Directory | Kind::File(_)) {
+        return Err(FormatError::Path { path: show_path(path), why: "must be a directory or a device" });
     }
     Ok(kind)
 }

@@ -67,7 +67,11 @@ async fn session(State(seen): State<Arc<Seen>>, headers: http::HeaderMap, Json(_
         seen.busy.fetch_sub(1, Ordering::SeqCst);
         return refusal(StatusCode::SERVICE_UNAVAILABLE);
     }
-    let grant = MoverGrant {
+    Ok(Json(serde_json::to_value(grant()).unwrap()))
+}
+
+fn grant() -> MoverGrant {
+    MoverGrant {
         // Not what the tests start: nothing is moved, but the failure is reported.
         direction: Direction::Receive,
         pair: "pair".to_owned(),
@@ -96,8 +100,7 @@ async fn session(State(seen): State<Arc<Seen>>, headers: http::HeaderMap, Json(_
         bandwidth_limit: None,
         parallel_files: None,
         peer_timeout_seconds: 1,
-    };
-    Ok(Json(serde_json::to_value(grant).unwrap()))
+    }
 }
 
 async fn result(State(seen): State<Arc<Seen>>, Json(result): Json<Value>) -> Reply {
@@ -202,6 +205,17 @@ async fn a_mover_without_a_usable_ca_says_so() {
     let (code, words) = work(&arguments).await;
     assert_eq!(code, MAY_RESTART);
     assert!(words.contains("CA"), "{words}");
+}
+
+#[test]
+fn a_grant_bounds_workers_and_under_a_limit_packs() {
+    let plain = limits(&grant());
+    assert_eq!((plain.workers, plain.pack_bytes), (Limits::default().workers, Limits::default().pack_bytes));
+    for (asked, workers) in [(0, 1), (1, 1), (3, 3), (10_000, MAX_WORKERS)] {
+        assert_eq!(limits(&MoverGrant { parallel_files: Some(asked), ..grant() }).workers, workers);
+    }
+    let limited = limits(&MoverGrant { bandwidth_limit: Some(4 << 20), ..grant() });
+    assert_eq!(limited.pack_bytes, 4 << 20);
 }
 
 #[test]

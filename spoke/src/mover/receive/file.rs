@@ -13,7 +13,7 @@ use rustix::{
     fs::{
         AtFlags, FallocateFlags, Mode, OFlags, SeekFrom, chmodat, fallocate, fstat, ftruncate, openat, seek,
     },
-    io::{Errno, pread, pwrite},
+    io::{Errno, pwrite},
 };
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
     directory::{DirHandle, release},
 };
 use crate::mover::{
+    device::{Device, is_zero, read_exact_at, write_all_at},
     error::MoverError,
     format::{Metadata, Piece, PiecePlace},
     limits::WRITE_BACK_BYTES,
@@ -41,13 +42,22 @@ pub enum Present {
     SameContent,
 }
 
+/// What holds a file.
+#[derive(Debug)]
+pub enum Home {
+    /// A directory of the volume.
+    Directory(Arc<DirHandle>),
+    /// The volume itself is the file: a device.
+    Device(Arc<Device>),
+}
+
 /// A file that is being written. Whoever lets go of it last finishes it.
 #[derive(Debug)]
 pub struct FileTask {
     /// Its path, for messages.
     pub path: Vec<u8>,
-    /// Its directory.
-    pub dir: Arc<DirHandle>,
+    /// What holds it.
+    pub home: Home,
     /// Its name there.
     pub name: CString,
     /// What it gets at the end.
@@ -74,7 +84,13 @@ impl FileTask {
             return Ok(fd.clone());
         }
         let base = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let dir = &*self.dir.fd;
+        let dir = match &self.home {
+            Home::Directory(dir) => &*dir.fd,
+            Home::Device(device) => {
+                *slot = Some(device.fd().clone());
+                return Ok(device.fd().clone());
+            }
+        };
         let opened = if self.present == Present::Nothing {
             let flags = base | OFlags::CREATE | OFlags::EXCL;
             openat(dir, &self.name, flags, Mode::RUSR | Mode::WUSR)
@@ -96,14 +112,7 @@ impl FileTask {
     /// Writes bytes at their place.
     pub fn write(&self, offset: u64, bytes: &[u8], shared: &Shared) -> Result<(), MoverError> {
         let fd = self.open()?;
-        let mut done = 0;
-        while done < bytes.len() {
-            match pwrite(&*fd, &bytes[done..], offset + done as u64) {
-                Ok(written) => done += written,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(MoverError::file("writing", &self.path, errno)),
-            }
-        }
+        write_all_at(&*fd, bytes, offset).map_err(|errno| MoverError::file("writing", &self.path, errno))?;
         let written = bytes.len() as u64;
         let before = self.written.fetch_add(written, Ordering::Relaxed);
         if let Some(write_back) = &shared.write_back
@@ -130,17 +139,19 @@ impl FileTask {
         let mut missing = Vec::new();
         let mut at = from;
         for piece in pieces {
-            self.punch(&fd, at, piece.offset)?;
+            self.clear(&fd, at, piece.offset, scratch, shared)?;
             at = piece.offset + u64::from(piece.length);
             if piece.kept && self.present == Present::AsBefore {
                 shared.progress.add_bytes(u64::from(piece.length));
                 continue;
             }
             let present = &mut scratch[..piece.length as usize];
-            let whole = read_exact_at(&fd, present, piece.offset)
+            let whole = read_exact_at(&*fd, present, piece.offset)
                 .map_err(|errno| MoverError::file("reading", &self.path, errno))?;
             shared.count(|counters| &counters.compared, u64::from(piece.length));
+            // Pieces are never zeros, and a new device is nothing else.
             let right = whole
+                && !is_zero(present)
                 && match &piece.place {
                     PiecePlace::Inline(bytes) => present == bytes.as_slice(),
                     PiecePlace::Frame { hash, .. } => shared.name_block(present) == *hash,
@@ -151,8 +162,27 @@ impl FileTask {
                 missing.push(piece);
             }
         }
-        self.punch(&fd, at, to)?;
+        self.clear(&fd, at, to, scratch, shared)?;
         Ok(missing)
+    }
+
+    /// Makes all between two offsets read as zeros.
+    fn clear(
+        &self,
+        fd: &OwnedFd,
+        from: u64,
+        to: u64,
+        scratch: &mut [u8],
+        shared: &Shared,
+    ) -> Result<(), MoverError> {
+        match &self.home {
+            Home::Directory(_) => self.punch(fd, from, to),
+            Home::Device(device) => {
+                device.clear(from, to, scratch, &shared.stop)?;
+                shared.progress.add_bytes(to.saturating_sub(from));
+                Ok(())
+            }
+        }
     }
 
     /// Makes a hole of what holds data between two offsets.
@@ -213,6 +243,12 @@ pub fn finish(task: Arc<FileTask>, shared: &Shared) -> Result<(), MoverError> {
             task.write(piece.offset, bytes, shared)?;
         }
     }
+    let FileTask { home: Home::Directory(dir), .. } = &task else {
+        // A device has its size, and its node's metadata is not the volume's.
+        shared.progress.add_file();
+        shared.file_closed();
+        return Ok(());
+    };
     let fd = task.open()?;
     let mut now = fstat(&*fd).map_err(|errno| MoverError::file("reading the state of", &task.path, errno))?;
     if metadata::size(&now) != task.size {
@@ -220,27 +256,17 @@ pub fn finish(task: Arc<FileTask>, shared: &Shared) -> Result<(), MoverError> {
             .map_err(|errno| MoverError::file("setting the size of", &task.path, errno))?;
         now = fstat(&*fd).map_err(|errno| MoverError::file("reading the state of", &task.path, errno))?;
     }
-    let bare = task.present == Present::Nothing && task.dir.fresh;
+    let bare = task.present == Present::Nothing && dir.fresh;
     let target = metadata::open_target(&*fd);
     let refused = metadata::apply(target, Some(&now), &task.metadata, bare);
     shared.judge(&task.path, &refused)?;
     shared.check_time(&task.path, &fd, task.metadata.mtime)?;
     shared.progress.add_file();
-    release(task.dir, shared)?;
-    shared.file_closed();
-    drop(task.window);
-    Ok(())
-}
-
-fn read_exact_at(fd: &OwnedFd, into: &mut [u8], offset: u64) -> Result<bool, Errno> {
-    let mut got = 0;
-    while got < into.len() {
-        match pread(fd, &mut into[got..], offset + got as u64) {
-            Ok(0) => return Ok(false),
-            Ok(read) => got += read,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
+    let FileTask { home, window, .. } = task;
+    if let Home::Directory(dir) = home {
+        release(dir, shared)?;
     }
-    Ok(true)
+    shared.file_closed();
+    drop(window);
+    Ok(())
 }

@@ -3,9 +3,11 @@
 //!
 //! - here: segments and marks, and the way through the directories;
 //! - [`contents`]: what of a regular file has to be fetched;
+//! - [`device`]: the root, where it is one;
 //! - [`names`]: links, FIFOs and devices.
 
 mod contents;
+mod device;
 mod names;
 
 use std::{
@@ -34,6 +36,7 @@ use super::{
     worker::Missing,
 };
 use crate::mover::{
+    device::{Device, Root},
     error::MoverError,
     format::{Entry, FormatError, Kind, PathOrder, Record, Segment, show_path, split_path},
     limits::SEGMENTS_IN_FLIGHT,
@@ -64,6 +67,8 @@ struct Streamed {
 pub struct Planner {
     shared: Arc<Shared>,
     root: Arc<OwnedFd>,
+    /// Where the root is one.
+    device: Option<Arc<Device>>,
     pass: u32,
     previous: Option<u32>,
     durable: bool,
@@ -89,7 +94,7 @@ pub struct Planner {
 impl Planner {
     pub fn new(
         shared: Arc<Shared>,
-        root: Arc<OwnedFd>,
+        root: &Root,
         pass: &Pass,
         verify: VerifyMethod,
         mark: Mark,
@@ -100,7 +105,11 @@ impl Planner {
         let look = limits.heartbeat / 2;
         let mut planner = Self {
             shared,
-            root,
+            root: root.fd().clone(),
+            device: match root {
+                Root::Directory(_) => None,
+                Root::Device(device) => Some(device.clone()),
+            },
             pass: pass.number,
             previous: pass.previous,
             durable: limits.durable,
@@ -153,6 +162,11 @@ impl Planner {
             }
             let handle = Arc::new(DirHandle { fd, entry: Arc::new(entry), fresh: false });
             self.dirs.push(OpenDir::new(handle, &from));
+        }
+        if self.device.is_some()
+            && let Some(entry) = open_file.take()
+        {
+            self.device_entry(entry, mark.open_at)?;
         }
         if let (Some(entry), Some(dir)) = (open_file, self.dirs.last()) {
             let name = c_name(split_path(&entry.path).last().unwrap_or_default())?;
@@ -230,6 +244,10 @@ impl Planner {
     }
 
     fn sync(&self) -> Result<(), MoverError> {
+        if let Some(device) = &self.device {
+            // What syncfs would sync is the filesystem that holds the device's node.
+            return device.sync();
+        }
         rustix::fs::syncfs(&*self.root).map_err(|errno| MoverError::file("writing to disk", b"", errno))
     }
 
@@ -362,8 +380,7 @@ impl Planner {
 
     fn entry(&mut self, entry: Entry, window: &Arc<Window>, again: bool) -> Result<(), MoverError> {
         if entry.path.is_empty() {
-            self.push_directory(self.root.clone(), entry, false);
-            return Ok(());
+            return self.root_entry(entry);
         }
         if self.shared.exclude.excludes(&entry.path, entry.kind == Kind::Directory) {
             let why = "is left out by excludePaths";

@@ -28,8 +28,10 @@ pub struct StreamedFile {
     pub entry: Entry,
     /// Its state when it was opened.
     pub stat: Stat,
-    /// Where it is.
-    pub at: FileName,
+    /// Where it is; a device has no place from which it could be opened again.
+    pub at: Option<FileName>,
+    /// Whether its pages are to leave the cache once they were read.
+    pub passing: bool,
 }
 
 /// What became of a file that was read as a whole.

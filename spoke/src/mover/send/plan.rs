@@ -32,7 +32,7 @@ use crate::mover::{
 };
 
 /// What a queued record is taken to weigh before its pieces are known.
-const BASE_WEIGHT: usize = 512;
+pub const BASE_WEIGHT: usize = 512;
 
 pub struct Planner {
     pub shared: Arc<Shared>,
@@ -227,7 +227,7 @@ impl Planner {
         if let Kind::File(content) = &mut entry.kind {
             content.open = true;
         }
-        let file = Arc::new(StreamedFile { fd, entry, stat, at });
+        let file = Arc::new(StreamedFile { fd, entry, stat, at: Some(at), passing: false });
         self.ready(Record::Entry(file.entry.clone()))?;
         for range in ranges(&file) {
             let (start, end) = range?;
@@ -270,12 +270,21 @@ fn unchanged(old: &Entry, stat: &Stat) -> bool {
 
 /// The runs of data of a large file, in parts of a job's size.
 pub fn ranges(file: &StreamedFile) -> impl Iterator<Item = Result<(u64, u64), MoverError>> + '_ {
-    let size = metadata::size(&file.stat);
-    let sparse = is_sparse(&file.stat);
-    let mut run = (0, 0);
+    parts(&file.fd, &file.entry.path, 0, metadata::size(&file.stat), is_sparse(&file.stat))
+}
+
+/// The runs of data from an offset on, in parts of a job's size.
+pub fn parts<'a>(
+    fd: &'a OwnedFd,
+    path: &'a [u8],
+    from: u64,
+    size: u64,
+    sparse: bool,
+) -> impl Iterator<Item = Result<(u64, u64), MoverError>> + 'a {
+    let mut run = (from, from);
     std::iter::from_fn(move || {
         if run.0 >= run.1 {
-            match next_data(&file.fd, &file.entry.path, run.1, size, sparse) {
+            match next_data(fd, path, run.1, size, sparse) {
                 Ok(Some(next)) => run = next,
                 Ok(None) => return None,
                 Err(error) => return Some(Err(error)),
@@ -295,7 +304,10 @@ pub fn end_record(inconsistent: bool) -> Record {
 
 /// Opens a name again, for a second attempt at reading it.
 pub fn again(file: &StreamedFile) -> Result<Option<StreamedFile>, MoverError> {
-    let Some((fd, stat)) = open_file(&file.at, &file.entry.path)? else {
+    let Some(at) = &file.at else {
+        return Ok(None);
+    };
+    let Some((fd, stat)) = open_file(at, &file.entry.path)? else {
         return Ok(None);
     };
     let mut entry = file.entry.clone();
@@ -306,6 +318,7 @@ pub fn again(file: &StreamedFile) -> Result<Option<StreamedFile>, MoverError> {
         fd,
         entry,
         stat,
-        at: FileName { parent: file.at.parent.clone(), name: CString::from(file.at.name.as_c_str()) },
+        at: Some(FileName { parent: at.parent.clone(), name: CString::from(at.name.as_c_str()) }),
+        passing: file.passing,
     }))
 }

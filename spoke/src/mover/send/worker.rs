@@ -4,12 +4,13 @@
 //! frame and get their places once that frame is full; a larger block is a frame of its own.
 
 use std::{
+    num::NonZeroU64,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, atomic::Ordering},
 };
 
 use rustix::{
-    fs::{FileType, Mode, OFlags, SeekFrom, Stat, fstat, openat, seek},
+    fs::{Advice, FileType, Mode, OFlags, SeekFrom, Stat, fadvise, fstat, openat, seek},
     io::{Errno, pread},
 };
 
@@ -18,6 +19,7 @@ use super::{
     job::{Answer, FileName, Job, StreamedFile, WholeFile},
 };
 use crate::mover::{
+    device::is_zero,
     error::MoverError,
     format::{BlockHash, Entry, FrameRef, Kind, Piece, PiecePlace, Record, Time},
     limits::{
@@ -307,6 +309,10 @@ impl Worker {
         known: &[Piece],
     ) -> Result<Vec<Piece>, MoverError> {
         let mut pieces = Vec::new();
+        // Several workers read one file: to the kernel that is no sequence, so it is told what
+        // comes next.
+        let part = NonZeroU64::new(end - start);
+        fadvise(&file.fd, start, part, Advice::WillNeed).ok();
         let mut offset = start;
         while offset < end {
             let length = block_length(offset, end);
@@ -317,6 +323,9 @@ impl Worker {
                 break;
             }
             offset += length as u64;
+        }
+        if file.passing {
+            fadvise(&file.fd, start, part, Advice::DontNeed).ok();
         }
         Ok(pieces)
     }
@@ -475,10 +484,6 @@ fn block_length(offset: u64, end: u64) -> usize {
     let block = BLOCK_BYTES as u64;
     let boundary = (offset / block + 1) * block;
     usize::try_from(boundary.min(end) - offset).unwrap_or(BLOCK_BYTES)
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(4096).all(|chunk| chunk.iter().all(|b| *b == 0))
 }
 
 fn read_at(fd: &impl AsFd, path: &[u8], offset: u64, into: &mut [u8]) -> Result<usize, MoverError> {

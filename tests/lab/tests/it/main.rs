@@ -17,6 +17,7 @@ mod programs;
 mod s3;
 mod storage;
 mod sts;
+mod survival;
 mod versions;
 
 /// The lab's executable, for its supervisors and movers.

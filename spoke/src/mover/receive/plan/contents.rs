@@ -16,7 +16,7 @@ use crate::mover::{
     receive::{
         Window,
         directory::DirHandle,
-        file::{FileTask, Present},
+        file::{FileTask, Home, Present},
         worker::Job,
     },
     work::lock,
@@ -90,7 +90,7 @@ impl Planner {
         self.shared.file_opened();
         Arc::new(FileTask {
             path: entry.path.clone(),
-            dir: dir.clone(),
+            home: Home::Directory(dir.clone()),
             name,
             metadata: entry.metadata.clone(),
             size,
@@ -136,7 +136,7 @@ impl Planner {
         }
     }
 
-    fn compare(
+    pub(super) fn compare(
         &mut self,
         task: &Arc<FileTask>,
         pieces: Vec<Piece>,
@@ -195,7 +195,10 @@ impl Planner {
         };
         match task.present {
             Present::SameContent => Ok(()),
-            Present::Differing | Present::AsBefore => self.compare(&task, pieces, from, end),
+            Present::Differing | Present::AsBefore => {
+                let from = self.clear_before(&task, from, first)?;
+                self.compare(&task, pieces, from, end)
+            }
             Present::Nothing => {
                 for piece in inline_pieces(&pieces) {
                     if let PiecePlace::Inline(bytes) = &piece.place {
@@ -217,8 +220,9 @@ impl Planner {
         };
         *lock(&task.window) = Some(window.clone());
         if matches!(task.present, Present::Differing | Present::AsBefore) {
-            let (at, size) = (streamed.at, task.size);
-            self.compare(&task, Vec::new(), at.min(size), size)?;
+            let size = task.size;
+            let at = self.clear_before(&task, streamed.at.min(size), size)?;
+            self.compare(&task, Vec::new(), at, size)?;
         }
         self.finish_later(task)
     }

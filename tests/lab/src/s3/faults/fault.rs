@@ -145,9 +145,8 @@ fn body_of(parts: impl Stream<Item = Result<Bytes, StdError>> + Send + 'static) 
 
 /// Announces the length of a body that is passed on as a stream.
 pub(in crate::s3) fn announce_length(response: &mut Response<Body>) {
-    use hyper::body::Body as _;
     if !response.headers().contains_key(CONTENT_LENGTH)
-        && let Some(length) = response.body().size_hint().exact()
+        && let Some(length) = hyper::body::Body::size_hint(response.body()).exact()
     {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
