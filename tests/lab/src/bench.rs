@@ -15,12 +15,12 @@
 //! The wall time of a pass is from the source folder to the destination folder. Isthmus' sender
 //! and receiver start together, as in a migration, and its two trees are compared after each pass.
 
-mod child;
+pub(crate) mod child;
 pub(crate) mod garage;
 pub(crate) mod measure;
 mod measured;
 mod row;
-mod store;
+pub(crate) mod store;
 pub(crate) mod tools;
 
 use std::{

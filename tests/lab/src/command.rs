@@ -1,4 +1,4 @@
-//! The lab's own command line: `isthmus-lab up | demo | bench | bench-objects`.
+//! The lab's own command line: `isthmus-lab up | demo | bench | bench-manifest | bench-objects`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,6 +18,12 @@ struct Arguments {
 enum Command {
     /// Measure what moving a volume costs, on three trees
     Bench(crate::bench::BenchArgs),
+    /// Measure what very many files cost a mover in memory
+    ///
+    /// A tree of --distinct empty files is mounted again and again below one root, on both sides, until
+    /// there are as many as asked for; then two passes are sent and received, the second with nothing
+    /// changed. Needs root.
+    BenchManifest(crate::bench_manifest::BenchManifestArgs),
     /// Measure what exporting and applying objects costs, beside the API server's own rate
     ///
     /// A hub and two spokes move the objects in one migration without volumes. objects_per_s and
@@ -58,6 +64,10 @@ pub(crate) async fn main(args: Vec<OsString>) -> ExitCode {
     drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
     let done = match arguments.command {
         Command::Bench(args) => match crate::bench::run(args).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Command::BenchManifest(args) => match crate::bench_manifest::run(args).await {
             Ok(code) => return code,
             Err(error) => Err(error),
         },

@@ -18,6 +18,7 @@
 
 pub mod apiserver;
 pub mod bench;
+pub mod bench_manifest;
 pub mod bench_objects;
 pub mod cluster;
 mod command;

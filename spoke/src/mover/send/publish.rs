@@ -2,12 +2,16 @@
 //! it names has landed.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 
 use isthmus_shared::staging::layout;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use super::{
     Shared,
@@ -17,11 +21,14 @@ use super::{
 };
 use crate::mover::{
     error::MoverError,
-    format::{Chain, Kind, PiecePlace, Record, SegmentBuilder, show_path},
+    format::{Chain, Kind, Piece, PiecePlace, Record, SegmentBuilder, show_path},
     limits::{FLUSH_AGE, READ_ATTEMPTS, SEGMENT_AGE, SEGMENT_CONTENT_BYTES},
     manifest::Place,
     report::SendReport,
 };
+
+/// A part of a file that is being read again: its pieces, and the task that asked for them.
+type Reading = (oneshot::Receiver<Result<Vec<Piece>, MoverError>>, JoinHandle<Result<(), MoverError>>);
 
 pub struct Publisher {
     pub shared: Arc<Shared>,
@@ -61,9 +68,7 @@ impl Publisher {
             }
             self.publish(queued.pending).await?;
             drop(queued.memory);
-            if self.builder.len() >= self.segment_bytes || self.builder.content() >= SEGMENT_CONTENT_BYTES {
-                self.close_segment(false).await?;
-            }
+            self.close_if_full().await?;
         }
         self.close_segment(true).await?;
         Ok(self.report)
@@ -211,14 +216,43 @@ impl Publisher {
             };
             file = Arc::new(reopened);
             self.push(&Record::Entry(file.entry.clone())).await?;
-            for range in ranges(&file) {
-                let (start, end) = range?;
-                let (answer, receiver) = oneshot::channel();
-                let job = Job::Range { file: file.clone(), start, end, known: Vec::new(), answer };
-                self.shared.push_job(job).await?;
-                let pieces = self.answer(receiver).await?;
-                self.push(&Record::Data(pieces)).await?;
+            self.read_again(&file).await?;
+        }
+        Ok(())
+    }
+
+    /// Has a large file read from its first to its last byte, by as many workers as the first
+    /// time: it may be most of the volume.
+    async fn read_again(&mut self, file: &Arc<StreamedFile>) -> Result<(), MoverError> {
+        let mut reading = VecDeque::with_capacity(self.shared.workers);
+        for range in ranges(file) {
+            let (start, end) = range?;
+            if reading.len() == self.shared.workers
+                && let Some(oldest) = reading.pop_front()
+            {
+                self.take_range(oldest).await?;
             }
+            let (answer, receiver) = oneshot::channel();
+            let job = Job::Range { file: file.clone(), start, end, known: Vec::new(), answer };
+            let shared = self.shared.clone();
+            reading.push_back((receiver, tokio::spawn(async move { shared.push_job(job).await })));
+        }
+        for range in reading {
+            self.take_range(range).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_range(&mut self, (answer, pushed): Reading) -> Result<(), MoverError> {
+        let pieces = self.answer(answer).await?;
+        pushed.await.map_err(|error| MoverError::Worker { detail: error.to_string() })??;
+        self.push(&Record::Data(pieces)).await?;
+        self.close_if_full().await
+    }
+
+    async fn close_if_full(&mut self) -> Result<(), MoverError> {
+        if self.builder.len() >= self.segment_bytes || self.builder.content() >= SEGMENT_CONTENT_BYTES {
+            self.close_segment(false).await?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The benchmark's own processes: `mover-bench send|receive|s3|run`, hidden.
+//! The benchmark's own processes: `mover-bench send|receive|s3|run|manifest`, hidden.
 
 use std::{
     ffi::OsString,
@@ -48,6 +48,8 @@ pub struct ChildReport {
     pub wall_s: f64,
     /// What it used.
     pub usage: Usage,
+    /// Regular files in the volume.
+    pub files: u64,
 }
 
 /// Runs one of the processes; `args` are those behind `mover-bench`.
@@ -66,6 +68,7 @@ pub async fn child(args: Vec<OsString>) -> ExitCode {
 async fn perform(role: &str) -> anyhow::Result<()> {
     match role {
         "send" | "receive" => mover().await,
+        "manifest" => crate::bench_manifest::measure(&whole_input().await?).await,
         "run" => super::measured::run_given(&whole_input().await?).await,
         "s3" => server().await,
         _ => bail!("mover-bench is started by isthmus-lab bench only"),
@@ -108,14 +111,14 @@ async fn mover() -> anyhow::Result<()> {
         exclude: Exclusions::default(),
         limits,
     };
-    if job.send {
+    let files = if job.send {
         let options = SendOptions { pass, sender: "bench".to_owned(), still: true };
-        send(options, progress, cancel).await?;
+        send(options, progress, cancel).await?.totals.files
     } else {
         let (metadata_policy, verify) = (MetadataPolicy::Strict, VerifyMethod::Inline);
-        receive(ReceiveOptions { pass, metadata_policy, verify }, progress, cancel).await?;
-    }
-    let report = ChildReport { wall_s: started.elapsed().as_secs_f64(), usage: own_usage()? };
+        receive(ReceiveOptions { pass, metadata_policy, verify }, progress, cancel).await?.totals.files
+    };
+    let report = ChildReport { wall_s: started.elapsed().as_secs_f64(), usage: own_usage()?, files };
     println!("{}", serde_json::to_string(&report)?);
     Ok(())
 }

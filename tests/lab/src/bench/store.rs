@@ -6,6 +6,7 @@ use std::{fmt, path::Path};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use isthmus_shared::staging::{PairKey, StoreAccess, VolumeKey, VolumeUid};
+use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::Child,
@@ -14,7 +15,7 @@ use tokio::{
 use super::{child::start, garage, tools::installed};
 
 /// Which server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Kind {
     /// Garage, from the search path
     Garage,

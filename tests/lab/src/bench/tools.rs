@@ -1,7 +1,7 @@
 //! The tools that are measured, each from a source folder through S3 to a destination folder.
 
 mod copy;
-mod isthmus;
+pub mod isthmus;
 mod rclone;
 mod restic;
 

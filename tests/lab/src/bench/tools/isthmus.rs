@@ -9,6 +9,7 @@ use super::{Figures, Scene};
 use crate::bench::child::{ChildReport, Job, start};
 use crate::trees::{CompareOptions, compare_trees};
 
+/// Brings the destination up to date with the source.
 pub async fn pass(scene: &Scene<'_>) -> anyhow::Result<Figures> {
     let destination = scene.destination()?;
     let job = |root: &Path, send: bool| Job {
@@ -35,7 +36,8 @@ pub async fn pass(scene: &Scene<'_>) -> anyhow::Result<Figures> {
     })
 }
 
-async fn run_child(job: &Job) -> anyhow::Result<ChildReport> {
+/// Runs a mover in a process of its own.
+pub async fn run_child(job: &Job) -> anyhow::Result<ChildReport> {
     let role = if job.send { "send" } else { "receive" };
     let mut child = start(role)?;
     let mut input = child.stdin.take().context("the process has no input")?;
