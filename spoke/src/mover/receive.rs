@@ -20,6 +20,7 @@ mod file;
 mod follow;
 mod mark;
 mod plan;
+mod read_device;
 mod remove;
 mod verify;
 mod worker;

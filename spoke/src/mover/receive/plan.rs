@@ -31,6 +31,7 @@ use super::{
     file::{FileTask, Present},
     follow::Follower,
     mark::Mark,
+    read_device::DeviceReader,
     remove::remove_tree,
     verify::Verifier,
     worker::Missing,
@@ -238,6 +239,10 @@ impl Planner {
     /// that it can be read from there.
     fn read_back(&mut self) -> Result<(), MoverError> {
         self.sync()?;
+        if let Some(device) = &self.device {
+            let chain = self.follower.reader().chain();
+            return DeviceReader::new(&self.shared, device).run(self.pass, chain, &mut self.report);
+        }
         let window = self.shared.windows.open(self.shared.windows.done());
         let verifier = Verifier::new(self.shared.clone(), self.root.clone(), self.pass, window);
         verifier.run(self.follower.reader().chain(), &mut self.report)

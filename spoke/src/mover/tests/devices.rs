@@ -2,10 +2,16 @@
 
 use std::{
     fs::{self, File},
+    ops::Range,
     os::unix::fs::{FileExt, MetadataExt},
     path::PathBuf,
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
 };
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use isthmus_shared::staging::{ListPage, StoreError};
 
 use super::{
     faults::Cut,
@@ -282,6 +288,88 @@ async fn progress_of_a_device_ends_at_its_size() {
     for progress in [sending, receiving] {
         let figures = progress.figures();
         assert_eq!((figures.bytes_done, figures.files_done), (30 * MIB, 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_read_back_where_that_is_asked_for() {
+    let pair = Pair::of_files(20 * MIB);
+    pair.write(3 * MIB, &noise(1, 5 * MIB));
+    let mut options = pair.receive_options(1);
+    options.verify = VerifyMethod::Full;
+    let progress = Progress::new();
+    let (sent, received) =
+        tokio::join!(pair.send(1), receive_device(options, progress.clone(), CancellationToken::new()),);
+    sent.unwrap();
+    let received = received.unwrap();
+    assert_eq!((received.files_read_back, received.bytes_read_back), (Some(1), Some(20 * MIB)));
+    assert_eq!(progress.figures().bytes_read_back, 20 * MIB);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_back_finds_what_somebody_else_wrote_meanwhile() {
+    for (offset, how) in [(4 * MIB + 77, "not those that were sent"), (15 * MIB, "zeros in the source")] {
+        let pair = Pair::of_files(20 * MIB);
+        pair.write(3 * MIB, &noise(1, 5 * MIB));
+        pair.send(1).await.unwrap();
+        let mut options = pair.receive_options(1);
+        options.verify = VerifyMethod::Full;
+        options.pass.store = Arc::new(Intruder {
+            inner: pair.volume.store.clone(),
+            device: pair.destination.clone(),
+            offset,
+            segments: AtomicU32::new(0),
+        });
+        let received = receive_device(options, Progress::new(), CancellationToken::new()).await;
+        let error = received.unwrap_err();
+        assert_eq!(error.reason(), "VerificationFailed", "{error}");
+        let MoverError::Differs { notes } = error else { panic!("{error}") };
+        assert!(notes.listed[0].message.contains(how), "{notes:?}");
+    }
+}
+
+/// Writes to the device when its manifest is read for the second time.
+#[derive(Debug)]
+struct Intruder {
+    inner: Arc<dyn ObjectStore>,
+    device: PathBuf,
+    offset: u64,
+    segments: AtomicU32,
+}
+
+impl ObjectStore for Intruder {
+    fn put(&self, key: &str, body: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.put(key, body)
+    }
+
+    fn get(&self, key: &str) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        if key.ends_with("segments/0000000000") && self.segments.fetch_add(1, Ordering::SeqCst) == 1 {
+            let file = File::options().write(true).open(&self.device).unwrap();
+            file.write_all_at(b"intruder", self.offset).unwrap();
+        }
+        self.inner.get(key)
+    }
+
+    fn read_range<'a>(
+        &'a self,
+        key: &str,
+        range: Range<u64>,
+        into: &'a mut Vec<u8>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.inner.read_range(key, range, into)
+    }
+
+    fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<ListPage, StoreError>> {
+        self.inner.list(prefix, after, limit)
+    }
+
+    fn delete(&self, keys: &[String]) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.delete(keys)
     }
 }
 

@@ -10,8 +10,9 @@ use isthmus_lab::s3::{Calls, Fault, FaultProxy, Faults, Garage, KeyAccess, REGIO
 use isthmus_lab::trees::{CompareOptions, TreeKind, compare_trees, generate};
 use isthmus_shared::resources::{Exclusions, MetadataPolicy, VerifyMethod};
 use isthmus_shared::staging::s3::{RetryPolicy, open_with};
+use isthmus_shared::staging::store::MAX_PAGE;
 use isthmus_shared::staging::{
-    MAX_PAGE, MemoryStore, ObjectStore, PairKey, PairUid, StoreAccess, VolumeKey, VolumeUid, delete_prefix,
+    MemoryStore, ObjectStore, PairKey, PairUid, StoreAccess, VolumeKey, VolumeUid, delete_prefix,
 };
 use isthmus_spoke::mover::{Limits, MoverError, Pass, Progress, ReceiveOptions, SendOptions, receive, send};
 use tokio_util::sync::CancellationToken;
@@ -239,7 +240,7 @@ impl Move {
             pair: PairUid::new("pair").unwrap(),
             number: 1,
             previous: None,
-            exclude: Exclusions::new(&[]).unwrap(),
+            exclude: Exclusions::default(),
             limits,
         };
         Self { pass, source, destination }
