@@ -6,6 +6,7 @@ use isthmus_shared::staging::{SealError, StoreError};
 
 use super::{
     format::{FormatError, show_path},
+    limits::{MAX_DEPTH, MAX_PATH_BYTES},
     report::Notes,
 };
 
@@ -114,6 +115,14 @@ pub enum MoverError {
         /// The table's size.
         limit: usize,
     },
+    /// Directories within directories without end.
+    #[error(
+        "{path} lies deeper than {MAX_DEPTH} directories or has a path of more than {MAX_PATH_BYTES} bytes; move it further up, or name a directory above it in excludePaths"
+    )]
+    TooDeep {
+        /// The entry.
+        path: String,
+    },
     /// The root is not what was announced.
     #[error(
         "{path} is not a directory or cannot be opened: {source}; check that the volume is mounted there"
@@ -204,6 +213,7 @@ impl MoverError {
             Self::DeviceTooSmall { .. } => "DeviceTooSmall",
             Self::DeviceResized { .. } => "DeviceResized",
             Self::VolumeModeDiffers { .. } => "VolumeModeDiffers",
+            Self::TooDeep { .. } => "PathTooDeep",
             Self::Cancelled => "Cancelled",
             Self::Worker { .. } => "MoverFailed",
         }
@@ -218,6 +228,7 @@ impl MoverError {
             | Self::NotStill { path, .. }
             | Self::Excluded { path, .. }
             | Self::TooManyLinks { path, .. }
+            | Self::TooDeep { path }
             | Self::Root { path, .. }
             | Self::NoDevice { path, .. }
             | Self::DeviceTooSmall { path, .. }

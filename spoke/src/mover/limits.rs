@@ -36,6 +36,8 @@ pub const MAX_SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 pub const MAX_SEGMENT_PIECES: usize = 128 * 1024;
 /// The longest path below the volume's root, in bytes.
 pub const MAX_PATH_BYTES: usize = 64 * 1024;
+/// The most names in a path: each directory on the way is held open, with its path in memory.
+pub const MAX_DEPTH: usize = 1024;
 /// The longest name of one entry, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
 /// The longest target of a symbolic link, in bytes.

@@ -299,6 +299,11 @@ pub fn matches(stat: &Stat, to: &Metadata) -> bool {
         && mtime(stat) == to.mtime
 }
 
+/// Sets the mode of a name in an open directory, never that of what a link leads to.
+pub fn chmod_name<F: AsFd>(dir: &F, name: &CStr, mode: Mode) -> Result<(), Errno> {
+    Target::Name(dir.as_fd(), name).chmod(mode.as_raw_mode())
+}
+
 /// The descriptor of an open file as a target.
 pub fn open_target<F: AsFd>(fd: &F) -> Target<'_> {
     Target::Open(fd.as_fd())

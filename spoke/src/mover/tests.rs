@@ -2,10 +2,12 @@
 
 mod damage;
 mod devices;
+mod exactness;
 mod exclusions;
 mod faults;
 mod flows;
 mod generated;
+mod hostile;
 mod policy;
 mod privileges;
 mod still;

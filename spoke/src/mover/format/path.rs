@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::codec::FormatError;
-use crate::mover::limits::{MAX_NAME_BYTES, MAX_PATH_BYTES};
+use crate::mover::limits::{MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES};
 
 /// The names of a path; none for the root itself.
 pub fn split_path(path: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -34,8 +34,9 @@ pub fn check_path(path: &[u8]) -> Result<(), FormatError> {
     if path.contains(&0) {
         return refuse("contains a zero byte");
     }
-    for name in path.split(|b| *b == b'/') {
+    for (depth, name) in path.split(|b| *b == b'/').enumerate() {
         match name {
+            _ if depth >= MAX_DEPTH => return refuse("lies too deep"),
             b"" => return refuse("has an empty name in it or is absolute"),
             b"." | b".." => return refuse("climbs by \".\" or \"..\""),
             name if name.len() > MAX_NAME_BYTES => return refuse("has a name that is too long"),
@@ -133,6 +134,9 @@ mod tests {
             assert!(check_path(path).is_err(), "{path:?}");
         }
         assert!(check_path(&[b'x'; 256]).is_err());
+        assert!(check_path(&[b"a/".repeat(MAX_DEPTH).as_slice(), b"a"].concat()).is_err());
+        assert!(check_path(&[b"a/".repeat(MAX_DEPTH - 1).as_slice(), b"a"].concat()).is_ok());
+        assert!(check_path(&b"x/".repeat(MAX_PATH_BYTES)).is_err());
         assert!(check_path(b"a/..b/...").is_ok());
         assert!(check_path(b"\xff\xfe").is_ok());
     }

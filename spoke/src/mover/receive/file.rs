@@ -10,9 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{
-        AtFlags, FallocateFlags, Mode, OFlags, SeekFrom, chmodat, fallocate, fstat, ftruncate, openat, seek,
-    },
+    fs::{FallocateFlags, Mode, OFlags, SeekFrom, fallocate, fstat, ftruncate, openat, seek},
     io::{Errno, pwrite},
 };
 
@@ -98,7 +96,7 @@ impl FileTask {
         } else {
             match openat(dir, &self.name, base, Mode::empty()) {
                 // The owner may make a read-only file writable; its mode is set at the end.
-                Err(Errno::ACCESS) => chmodat(dir, &self.name, Mode::RUSR | Mode::WUSR, AtFlags::empty())
+                Err(Errno::ACCESS) => metadata::chmod_name(dir, &self.name, Mode::RUSR | Mode::WUSR)
                     .and_then(|()| openat(dir, &self.name, base, Mode::empty())),
                 other => other,
             }

@@ -60,7 +60,7 @@ impl Follower {
                     seconds: self.peer_timeout.as_secs(),
                     last: match &self.last {
                         None => "it never showed up".to_owned(),
-                        Some(beat) => format!("last seen: {}, beat {}", beat.sender, beat.beat),
+                        Some(beat) => format!("last seen: {:.100}, beat {}", beat.sender, beat.beat),
                     },
                 });
             }

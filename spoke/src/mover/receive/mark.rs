@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::mover::{
     error::MoverError,
-    format::{Chain, FormatError, Record, decode_records, encode_records},
+    format::{
+        Chain, FormatError, Kind, Record, check_path, decode_records, encode_records, show_path, split_path,
+    },
     manifest::Place,
     report::ReceiveReport,
 };
@@ -91,6 +93,8 @@ impl Mark {
         if head.version != VERSION {
             return Err(FormatError::Version(u64::from(head.version)));
         }
+        let open = decode_records(records)?;
+        check(head.last.as_deref(), &open)?;
         Ok(Self {
             next: head.next,
             chain: Chain(head.chain),
@@ -98,7 +102,95 @@ impl Mark {
             complete: head.complete,
             last: head.last,
             open_at: head.open_at,
-            open: decode_records(records)?,
+            open,
         })
+    }
+}
+
+/// What was open must lie on the way to the last path, from the root on: a mark leads the
+/// receiver as a manifest does.
+fn check(last: Option<&[u8]>, open: &[Record]) -> Result<(), FormatError> {
+    let last = last.unwrap_or_default();
+    check_path(last)?;
+    let refused = |path: &[u8]| {
+        let why = "it was not open when the mark was made";
+        Err(FormatError::Order { path: show_path(path), why })
+    };
+    let mut path: Vec<u8> = Vec::new();
+    let mut names = split_path(last);
+    for (depth, record) in open.iter().enumerate() {
+        let Record::Entry(entry) = record else {
+            return refused(last);
+        };
+        if depth > 0 {
+            let Some(name) = names.next() else {
+                return refused(&entry.path);
+            };
+            if depth > 1 {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+        }
+        let is_end = depth > 0 && depth + 1 == open.len();
+        let sound = match &entry.kind {
+            Kind::Directory => true,
+            Kind::File(content) => content.open && is_end && names.next().is_none(),
+            _ => false,
+        };
+        if entry.path != path || !sound {
+            return refused(&entry.path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mover::format::{Content, Entry, Metadata, Stamp};
+
+    fn record(path: &str, kind: Kind) -> Record {
+        let (metadata, stamp) = (Metadata::default(), Stamp::default());
+        Record::Entry(Entry { path: path.into(), metadata, stamp, changed_in: 1, kind })
+    }
+
+    fn directory(path: &str) -> Record {
+        record(path, Kind::Directory)
+    }
+
+    fn decoded(last: &str, open: Vec<Record>) -> Result<Mark, FormatError> {
+        let mark = Mark { last: Some(last.into()), open, ..Mark::default() };
+        Mark::decode(&mark.encode().unwrap())
+    }
+
+    #[test]
+    fn a_mark_comes_back_as_it_was() {
+        let file = || record("a/b/f", Kind::File(Content { open: true, size: 9, ..Content::default() }));
+        let sound = vec![directory(""), directory("a"), directory("a/b"), file()];
+        assert_eq!(decoded("a/b/f", sound.clone()).unwrap().open, sound);
+        assert!(decoded("a/b/f", vec![directory(""), directory("a")]).is_ok());
+        assert!(decoded("a", vec![directory(""), directory("a")]).is_ok());
+        assert!(Mark::decode(&Mark::default().encode().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_mark_that_leads_elsewhere_is_refused() {
+        let file = |path| record(path, Kind::File(Content { open: true, ..Content::default() }));
+        for (last, open) in [
+            ("../x", vec![directory("")]),
+            ("/x", vec![directory("")]),
+            ("a/../../x", vec![directory(""), directory("a")]),
+            ("a/b", vec![directory("a")]),
+            ("a/b", vec![directory(""), directory("b")]),
+            ("a", vec![directory(""), directory("a"), directory("a/b")]),
+            ("a/b", vec![directory(""), file("a"), directory("a/b")]),
+            ("a/b/c", vec![directory(""), directory("a"), file("a/b")]),
+            ("a", vec![directory(""), record("a", Kind::Symlink(b"/".to_vec()))]),
+            ("a", vec![directory(""), record("a", Kind::File(Content::default()))]),
+            ("", vec![record("", Kind::Fifo)]),
+            ("a", vec![Record::Data(Vec::new())]),
+        ] {
+            assert!(decoded(last, open.clone()).is_err(), "{last} {open:?}");
+        }
     }
 }

@@ -20,7 +20,7 @@ use std::{
 
 use isthmus_shared::resources::VerifyMethod;
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, Stat, chmodat, mkdirat, openat, statat},
+    fs::{AtFlags, FileType, Mode, OFlags, Stat, mkdirat, openat, statat},
     io::Errno,
 };
 
@@ -451,7 +451,7 @@ impl Planner {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut opened = openat(parent, name, flags, Mode::empty());
         if opened.as_ref().is_err_and(|errno| *errno == Errno::ACCESS) {
-            opened = chmodat(parent, name, Mode::RWXU, AtFlags::empty())
+            opened = metadata::chmod_name(parent, name, Mode::RWXU)
                 .and_then(|()| openat(parent, name, flags, Mode::empty()));
         }
         let fd = opened.map_err(|errno| MoverError::file("opening", path, errno))?;

@@ -12,11 +12,16 @@ use std::{
 
 use isthmus_shared::resources::Exclusions;
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, chmodat, fchmod, fstat, openat, statat, unlinkat},
+    fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, openat, statat, unlinkat},
     io::Errno,
 };
 
-use crate::mover::{error::MoverError, limits::DIRECTORY_BYTES, listing::SortedListing, metadata::file_type};
+use crate::mover::{
+    error::MoverError,
+    limits::DIRECTORY_BYTES,
+    listing::SortedListing,
+    metadata::{chmod_name, file_type},
+};
 
 /// Directories on the way to the deepest one that are open at a time. Those above are opened
 /// again, from below, when it is their turn.
@@ -152,8 +157,9 @@ impl<'a> Removal<'a> {
     fn enter(&mut self, dir: BorrowedFd<'_>, name: CString, device: u64) -> Result<(), MoverError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = match openat(dir, &name, flags, Mode::empty()) {
-            Err(Errno::ACCESS) if !self.dry => chmodat(dir, &name, Mode::RWXU, AtFlags::empty())
-                .and_then(|()| openat(dir, &name, flags, Mode::empty())),
+            Err(Errno::ACCESS) if !self.dry => {
+                chmod_name(&dir, &name, Mode::RWXU).and_then(|()| openat(dir, &name, flags, Mode::empty()))
+            }
             other => other,
         };
         let fd = Arc::new(opened.map_err(|errno| self.failed(errno))?);

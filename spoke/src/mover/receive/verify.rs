@@ -24,7 +24,7 @@ use std::{
 
 use isthmus_shared::resources::MetadataPolicy;
 use rustix::{
-    fs::{Access, AtFlags, Mode, OFlags, Stat, accessat, chmodat, fchmod, fstat, openat, readlinkat, statat},
+    fs::{Access, AtFlags, Mode, OFlags, Stat, accessat, fchmod, fstat, openat, readlinkat, statat},
     io::Errno,
     process::geteuid,
 };
@@ -210,7 +210,8 @@ impl Verifier {
             _ => None,
         };
         let (Some(dir), Some(stat)) = (dir, found) else {
-            return self.missing(entry);
+            self.missing(entry);
+            return Ok(());
         };
         let mut differences = self.link_differences(&entry, &stat)?;
         let other_kind = in_kind(&stat, &entry.kind);
@@ -241,14 +242,13 @@ impl Verifier {
         }
     }
 
-    fn missing(&mut self, entry: Entry) -> Result<(), MoverError> {
+    fn missing(&mut self, entry: Entry) {
         // The policy may have let devices and pipes stay behind, with all their names.
         let forgivable =
             matches!(entry.kind, Kind::CharDevice(_) | Kind::BlockDevice(_) | Kind::Fifo | Kind::HardLink(_));
         let missing = Difference { what: "it is missing".to_owned(), metadata: forgivable };
         self.findings.add(&entry.path, &[missing]);
         self.enter_nothing(entry);
-        Ok(())
     }
 
     fn root_entry(&mut self, entry: &Entry) -> Result<(), MoverError> {
@@ -490,7 +490,7 @@ impl Opened {
         if reachable || !matches!(opened, Ok(_) | Err(Errno::ACCESS)) {
             return opened.map(|fd| Self { fd, closed: None });
         }
-        chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+        metadata::chmod_name(parent, name, Mode::RWXU)?;
         let fd = openat(parent, name, flags, Mode::empty())?;
         Ok(Self { fd, closed: Some(Mode::from_raw_mode(mode)) })
     }

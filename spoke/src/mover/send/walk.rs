@@ -14,8 +14,8 @@ use rustix::{
 
 use crate::mover::{
     error::MoverError,
-    format::{Time, split_path},
-    limits::{DIRECTORY_BYTES, MAX_PATH_BYTES},
+    format::{Time, show_path, split_path},
+    limits::{DIRECTORY_BYTES, MAX_DEPTH, MAX_PATH_BYTES},
     listing::{Listed, SortedListing},
     metadata::{file_type, stamp},
 };
@@ -163,8 +163,8 @@ impl Walk {
         listed: Listed,
         known: bool,
     ) -> Result<Option<Step>, MoverError> {
-        if self.path.len() > MAX_PATH_BYTES {
-            return Err(MoverError::file("walking to", &self.path, Errno::NAMETOOLONG));
+        if self.path.len() > MAX_PATH_BYTES || self.levels.len() > MAX_DEPTH {
+            return Err(MoverError::TooDeep { path: show_path(&self.path) });
         }
         let Listed { name, kind } = listed;
         let stat = match statat(&*parent, &name, AtFlags::SYMLINK_NOFOLLOW) {

@@ -11,8 +11,8 @@ use std::{
 
 use rustix::{
     fs::{
-        Advice, AtFlags, Mode, OFlags, SeekFrom, Timespec, Timestamps, UTIME_OMIT, chmodat, fadvise, fchmod,
-        fstat, openat, seek, utimensat,
+        Advice, AtFlags, Mode, OFlags, SeekFrom, Timespec, Timestamps, UTIME_OMIT, fadvise, fchmod, fstat,
+        openat, seek, utimensat,
     },
     io::{Errno, pread},
 };
@@ -273,7 +273,7 @@ fn open_to_read(dir: &OwnedFd, name: &CStr, mode: u32) -> Result<OwnedFd, Errno>
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match openat(dir, name, flags, Mode::empty()) {
         Err(Errno::ACCESS) => {
-            chmodat(dir, name, Mode::RUSR, AtFlags::empty())?;
+            metadata::chmod_name(dir, name, Mode::RUSR)?;
             let fd = openat(dir, name, flags, Mode::empty())?;
             fchmod(&fd, Mode::from_raw_mode(mode))?;
             Ok(fd)
