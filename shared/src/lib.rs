@@ -8,6 +8,8 @@
 //!
 //! Nothing here acts: it is types, formats, pure functions and the object-store trait.
 
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod protocol;
 pub mod quantity;
 pub mod resources;

@@ -11,6 +11,9 @@
 
 pub mod error;
 pub mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod limits;
 pub mod pass;
 pub mod program;
@@ -33,6 +36,8 @@ pub use naming::named_packs;
 pub use pass::Pass;
 pub use program::{MAY_RESTART, run};
 pub use receive::{ReceiveOptions, is_received, receive, receive_device};
+#[cfg(any(test, feature = "fuzzing"))]
+use receive::read_any_mark;
 pub use report::{Progress, ProgressFigures, ReceiveReport, SendReport};
 pub use send::{SendOptions, send, send_device};
 

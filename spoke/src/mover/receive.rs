@@ -44,6 +44,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::mover) use self::mark::read_any as read_any_mark;
 use self::{mark::Mark, plan::Planner, worker::Worker, write_back::WriteBack};
 use super::{
     device::{Device, Root},

@@ -14,49 +14,70 @@ use super::{
     *,
 };
 
+/// How a mover ends at its last call.
+#[derive(Debug, Clone)]
+enum Death {
+    /// The call is not made.
+    Before,
+    /// The call is made, and its answer lost.
+    LostAnswer,
+    /// The call is made and answered, and right then the process is told to stop.
+    After(CancellationToken),
+}
+
 /// Serves a number of calls, then none any more: to the store, that is what a killed mover
 /// looks like.
 #[derive(Debug)]
 pub struct Cut {
     inner: Arc<dyn ObjectStore>,
     left: AtomicI64,
+    death: Death,
 }
 
 impl Cut {
     pub fn after(inner: Arc<dyn ObjectStore>, calls: u64) -> Arc<Self> {
-        Arc::new(Self { inner, left: AtomicI64::new(i64::try_from(calls).unwrap()) })
+        Self::dying(inner, calls, Death::Before)
     }
 
-    fn served(&self, key: &str) -> Result<(), StoreError> {
-        if self.left.fetch_sub(1, Ordering::SeqCst) > 0 {
-            return Ok(());
-        }
-        Err(StoreError::Unavailable {
+    fn dying(inner: Arc<dyn ObjectStore>, calls: u64, death: Death) -> Arc<Self> {
+        Arc::new(Self { inner, left: AtomicI64::new(i64::try_from(calls).unwrap()), death })
+    }
+
+    async fn serve<T>(
+        &self,
+        key: String,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let killed = || StoreError::Unavailable {
             store: "the test's store".to_owned(),
             operation: "call",
-            key: key.to_owned(),
+            key: key.clone(),
             detail: "killed".to_owned(),
-        })
+        };
+        let left = self.left.fetch_sub(1, Ordering::SeqCst);
+        match &self.death {
+            _ if left > 1 => call.await,
+            Death::LostAnswer if left == 1 => call.await.and(Err(killed())),
+            Death::After(cancel) if left == 1 => {
+                let answer = call.await;
+                cancel.cancel();
+                answer
+            }
+            Death::Before if left == 1 => call.await,
+            _ => Err(killed()),
+        }
     }
 }
 
 impl ObjectStore for Cut {
     fn put(&self, key: &str, body: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
         let key = key.to_owned();
-        async move {
-            self.served(&key)?;
-            self.inner.put(&key, body).await
-        }
-        .boxed()
+        async move { self.serve(key.clone(), self.inner.put(&key, body)).await }.boxed()
     }
 
     fn get(&self, key: &str) -> BoxFuture<'_, Result<Bytes, StoreError>> {
         let key = key.to_owned();
-        async move {
-            self.served(&key)?;
-            self.inner.get(&key).await
-        }
-        .boxed()
+        async move { self.serve(key.clone(), self.inner.get(&key)).await }.boxed()
     }
 
     fn read_range<'a>(
@@ -66,11 +87,7 @@ impl ObjectStore for Cut {
         into: &'a mut Vec<u8>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let key = key.to_owned();
-        async move {
-            self.served(&key)?;
-            self.inner.read_range(&key, range, into).await
-        }
-        .boxed()
+        async move { self.serve(key.clone(), self.inner.read_range(&key, range, into)).await }.boxed()
     }
 
     fn list(
@@ -89,28 +106,49 @@ impl ObjectStore for Cut {
 
 /// Runs a pass with both sides dying again and again at random calls, until both are through.
 pub async fn run_dying_pass(volume: &Volume, pass: u32, random: &mut Random) -> u32 {
+    run_dying_pass_while(volume, pass, random, || ()).await
+}
+
+/// As [`run_dying_pass`], with `meanwhile` done between any two lives.
+pub async fn run_dying_pass_while(
+    volume: &Volume,
+    pass: u32,
+    random: &mut Random,
+    mut meanwhile: impl FnMut(),
+) -> u32 {
     let mut deaths = 0;
     let (mut sent, mut received) = (false, false);
     let mut patience = 8;
     while !(sent && received) {
+        let cancels = [CancellationToken::new(), CancellationToken::new()];
+        let mut dying = |cancel: &CancellationToken| {
+            let death = match random.below(3) {
+                0 => Death::Before,
+                1 => Death::LostAnswer,
+                _ => Death::After(cancel.clone()),
+            };
+            Cut::dying(volume.store.clone(), random.below(patience), death)
+        };
         let mut sending = volume.send_options(pass);
-        sending.pass.store = Cut::after(volume.store.clone(), random.below(patience));
+        sending.pass.store = dying(&cancels[0]);
         let mut receiving = volume.receive_options(pass);
         receiving.pass.limits.peer_timeout = Duration::from_millis(if sent { 10_000 } else { 100 });
-        receiving.pass.store = Cut::after(volume.store.clone(), random.below(patience));
-        let cancel = CancellationToken::new();
+        receiving.pass.store = dying(&cancels[1]);
         let (sender, receiver) = tokio::join!(
-            send(sending, Progress::new(), cancel.clone()),
-            receive(receiving, Progress::new(), cancel.clone()),
+            send(sending, Progress::new(), cancels[0].clone()),
+            receive(receiving, Progress::new(), cancels[1].clone()),
         );
         for error in [sender.as_ref().err(), receiver.as_ref().err()].into_iter().flatten() {
-            let expected = matches!(error.reason(), "StoreUnavailable" | "SenderSilent");
+            let expected = matches!(error.reason(), "StoreUnavailable" | "SenderSilent" | "Cancelled");
             assert!(expected, "{error}");
             deaths += 1;
         }
         sent |= sender.is_ok();
         received |= receiver.is_ok();
         patience += patience / 2;
+        if !sent {
+            meanwhile();
+        }
     }
     deaths
 }
