@@ -2,7 +2,7 @@
 //! there is no fuzzer.
 //!
 //! `fuzz/` runs each body under libFuzzer. The tests here run each of them over its seeds, over
-//! what `fuzz/corpus` holds of it, and over some thousands of mutations with a fixed seed. A body
+//! what `fuzz/regressions` holds of it, and over some thousands of mutations with a fixed seed. A body
 //! takes any bytes: it may refuse them, but must not panic, hang, or take memory without bound.
 
 use std::sync::Arc;
@@ -271,10 +271,10 @@ impl Mutator {
     }
 }
 
-/// Runs a target over its seeds, over what the corpus folder holds of it, and over `mutations`
+/// Runs a target over its seeds, over what the folder `regressions` holds of it, and over `mutations`
 /// of both. Where `ISTHMUS_WRITE_CORPUS` names a folder, the seeds are written there: that is how
 /// a fuzzer's corpus begins.
-pub fn drive(target: &Target, corpus: &std::path::Path, mutations: usize) -> std::io::Result<()> {
+pub fn drive(target: &Target, regressions: &std::path::Path, mutations: usize) -> std::io::Result<()> {
     let mut inputs = (target.seeds)();
     if let Some(folder) = std::env::var_os("ISTHMUS_WRITE_CORPUS") {
         let folder = std::path::Path::new(&folder).join(target.name);
@@ -283,7 +283,7 @@ pub fn drive(target: &Target, corpus: &std::path::Path, mutations: usize) -> std
             std::fs::write(folder.join(format!("seed-{at}")), seed)?;
         }
     }
-    let folder = corpus.join(target.name);
+    let folder = regressions.join(target.name);
     if folder.is_dir() {
         for entry in std::fs::read_dir(folder)? {
             inputs.push(std::fs::read(entry?.path())?);
@@ -308,9 +308,9 @@ mod tests {
 
     #[test]
     fn no_input_breaks_a_parser_of_bytes_from_the_bucket() {
-        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+        let regressions = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/regressions");
         for target in TARGETS {
-            drive(target, &corpus, MUTATIONS).unwrap();
+            drive(target, &regressions, MUTATIONS).unwrap();
         }
     }
 

@@ -287,10 +287,10 @@ mod tests {
 
     #[test]
     fn no_input_breaks_what_a_mover_reads_from_the_bucket() {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+        let regressions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/regressions");
         for target in TARGETS {
             let receives = matches!(target.name, "frame" | "receiver");
-            drive(target, &corpus, if receives { RECEIVED } else { MUTATIONS }).unwrap();
+            drive(target, &regressions, if receives { RECEIVED } else { MUTATIONS }).unwrap();
         }
     }
 

@@ -1,0 +1,4 @@
+//! See `isthmus_spoke::mover::fuzzing`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| isthmus_spoke::mover::fuzzing::receiver(data));

@@ -1,0 +1,4 @@
+//! See `isthmus_shared::fuzzing`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| isthmus_shared::fuzzing::sealed_object(data));
