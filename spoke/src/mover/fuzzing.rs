@@ -233,7 +233,9 @@ fn every_record() -> Vec<Record> {
 fn body(records: &[Record]) -> Option<Vec<u8>> {
     let key = names()?.0.manifest_key().ok()?;
     let mut builder = SegmentBuilder::default();
-    records.iter().for_each(|record| builder.push(record));
+    for record in records {
+        builder.push(record);
+    }
     let (sealed, _) = builder.seal(&key, "seed", Chain::default(), &SendReport::default(), true).ok()?;
     key.open("seed", &sealed).ok()
 }
