@@ -35,9 +35,9 @@ pub use limits::Limits;
 pub use naming::named_packs;
 pub use pass::Pass;
 pub use program::{MAY_RESTART, run};
-pub use receive::{ReceiveOptions, is_received, receive, receive_device};
 #[cfg(any(test, feature = "fuzzing"))]
 use receive::read_any_mark;
+pub use receive::{ReceiveOptions, is_received, receive, receive_device};
 pub use report::{Progress, ProgressFigures, ReceiveReport, SendReport};
 pub use send::{SendOptions, send, send_device};
 

@@ -73,7 +73,8 @@ async fn a_second_pass_uploads_and_writes_only_what_changed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_changed_on_both_sides_becomes_the_sources() {
     let volume = Volume::new();
-    let bytes: Vec<u8> = (0..20_u32 << 20).map(|at| (at >> 12).to_le_bytes()[0] ^ at.to_le_bytes()[0]).collect();
+    let bytes: Vec<u8> =
+        (0..20_u32 << 20).map(|at| (at >> 12).to_le_bytes()[0] ^ at.to_le_bytes()[0]).collect();
     for name in ["large", "small"] {
         let length = if name == "large" { bytes.len() } else { 3 << 20 };
         fs::write(volume.source.path().join(name), &bytes[..length]).unwrap();
