@@ -62,7 +62,8 @@ async fn staging_keeps_what_the_next_run_builds_on_and_gives_up_the_rest() {
     assert_eq!(again.totals, before.totals, "a dry run changes nothing");
     let done = staging(&world, &["prune"]).await;
     assert_eq!(done.totals, told.totals, "and tells what would be");
-    assert!(done.totals.bytes_removed >= 3 << 20, "{:?}", done.totals);
+    // The packs of runs 2 and 3. That of the first run has files that are as they were.
+    assert!(done.totals.bytes_removed >= 2 << 20, "{:?}", done.totals);
     let after = staging(&world, &["list"]).await;
     assert_eq!((after.volumes[0].passes, after.volumes[0].newest_pass), (1, 4));
     assert_eq!(after.totals.bytes_kept, done.totals.bytes_kept);
