@@ -5,7 +5,6 @@ use isthmus_shared::staging::{ObjectStore, PairKey, PairUid, SealError, StoreErr
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Cluster, ClusterError, uid};
-use crate::findings::finding;
 use crate::task::TaskContext;
 
 /// The claim.
@@ -81,14 +80,14 @@ pub async fn cluster_uid(cluster: &Cluster) -> Result<Option<String>, ClusterErr
 }
 
 /// Notes which claim a volume is of, before it is sent. Where that is not possible the volume is
-/// only never taken for one whose claim is gone, so it is a warning.
+/// only never taken for one whose claim is gone, so it is a line in the log.
 pub async fn note(context: &TaskContext, run: &Run, volume: &VolumeTask) {
     if let Err(why) = try_to_note(context, run, volume).await {
-        let object = format!("PersistentVolumeClaim {}/{}", volume.namespace, volume.claim);
         let message = format!(
-            "which claim the volume is of could not be noted in staging ({why}); `isthmus staging list` will not name it"
+            "that the volume is of PersistentVolumeClaim {}/{} could not be noted in staging ({why}); `isthmus staging list` will not name it",
+            volume.namespace, volume.claim
         );
-        context.warn(finding(object, "OriginNotNoted", message));
+        context.log(message);
     }
 }
 
