@@ -51,6 +51,23 @@ fn hub(object: &Value) -> Vec<(String, Value)> {
     }
 }
 
+/// A hub that answers what is asked about staging.
+fn collector(object: &Value) -> Vec<(String, Value)> {
+    let wanted = &object["spec"]["prune"];
+    if object["kind"] != "ClusterPair" || !wanted.is_object() {
+        return Vec::new();
+    }
+    let volume = json!({"uid": "u1", "cluster": "east", "namespace": "cms", "claim": "data", "passes": wanted["keep"],
+                        "newestPass": 4, "bytesKept": 1024, "bytesRemoved": 2048, "objectsRemoved": 2});
+    let problems = i32::from(wanted["gone"] == true);
+    let mut answer = object.clone();
+    answer["status"] = json!({"prune": {
+        "request": wanted["request"], "dryRun": wanted["dryRun"], "phase": "Succeeded", "volumes": [volume],
+        "totals": {"volumes": 1, "objectsRemoved": 2, "bytesRemoved": 2048, "bytesKept": 1024, "problems": problems},
+    }});
+    vec![(record("clusterpairs", object["metadata"]["name"].as_str().unwrap()), answer)]
+}
+
 fn base64(text: &str) -> String {
     serde_json::to_value(k8s_openapi::ByteString(text.as_bytes().to_vec()))
         .unwrap()
@@ -247,6 +264,32 @@ fn someone_who_always_writes_meanwhile_does_not_keep_us_for_ever() {
     api.interfere(1000);
     let said = refused(&mut api.isthmus(&["activate", "cms", "--cluster", "west"]), 1);
     assert!(said.contains("others changed it"), "{said}");
+}
+
+#[test]
+fn staging_is_collected_through_the_pairs_record() {
+    let api = FakeApi::start(collector);
+    with_pair(&api);
+    let text = printed(&mut api.isthmus(&["staging", "prune", "--pair", "prod", "--keep", "3"]));
+    assert!(text.contains("Removed:            2.0 KiB in 2 objects"), "{text}");
+    assert_eq!(api.get(&record("clusterpairs", "prod")).unwrap()["spec"]["prune"]["keep"], 3);
+    let text = printed(&mut api.isthmus(&["staging", "list", "--pair", "prod"]));
+    assert!(text.contains("3.0 KiB") && !text.contains("Removed"), "a list only looks: {text}");
+    assert_eq!(api.get(&record("clusterpairs", "prod")).unwrap()["spec"]["prune"]["dryRun"], true);
+    api.isthmus(&["staging", "prune", "--pair", "prod", "--gone"]).assert().code(3);
+    let said = refused(&mut api.isthmus(&["staging", "prune", "--pair", "other"]), 1);
+    assert!(said.contains("there is no ClusterPair isthmus/other"), "{said}");
+}
+
+#[test]
+fn a_collection_that_is_not_answered_is_waited_for_and_not_replaced() {
+    let api = FakeApi::start(no_hub);
+    with_pair(&api);
+    let line = ["staging", "prune", "--pair", "prod", "--timeout", "1s"];
+    let said = refused(&mut api.isthmus(&line), 1);
+    assert!(said.contains("not done within 1s") && said.contains("the request stands"), "{said}");
+    let said = refused(&mut api.isthmus(&line), 1);
+    assert!(said.contains("is under way"), "{said}");
 }
 
 #[test]

@@ -45,9 +45,9 @@ pub(super) fn reconcile(
         }
         let has_key = ensure_key(&desk, &pair).await?;
         // No migration begins while it is decided whether a collection does.
-        let _held = if pruning::is_waiting(&pair) { Some(desk.office.runs.admission().await) } else { None };
-        let used = pair.uid().map(|uid| pruning::in_use(desk.records(), &uid)).unwrap_or_default();
-        write_status(&desk, &pair, |known| observe(&desk, known, has_key, &used)).await
+        let held = if pruning::is_waiting(&pair) { Some(desk.office.runs.admission().await) } else { None };
+        let used = held.as_ref().map(|_| pruning::in_use(desk.records(), &pair.uid().unwrap_or_default()));
+        write_status(&desk, &pair, |known| observe(&desk, known, has_key, used.as_ref())).await
     })
 }
 
@@ -95,7 +95,7 @@ async fn ensure_key(desk: &Desk, pair: &ClusterPair) -> Result<bool, WriteError>
 }
 
 /// What is true of a pair now.
-fn observe(desk: &Desk, pair: &ClusterPair, has_key: bool, used: &Use) -> ClusterPairStatus {
+fn observe(desk: &Desk, pair: &ClusterPair, has_key: bool, used: Option<&Use>) -> ClusterPairStatus {
     let before = pair.status.clone().unwrap_or_default();
     let mut after = before.clone();
     let now = Timestamp::now();
@@ -105,7 +105,9 @@ fn observe(desk: &Desk, pair: &ClusterPair, has_key: bool, used: &Use) -> Cluste
     (after.storage_status, after.storage_message) = state(was, &storage(desk, pair, has_key, now));
     let said = ready(&after);
     set_ready(&mut after.conditions, &said, pair.metadata.generation, now);
-    after.prune = pruning::begun(pair, used, now);
+    if let Some(used) = used {
+        after.prune = pruning::begun(pair, used, now);
+    }
     after
 }
 
