@@ -9,8 +9,10 @@ use crate::world::{PAIR, World};
 
 /// `isthmus staging …` and its answer.
 async fn staging(world: &World, args: &[&str]) -> PruneStatus {
-    let line = [&["staging"], args, &["--pair", PAIR, "-o", "json"]].concat();
-    let said = world.isthmus(&line).await.ends_with(0);
+    let line = [&["staging"], args, &["--pair", PAIR, "--timeout", "2m", "-o", "json"]].concat();
+    let said = world.isthmus(&line).await;
+    let pair = world.pair_is(PAIR, "there", |_, _, _| true).await;
+    assert_eq!(said.code, 0, "{said:#?}\n{:#?}", pair.status);
     let answer: PruneStatus = serde_json::from_str(&said.out).unwrap();
     assert_eq!(answer.phase, PrunePhase::Succeeded, "{answer:#?}");
     answer
