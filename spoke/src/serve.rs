@@ -9,6 +9,8 @@
 //!   `patch`;
 //! - `serviceaccounts`, `networkpolicies`, `jobs`: `delete` too, and `pods`: `create` (dry runs);
 //!   `pods/log`, `events`: `get`, `list`;
+//! - `volumesnapshots`, `persistentvolumeclaims`: `create`, `patch`, `delete`;
+//!   `volumesnapshotcontents`, `persistentvolumes`: `patch` (snapshots that volumes are read from);
 //! - applying roles and bindings that grant more than the spoke itself has: `escalate` and `bind`
 //!   on `roles` and `clusterroles`;
 //! - `tokenreviews`: `create`;

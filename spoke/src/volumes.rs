@@ -10,6 +10,7 @@
 //!   admission   as whom the namespace lets it in
 //!   manifests   pure: the Job, its service account and network policy
 //!   moving      one volume: the Job, watched until its result is there
+//!   snapshot    what the source's mover reads: the volume, or a claim from a snapshot of it
 //!   trouble     what is the matter with a Pod or a Job, for a person
 //!   access      credentials for one volume, where the store has STS
 //!   sessions    what movers that call in are granted
@@ -31,6 +32,7 @@ mod passes;
 mod placement;
 mod prepare;
 mod sessions;
+mod snapshot;
 mod trouble;
 mod users;
 
@@ -44,5 +46,6 @@ pub use passes::newest_passes;
 pub use placement::{Obstacle, Placement, Situation};
 pub use prepare::prepare_destination;
 pub use sessions::{Sessions, Standing};
+pub use snapshot::{Outlook, outlook};
 pub use trouble::pod_trouble;
 pub use users::{ClaimUser, Users, pods_of_claims, volume_of};

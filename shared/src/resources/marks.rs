@@ -18,6 +18,8 @@ pub const SKIP: &str = "isthmus.dev/skip";
 pub const COMPONENT: &str = "isthmus.dev/component";
 /// The value of [`COMPONENT`] on mover Jobs, their Pods, service account and network policy.
 pub const COMPONENT_MOVER: &str = "mover";
+/// The value of [`COMPONENT`] on VolumeSnapshots that a run took, and on claims made from them.
+pub const COMPONENT_SNAPSHOT: &str = "snapshot";
 /// Annotation on a mover Job: the id of the task that it serves.
 pub const TASK: &str = "isthmus.dev/task";
 /// Finalizer that the hub puts on records whose traces it has to remove.

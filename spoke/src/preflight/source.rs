@@ -22,7 +22,7 @@ use crate::collect::{
 use crate::findings::{Findings, finding};
 use crate::staging_area::StagingArea;
 use crate::task::{TaskContext, TaskError};
-use crate::volumes::{ClaimUser, Users, newest_passes};
+use crate::volumes::{ClaimUser, Outlook, Users, newest_passes, outlook};
 
 /// The most namespaces of a source that are looked at.
 const MAX_LOOKED_AT: usize = 20_000;
@@ -156,6 +156,7 @@ async fn look_at_claims(
 ) -> Result<(Vec<VolumeFacts>, Vec<ClaimUser>), TaskError> {
     let area = context.staging(run)?;
     let (mut volumes, mut users, mut sites) = (Vec::new(), Vec::new(), Vec::new());
+    let mut means = None;
     for place in namespaces {
         let mut site = Site { namespace: place.clone(), is_there: true, claims: Vec::new() };
         let claims: Vec<&Value> = claims.iter().filter(|claim| namespace(claim) == name(place)).collect();
@@ -167,7 +168,17 @@ async fn look_at_claims(
             .map_err(|e| TaskError::cluster(describe(place), "looking for who uses its claims", &e))?;
         for claim in claims {
             let object = describe(claim);
-            match verdict(claim, of_place.pods(name(claim)).next()) {
+            let pod = of_place.pods(name(claim)).next();
+            let by_snapshot = match outlook(context, run, &mut means, claim, pod.is_some()).await? {
+                Outlook::Live => false,
+                Outlook::Snapshot => true,
+                Outlook::Impossible(failure) => {
+                    failures.push(failure);
+                    continue;
+                }
+            };
+            // A snapshot is read wherever the application's Pods are.
+            match verdict(claim, pod.filter(|_| !by_snapshot)) {
                 Verdict::Moves => {}
                 Verdict::Empty(message) => {
                     context.warn(finding(object, "ClaimNotBound", message));
@@ -188,7 +199,7 @@ async fn look_at_claims(
                 last_complete_pass: passes.newest_complete,
             });
             let user = of_place.of(namespace(claim), name(claim));
-            let mounted_on = node_of(of_place.pods(name(claim)));
+            let mounted_on = node_of(of_place.pods(name(claim))).filter(|_| !by_snapshot);
             site.claims.push(SiteClaim { claim: claim.clone(), user: user.clone(), mounted_on });
             if !user.is_empty() {
                 users.push(user);

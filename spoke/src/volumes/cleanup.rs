@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Jobs and Pods that are looked at.
 const MAX_LISTED: usize = 2_000;
 
-/// Removes the run's mover Jobs, and with the last of a namespace their service account and
+/// Removes the run's mover Jobs, its snapshots unless they are to be kept, and with the last of a namespace their service account and
 /// network policy. Other runs' movers in the same namespace are left alone.
 pub async fn clean_up(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
     // Movers run under a namespace's name on their side; of the other there is nothing here.
@@ -69,6 +69,8 @@ async fn clean_namespace(context: &TaskContext, run: &Run, namespace: &str) -> R
         context.doing(format!("waiting for {example} in {namespace} to go"));
         tokio::time::sleep(LOOK_EVERY).await;
     }
+    // A claim goes only once no Pod uses it.
+    super::snapshot::clean_up(context, run, namespace).await?;
     let any = selector(&format!("{COMPONENT}={COMPONENT_MOVER}"));
     let others = cluster.list(&jobs, &any, 1).await.map_err(failed("listing mover Jobs"))?;
     if others.is_empty() {

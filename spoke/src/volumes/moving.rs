@@ -26,6 +26,7 @@ use serde_json::Value;
 
 use super::access::{Renewal, scoped_access};
 use super::manifests::{self, RESULT};
+use super::snapshot::{self, Reading};
 use super::trouble::Trouble;
 use crate::cluster::{ClusterError, annotation, text};
 use crate::findings::finding;
@@ -35,7 +36,8 @@ use crate::task::{TaskContext, TaskError};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What keeps a mover from running for longer than this is said to hold up the volume.
 const STARTING: Duration = Duration::from_secs(20);
-/// Seconds without anything new from the other side after which a receiver gives up.
+/// Seconds without anything new from the other side after which a receiver gives up, beside those that
+/// the sender may wait for a snapshot.
 const PEER_TIMEOUT_SECONDS: u64 = 900;
 
 /// Sends or receives a volume.
@@ -50,8 +52,10 @@ pub async fn move_volume(
     if direction == Direction::Receive {
         volume.namespace = run.destination_of(&volume.namespace).to_owned();
     }
-    let mut mover = Mover { context, run, volume: &volume, direction, content: VolumeContent::default() };
-    mover.content = content_of(&mover.claim().await?);
+    let reading = Reading::live(&volume.claim, false);
+    let content = VolumeContent::default();
+    let mut mover = Mover { context, run, volume: &volume, direction, content, reading };
+    mover.prepare().await?;
     let mut renewal = mover.open_session().await?;
     let mut watched = Watched::default();
     loop {
@@ -68,11 +72,14 @@ pub async fn move_volume(
             Some(job) => {
                 if let Some(result) = annotation(&job, RESULT) {
                     mover.let_go(&job).await?;
-                    return mover.finish(&job, result);
+                    return Box::pin(mover.finish(&job, result)).await;
                 }
                 if text(&job, "/metadata/deletionTimestamp").is_empty() {
                     if let Some(trouble) = mover.look(&job, &mut watched).await? {
-                        renewal = mover.try_again(&job, &trouble).await?;
+                        renewal = match Box::pin(mover.fall_back(&job, &trouble)).await? {
+                            Some(renewal) => renewal,
+                            None => mover.try_again(&job, &trouble).await?,
+                        };
                         watched = Watched::default();
                     }
                 } else {
@@ -122,9 +129,26 @@ struct Mover<'a> {
     volume: &'a VolumeTask,
     direction: Direction,
     content: VolumeContent,
+    /// What it mounts.
+    reading: Reading,
 }
 
 impl Mover<'_> {
+    /// Looks at the claim, and makes ready what a sender is to read; one whose Job is there goes on with
+    /// what that reads.
+    async fn prepare(&mut self) -> Result<(), TaskError> {
+        let claim = self.claim().await?;
+        self.content = content_of(&claim);
+        let job = self.find_job().await?;
+        let own = job.filter(|job| annotation(job, TASK) == Some(&self.context.id.to_string()));
+        if let Some(job) = own {
+            self.reading = Reading::of_job(&job, &self.volume.claim);
+        } else if self.direction == Direction::Send {
+            self.reading = Box::pin(snapshot::prepare(self.context, self.run, &claim)).await?;
+        }
+        Ok(())
+    }
+
     /// Lets the task's mover call in.
     async fn open_session(&self) -> Result<Renewal, TaskError> {
         let grant = self.grant().await?;
@@ -167,11 +191,12 @@ impl Mover<'_> {
             metadata_policy: self.run.spec.metadata_policy,
             verify: self.run.spec.verify,
             content: self.content,
-            still: false,
+            still: self.reading.still,
             exclude_paths: self.run.spec.exclude_paths.clone(),
             bandwidth_limit: self.volume.bandwidth_limit,
             parallel_files: self.run.spec.parallel_files,
-            peer_timeout_seconds: PEER_TIMEOUT_SECONDS,
+            peer_timeout_seconds: PEER_TIMEOUT_SECONDS
+                + snapshot::longest_wait(self.run.spec.method).as_secs(),
         })
     }
 
@@ -182,12 +207,22 @@ impl Mover<'_> {
 
     /// The claim as it is now.
     async fn claim(&self) -> Result<Value, TaskError> {
-        let VolumeTask { namespace, claim, .. } = self.volume;
+        self.read_claim(&self.volume.claim).await
+    }
+
+    /// The claim that the mover mounts, which may be one from a snapshot.
+    async fn mounted(&self) -> Result<Value, TaskError> {
+        self.read_claim(&self.reading.claim).await
+    }
+
+    async fn read_claim(&self, claim: &str) -> Result<Value, TaskError> {
+        let namespace = &self.volume.namespace;
+        let object = || format!("PersistentVolumeClaim {namespace}/{claim}");
         let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}");
         let found = self.context.cluster().find(&path).await;
-        found.map_err(|e| TaskError::cluster(self.describe_claim(), "reading it", &e))?.ok_or_else(|| {
+        found.map_err(|e| TaskError::cluster(object(), "reading it", &e))?.ok_or_else(|| {
             let message = "it is gone: it was there at the start of the run; run again";
-            TaskError::failed(self.describe_claim(), "ClaimNotFound", message)
+            TaskError::failed(object(), "ClaimNotFound", message)
         })
     }
 

@@ -145,7 +145,11 @@ pub async fn job_trouble(
     Ok(Some(Trouble { reason, detail, patience, exit_code: None }))
 }
 
-async fn newest_warning(cluster: &Cluster, object: &Value) -> Result<Option<(String, String)>, ClusterError> {
+/// The newest of an object's warnings that tell why there is no Pod or volume: reason and message.
+pub(super) async fn newest_warning(
+    cluster: &Cluster,
+    object: &Value,
+) -> Result<Option<(String, String)>, ClusterError> {
     let path = format!("/api/v1/namespaces/{}/events", namespace(object));
     let query = format!("fieldSelector=involvedObject.name%3D{}", name(object));
     let events = match cluster.list(&path, &query, MAX_EVENTS).await {

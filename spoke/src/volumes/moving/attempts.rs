@@ -12,12 +12,24 @@ use crate::mover::MAY_RESTART;
 use crate::task::TaskError;
 use crate::volumes::access::Renewal;
 use crate::volumes::manifests;
+use crate::volumes::snapshot;
 use crate::volumes::trouble::Trouble;
 
 /// Jobs that are made for one task, one after the other.
 pub(super) const MAX_ATTEMPTS: u32 = 3;
 /// Lines of a failed mover's log that a message repeats.
 const LOG_LINES: usize = 5;
+/// Troubles of a Pod that come of its volume.
+const OF_VOLUMES: &[&str] = &[
+    "Unschedulable",
+    "FailedScheduling",
+    "FailedBinding",
+    "ProvisioningFailed",
+    "FailedAttachVolume",
+    "FailedMount",
+    "FailedMapVolume",
+    "ContainerCreating",
+];
 
 impl Mover<'_> {
     /// Replaces a Job that came to nothing, a few times.
@@ -35,6 +47,35 @@ impl Mover<'_> {
         }
         // Before the old Job goes: with it would go the number of attempts.
         let renewal = self.open_session().await?;
+        self.remove(job).await?;
+        self.make(attempt + u32::from(!spent)).await?;
+        Ok(renewal)
+    }
+
+    /// Reads the volume itself where the mover could not get at the claim from the snapshot, if it may.
+    pub(super) async fn fall_back(
+        &mut self,
+        job: &Value,
+        trouble: &Trouble,
+    ) -> Result<Option<Renewal>, TaskError> {
+        if !self.reading.is_snapshot() || !OF_VOLUMES.contains(&trouble.reason.as_str()) {
+            return Ok(None);
+        }
+        let claim = self.claim().await?;
+        let why = format!("the mover of the claim from the snapshot did not start: {trouble}");
+        let Some(reading) = snapshot::give_up(self.context, self.run, &claim, &why).await? else {
+            return Ok(None);
+        };
+        self.context.log(format!("{}: {why}; the volume itself is read", self.describe_claim()));
+        self.remove(job).await?;
+        self.reading = reading;
+        let renewal = self.open_session().await?;
+        self.make(1).await?;
+        Ok(Some(renewal))
+    }
+
+    /// Removes a Job, and waits until it is gone.
+    async fn remove(&self, job: &Value) -> Result<(), TaskError> {
         let path = format!("{}/{}", self.jobs(), name(job));
         let options = DeleteOptions { uid: Some(uid(job).to_owned()), foreground: true };
         self.context
@@ -46,8 +87,7 @@ impl Mover<'_> {
             self.context.doing("waiting for the Job of the last attempt to go");
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        self.make(attempt + u32::from(!spent)).await?;
-        Ok(renewal)
+        Ok(())
     }
 
     /// The last lines of the failed Pod's log; they only explain, so no failure is one here.

@@ -33,7 +33,7 @@ impl Mover<'_> {
         let namespace = &self.volume.namespace;
         let cluster = self.context.cluster();
         let movers = &self.context.spoke.movers;
-        let claim = self.claim().await?;
+        let claim = self.mounted().await?;
         let user = self.user().await?;
         let placement = self.placement(&claim, &user).await?;
         let identity = self.identity(&user).await?;
@@ -51,9 +51,9 @@ impl Mover<'_> {
             .patch(&policy, &manifests::network_policy(namespace, &peers), apply)
             .await
             .map_err(self.failed("making the mover's network policy"))?;
-        let job = manifests::mover_job(&MoverJob {
+        let mut job = manifests::mover_job(&MoverJob {
             namespace,
-            claim: &self.volume.claim,
+            claim: &self.reading.claim,
             content: self.content,
             direction: self.direction,
             task: &self.context.id,
@@ -64,6 +64,9 @@ impl Mover<'_> {
             placement: &placement,
             identity: &identity,
         });
+        if self.direction == Direction::Send {
+            self.reading.mark(&mut job);
+        }
         match cluster.create(&self.jobs(), &job).await {
             Ok(_) => {
                 let place = placement.node.map(|node| format!(" on node {node}")).unwrap_or_default();
@@ -101,7 +104,7 @@ impl Mover<'_> {
     /// Where the mover runs.
     async fn placement(&self, claim: &Value, user: &ClaimUser) -> Result<Placement, TaskError> {
         let cluster = self.context.cluster();
-        let pods = pods_of_claims(cluster, &self.volume.namespace, &self.volume.claim)
+        let pods = pods_of_claims(cluster, &self.volume.namespace, &self.reading.claim)
             .await
             .map_err(self.failed("looking for the Pods that use the claim"))?;
         let nodes = self.context.spoke.nodes.read(cluster).await;

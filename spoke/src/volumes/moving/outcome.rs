@@ -1,15 +1,21 @@
 //! What a mover's result comes to for its task.
 
+use std::time::{Duration, Instant};
+
 use isthmus_shared::protocol::{Direction, MoverResult, Outcome};
 use isthmus_shared::resources::Finding;
-
 use serde_json::Value;
 
-use super::Mover;
+use super::{LOOK_EVERY, Mover};
+use crate::cluster::{DeleteOptions, array, name, text, uid};
 use crate::findings::{Findings, finding};
 use crate::task::TaskError;
 use crate::volumes::admission::ENFORCE;
 use crate::volumes::manifests::ordinary_user;
+use crate::volumes::snapshot;
+
+/// How long a mover may take to end once its result is there.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Mover<'_> {
     /// A mover knows its files, and people need to know of which volume they are; and who it was,
@@ -24,7 +30,41 @@ impl Mover<'_> {
         finding
     }
 
-    pub(super) fn finish(&self, job: &Value, result: &str) -> Result<Outcome, TaskError> {
+    /// What the Job came to; what it read, and nobody else needs, goes.
+    pub(super) async fn finish(&self, job: &Value, result: &str) -> Result<Outcome, TaskError> {
+        if self.reading.is_snapshot() {
+            self.free_claim(job).await?;
+            snapshot::release(self.context, self.run, &self.volume.namespace).await;
+        }
+        if let Some(setback) = &self.reading.setback {
+            snapshot::warn_of_setback(self.context, self.describe_claim(), setback);
+        }
+        self.outcome(job, result)
+    }
+
+    /// Removes the Pods of an ended Job: a claim cannot go as long as one is there that used it. Job and
+    /// result stay for a spoke that starts anew; those of a mover that does not end are the cleanup's.
+    async fn free_claim(&self, job: &Value) -> Result<(), TaskError> {
+        let deadline = Instant::now() + END_TIMEOUT;
+        while Instant::now() < deadline {
+            let Some(now) = self.find_job().await? else { return Ok(()) };
+            let ended =
+                |c: &Value| matches!(text(c, "/type"), "Complete" | "Failed") && text(c, "/status") == "True";
+            if array(&now, "/status/conditions").iter().any(ended) {
+                for pod in self.pods(job).await? {
+                    let path = format!("/api/v1/namespaces/{}/pods/{}", self.volume.namespace, name(&pod));
+                    let options = DeleteOptions { uid: Some(uid(&pod).to_owned()), foreground: false };
+                    let deleted = self.context.cluster().delete(&path, &options).await;
+                    deleted.map_err(self.failed("removing its Pods"))?;
+                }
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    fn outcome(&self, job: &Value, result: &str) -> Result<Outcome, TaskError> {
         let result: MoverResult = serde_json::from_str(result).map_err(|error| {
             let message = format!("the mover's result cannot be read ({error}): check that --mover-image has the spoke's version");
             TaskError::failed(self.describe_job(), "UnsoundResult", message)
@@ -61,7 +101,7 @@ impl Mover<'_> {
             bytes_uploaded: progress.bytes_uploaded,
             files: progress.files_done,
             verified: result.verified,
-            method: (self.direction == Direction::Send).then(|| "Live".to_owned()),
+            method: (self.direction == Direction::Send).then(|| self.reading.to_string()),
         })
     }
 }

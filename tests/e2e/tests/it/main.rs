@@ -44,6 +44,7 @@ mod scoped_access;
 mod selection;
 mod shared_binding;
 mod staging;
+mod snapshots;
 mod stateful;
 mod transforms;
 mod versions;
