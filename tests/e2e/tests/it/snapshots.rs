@@ -303,6 +303,40 @@ async fn a_volume_that_no_pod_uses_is_read_itself_and_its_snapshot_only_on_deman
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_without_room_for_a_second_claim_is_told_and_the_volume_itself_is_read() {
+    let world = shared().await;
+    let east = world.install("tight", "lab-local", "ReadWriteOnce", "Filesystem").await;
+    std::fs::write(east.join("file"), "content").unwrap();
+    let quota = json!({"metadata": {"name": "tight"}, "spec": {"hard": {"persistentvolumeclaims": "1"}}});
+    world.post("east", "/api/v1/namespaces/tight/resourcequotas", &quota).await;
+    eventually("the quota to be counted", || async {
+        let found = world.get("east", "/api/v1/namespaces/tight/resourcequotas/tight").await;
+        match found.pointer("/status/used/persistentvolumeclaims") {
+            Some(used) if used == "1" => Ok(()),
+            _ => Err(found["status"].to_string()),
+        }
+    })
+    .await;
+    let must = run_of("tight", json!({"method": "Snapshot"}));
+    world.create_migration("tight-must", must).await.unwrap();
+    let status = world.ended("tight-must").await;
+    assert_eq!(status.status, MigrationPhase::Failed, "{status:#?}");
+    let failure = status.failures.iter().find(|failure| failure.reason == "QuotaExceeded");
+    assert!(
+        failure.is_some_and(|failure| failure.message.contains("raise the namespace's quota")),
+        "{status:#?}"
+    );
+
+    world.create_migration("tight", run_of("tight", json!({}))).await.unwrap();
+    let status = world.ended("tight").await;
+    assert_eq!(status.status, MigrationPhase::SucceededWithWarnings, "{status:#?}");
+    assert_eq!(status.volumes[0].method.as_deref(), Some("Live"));
+    let warning = status.warnings.iter().find(|warning| warning.reason == "SnapshotFailed");
+    assert!(warning.is_some_and(|warning| warning.message.contains("exceeded quota")), "{status:#?}");
+    world.nothing_stays("tight").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_there_can_be_no_snapshot_the_volume_itself_is_read_unless_it_must_be_one() {
     let mut world = start().await;
     let east = world.install("worn", "lab-local", "ReadWriteOnce", "Filesystem").await;
@@ -319,6 +353,13 @@ async fn where_there_can_be_no_snapshot_the_volume_itself_is_read_unless_it_must
     let after = world.snapshot("worn").await;
     assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
     succeeded(&world.ended("killed").await, "Snapshot");
+    world.nothing_stays("worn").await;
+
+    // A run that is cancelled while the snapshot is made.
+    world.patch("east", CLASS, json!({"parameters": {SNAPSHOT_READY_AFTER: "600"}})).await;
+    world.create_migration("cancelled", run_of("worn", json!({}))).await.unwrap();
+    world.snapshot("worn").await;
+    world.isthmus(&["migration", "delete", "cancelled", "--wait"]).await.ends_with(0);
     world.nothing_stays("worn").await;
 
     // A driver that cannot take one.
