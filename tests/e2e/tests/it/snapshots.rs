@@ -1,6 +1,8 @@
 //! Volumes that are read from CSI snapshots, while the application goes on writing to them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -397,4 +399,45 @@ async fn where_there_can_be_no_snapshot_the_volume_itself_is_read_unless_it_must
     assert_eq!(everything(world.client("east")).await, all, "a run that is refused changes nothing");
     world.create_migration("live", run_of("worn", json!({}))).await.unwrap();
     succeeded(&world.ended("live").await, "Live");
+}
+
+/// The mebibytes of a device, each of one value.
+fn fill(device: &Path, values: &[(u64, u8)]) {
+    let file = File::options().write(true).open(device).unwrap();
+    for (mebibyte, value) in values {
+        file.write_all_at(&vec![*value; 1 << 20], mebibyte << 20).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_raw_volume_moves_from_its_snapshot_and_a_second_pass_sends_only_what_changed() {
+    let world = shared().await;
+    let east = world.install("raw", "lab-local", "ReadWriteOnce", "Block").await;
+    fill(&east, &[(0, 1), (3, 2), (9, 3), (15, 4)]);
+    world.create_migration("raw", run_of("raw", json!({}))).await.unwrap();
+    let status = world.ended("raw").await;
+    succeeded(&status, "Snapshot");
+    let west = world.volume("west", "raw", "data").await;
+    assert_eq!(std::fs::metadata(&west).unwrap().len(), 16 << 20);
+    assert!(std::fs::read(&west).unwrap() == std::fs::read(&east).unwrap(), "the devices differ");
+    let allocated = std::fs::metadata(&west).unwrap().blocks() * 512;
+    assert!(allocated < 8 << 20, "{allocated} bytes are allocated: zeros were written");
+    world.nothing_stays("raw").await;
+
+    // What no compression makes smaller.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let noise = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    let change: Vec<u8> = (0..1 << 20).map(noise).collect();
+    File::options().write(true).open(&east).unwrap().write_all_at(&change, 3 << 20).unwrap();
+    world.create_migration("raw-again", run_of("raw", json!({"method": "Live"}))).await.unwrap();
+    let status = world.ended("raw-again").await;
+    succeeded(&status, "Live");
+    let sent = status.volumes[0].bytes_uploaded;
+    assert!((1 << 20..2 << 20).contains(&sent), "{sent} bytes for one changed block of a mebibyte");
+    assert!(std::fs::read(&west).unwrap() == std::fs::read(&east).unwrap(), "the devices differ");
 }
