@@ -119,7 +119,7 @@ pub fn read_any(bytes: &[u8]) {
 }
 
 /// What was open must lie on the way to the last path, from the root on: a mark leads the
-/// receiver as a manifest does.
+/// receiver as a manifest does. The root of a volume of raw blocks is itself the file.
 fn check(last: Option<&[u8]>, open: &[Record]) -> Result<(), FormatError> {
     let last = last.unwrap_or_default();
     check_path(last)?;
@@ -142,7 +142,7 @@ fn check(last: Option<&[u8]>, open: &[Record]) -> Result<(), FormatError> {
             }
             path.extend_from_slice(name);
         }
-        let is_end = depth > 0 && depth + 1 == open.len();
+        let is_end = depth + 1 == open.len();
         let sound = match &entry.kind {
             Kind::Directory => true,
             Kind::File(content) => content.open && is_end && names.next().is_none(),
@@ -181,6 +181,8 @@ mod tests {
         assert_eq!(decoded("a/b/f", sound.clone()).unwrap().open, sound);
         assert!(decoded("a/b/f", vec![directory(""), directory("a")]).is_ok());
         assert!(decoded("a", vec![directory(""), directory("a")]).is_ok());
+        let device = record("", Kind::File(Content { open: true, size: 9, ..Content::default() }));
+        assert!(decoded("", vec![device]).is_ok());
         assert!(Mark::decode(&Mark::default().encode().unwrap()).is_ok());
     }
 

@@ -12,6 +12,7 @@
 
 pub mod content;
 pub mod differences;
+mod opened;
 
 use std::{
     ffi::CString,
@@ -24,7 +25,7 @@ use std::{
 
 use isthmus_shared::resources::MetadataPolicy;
 use rustix::{
-    fs::{Access, AtFlags, Mode, OFlags, Stat, accessat, fchmod, fstat, openat, readlinkat, statat},
+    fs::{AtFlags, Stat, fstat, readlinkat, statat},
     io::Errno,
     process::geteuid,
 };
@@ -32,6 +33,7 @@ use rustix::{
 use self::{
     content::{ReadBack, Task},
     differences::{Difference, in_kind, in_metadata},
+    opened::Opened,
 };
 use super::{Shared, Window, directory::child, remove::would_remove, worker::Job};
 use crate::mover::{
@@ -260,7 +262,7 @@ impl Verifier {
             self.compare_metadata(metadata::open_target(&*self.root), entry, &stat, Vec::new())?;
         }
         let fd = self.root.try_clone().map_err(|error| MoverError::Worker { detail: error.to_string() })?;
-        self.enter(Opened { fd, closed: None }, Vec::new())
+        self.enter(Opened::at(fd), Vec::new())
     }
 
     fn directory(
@@ -470,38 +472,5 @@ fn state(dir: &OwnedFd, name: &CString, path: &[u8]) -> Result<Option<Stat>, Mov
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(MoverError::file("reading the state of", path, errno)),
-    }
-}
-
-/// An open directory. One that its owner may not look into is opened up for as long as it is
-/// needed.
-pub struct Opened {
-    fd: OwnedFd,
-    /// The mode that it gets back.
-    closed: Option<Mode>,
-}
-
-impl Opened {
-    fn below(parent: &OwnedFd, name: &CString, mode: u32) -> Result<Self, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = openat(parent, name, flags, Mode::empty());
-        let reachable =
-            opened.as_ref().is_ok_and(|fd| accessat(fd, c".", Access::EXEC_OK, AtFlags::EACCESS).is_ok());
-        if reachable || !matches!(opened, Ok(_) | Err(Errno::ACCESS)) {
-            return opened.map(|fd| Self { fd, closed: None });
-        }
-        metadata::chmod_name(parent, name, Mode::RWXU)?;
-        let fd = openat(parent, name, flags, Mode::empty())?;
-        Ok(Self { fd, closed: Some(Mode::from_raw_mode(mode)) })
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        if let Some(mode) = self.closed
-            && let Err(error) = fchmod(&self.fd, mode)
-        {
-            tracing::warn!(%error, "a directory that was opened up to be read back stays so");
-        }
     }
 }

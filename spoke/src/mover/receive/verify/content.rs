@@ -18,8 +18,9 @@ use rustix::{
 };
 
 use super::{
-    Findings, Opened,
+    Findings,
     differences::{Difference, in_metadata},
+    opened::Opened,
 };
 use crate::mover::{
     error::MoverError,
