@@ -25,9 +25,9 @@ use super::limits::{BLOCK_BYTES, PACK_BYTES};
 const SLICE: u64 = 64 * 1024;
 /// How much the bucket holds, as a time at the limit's rate.
 const BURST: Duration = Duration::from_millis(250);
-/// The lowest rate that is kept to, in bytes a second: slower, a pack would take so long that the
-/// receiver would give its sender up.
-pub const LOWEST_RATE: u64 = 16 * 1024;
+/// The lowest rate that is kept to, in bytes a second: less than the share of a volume among many
+/// under the lowest limit. Heartbeats, which show that a sender lives, pass at any rate in time.
+pub const LOWEST_RATE: u64 = 1024;
 
 /// A store that keeps to a rate.
 #[derive(Debug)]

@@ -3,7 +3,8 @@
 //! Ten million files need not be made for that: a tree of a hundred thousand is mounted again and
 //! again below one root, on both sides. To the movers these are ten million names, each walked,
 //! listed in manifests, compared with the previous pass and with the destination; only the inodes
-//! behind them repeat, and that the engine does not look at. (A second mount of the same
+//! behind them repeat, and that the engine does not look at. The destination has the files from the
+//! beginning, so the first pass compares and sets their metadata, and the second finds them right. (A second mount of the same
 //! filesystem has the same device number, so the walk goes into it.)
 //!
 //! The mounts are made in a namespace of their own, which ends with the benchmark's process. That
@@ -125,7 +126,8 @@ async fn passes(folder: &Path, files: u64, distinct: u64, kind: store::Kind) -> 
     let mounts = files.div_ceil(distinct);
     let expected = mounts * distinct;
     let source = Tree::make(folder, "source", mounts, distinct).await?;
-    let destination = Tree::make(folder, "destination", mounts, 0).await?;
+    // Made beforehand: through one mount files would appear in the others while those are listed.
+    let destination = Tree::make(folder, "destination", mounts, distinct).await?;
     let store = Store::start(kind, &folder.join("store")).await?;
     // What is waited for is the clock itself.
     let left = GROWN_UP.saturating_sub(source.made.elapsed());
