@@ -231,7 +231,7 @@ impl Cluster {
         let context = Context { client: client.clone(), cache, volumes_dir, ca_pem: endpoint.ca_pem.clone() };
         controllers::create_classes(&client).await.map_err(setup)?;
         if traits.snapshots {
-            controllers::snapshots::install(&client).await.map_err(setup)?;
+            Box::pin(controllers::snapshots::install(&client)).await.map_err(setup)?;
         }
         context.cache.ready().await;
         if !traits.bare {

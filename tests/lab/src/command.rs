@@ -71,7 +71,7 @@ pub(crate) async fn main(args: Vec<OsString>) -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
-        Command::BenchObjects(args) => match crate::bench_objects::run(args).await {
+        Command::BenchObjects(args) => match Box::pin(crate::bench_objects::run(args)).await {
             Ok(code) => return code,
             Err(error) => Err(error),
         },

@@ -30,7 +30,7 @@ pub(crate) async fn install(client: &Client) -> Result<(), Error> {
     let kind = resource("VolumeSnapshotClass");
     let mut class = DynamicObject::new(CLASS, &kind);
     class.metadata.annotations =
-        Some([(format!("snapshot.storage.kubernetes.io/is-default-class"), "true".to_owned())].into());
+        Some([("snapshot.storage.kubernetes.io/is-default-class".to_owned(), "true".to_owned())].into());
     class.data = json!({"driver": PROVISIONER, "deletionPolicy": "Delete"});
     let classes: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
     there_or(classes.create(&PostParams::default(), &class).await.map(drop), "creating", CLASS)

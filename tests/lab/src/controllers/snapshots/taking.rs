@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
@@ -80,7 +80,7 @@ impl Taker<'_> {
                 .filter(|class| text(class, "/driver") == PROVISIONER)
                 .ok_or_else(|| format!("no VolumeSnapshotClass {named} of driver {PROVISIONER}")));
         }
-        let all = asked("listing", "VolumeSnapshotClasses", classes.list(&Default::default()).await)?;
+        let all = asked("listing", "VolumeSnapshotClasses", classes.list(&ListParams::default()).await)?;
         let default = |class: &&DynamicObject| {
             text(class, "/driver") == PROVISIONER
                 && class.annotations().get(DEFAULT_CLASS).is_some_and(|value| value == "true")
@@ -127,7 +127,7 @@ impl Taker<'_> {
         let name = content_name(snapshot);
         let Some(content) = content else {
             let made =
-                self.contents().create(&PostParams::default(), &self.content(snapshot, class, source)).await;
+                self.contents().create(&PostParams::default(), &Self::content(snapshot, class, source)).await;
             return match made {
                 Err(kube::Error::Api(status)) if overtaken(&status) => Ok(false),
                 other => asked("creating VolumeSnapshotContent", &name, other).map(|_| false),
@@ -169,7 +169,7 @@ impl Taker<'_> {
         Ok(ready)
     }
 
-    fn content(&self, snapshot: &DynamicObject, class: &DynamicObject, source: &Source) -> DynamicObject {
+    fn content(snapshot: &DynamicObject, class: &DynamicObject, source: &Source) -> DynamicObject {
         let mut content = DynamicObject::new(&content_name(snapshot), &resource("VolumeSnapshotContent"));
         content.metadata.finalizers = Some(vec![CONTENT_FINALIZER.to_owned()]);
         content.data = json!({"spec": {
