@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 const BUCKET: &str = "bucket";
 /// Silence is noticed soon, so that tests need not wait for it.
 const ALERT: RetryPolicy =
-    RetryPolicy { max_elapsed: Duration::from_secs(60), silence: Duration::from_millis(1500) };
+    RetryPolicy { max_elapsed: Duration::from_mins(1), silence: Duration::from_millis(1500) };
 /// The keys that a listing is tried with; `ISTHMUS_TEST_KEYS=1000000` tries the whole million.
 const KEYS: u64 = 20_000;
 
@@ -29,7 +29,7 @@ struct Server {
     name: &'static str,
     access: StoreAccess,
     faults: Faults,
-    _kept: Kept,
+    kept: Kept,
 }
 
 #[allow(clippy::large_enum_variant, dead_code)]
@@ -57,7 +57,7 @@ impl Server {
             sts: None,
         };
         let faults = s3.faults().clone();
-        Self { name: "the lab's own", access, faults, _kept: Kept::Own(s3, dir) }
+        Self { name: "the lab's own", access, faults, kept: Kept::Own(s3, dir) }
     }
 
     async fn garage() -> Option<Self> {
@@ -68,7 +68,7 @@ impl Server {
         let proxy = FaultProxy::start(garage.address().unwrap()).await.unwrap();
         let access = StoreAccess { endpoint: proxy.endpoint().to_owned(), ..garage.access().clone() };
         let faults = proxy.faults().clone();
-        Some(Self { name: "garage", access, faults, _kept: Kept::Garage(proxy, garage) })
+        Some(Self { name: "garage", access, faults, kept: Kept::Garage(proxy, garage) })
     }
 
     /// All that there are here.
@@ -354,7 +354,7 @@ async fn count(store: &dyn ObjectStore, prefix: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_of_very_many_keys_comes_in_pages() {
     let server = Server::own().await;
-    let Kept::Own(s3, _) = &server._kept else { unreachable!() };
+    let Kept::Own(s3, _) = &server.kept else { unreachable!() };
     s3.fill(BUCKET, "pair/volumes/v/packs/", keys()).unwrap();
     s3.fill(BUCKET, "pair/volumes/w/packs/", 10).unwrap();
     let store = server.store();

@@ -117,7 +117,7 @@ async fn read_some(mut body: Body, bytes: u64) {
 fn first(body: Body, bytes: u64) -> impl Stream<Item = Result<Bytes, StdError>> + Send {
     let mut left = bytes;
     body.map(move |part| {
-        let mut part = part.map_err(StdError::from)?;
+        let mut part = part?;
         let take = usize::try_from(left).unwrap_or(usize::MAX).min(part.len());
         left -= take as u64;
         Ok(part.split_to(take))
@@ -128,7 +128,7 @@ fn first(body: Body, bytes: u64) -> impl Stream<Item = Result<Bytes, StdError>> 
 fn damaged(body: Body) -> impl Stream<Item = Result<Bytes, StdError>> + Send {
     let mut sound = true;
     body.map(move |part| {
-        let part = part.map_err(StdError::from)?;
+        let part = part?;
         if !std::mem::take(&mut sound) || part.is_empty() {
             return Ok(part);
         }
