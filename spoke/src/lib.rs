@@ -58,7 +58,7 @@ pub async fn main_with_args(args: Vec<OsString>) -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match arguments.command {
         Command::Mover { arguments } => mover::run(arguments).await,
-        Command::Serve(arguments) => match serve::serve(arguments).await {
+        Command::Serve(arguments) => match serve::serve(*arguments).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 tracing::error!("{}", cluster::chain(error.as_ref()));

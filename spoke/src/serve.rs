@@ -17,11 +17,14 @@
 //! - in its own namespace `secrets`: `get`, `create`, `patch`;
 //! - `/version` and discovery, which every account may read.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use isthmus_shared::protocol::TaskList;
+use isthmus_shared::resources::MoverOptions;
+use k8s_openapi::api::core::v1::Toleration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -39,12 +42,30 @@ pub struct MoverSettings {
     pub image: String,
     /// The Secrets for its registry, by their names in the applications' namespaces.
     pub pull_secrets: Vec<String>,
+    /// Labels that their nodes must have, where the run names none.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that they tolerate in any case.
+    pub tolerations: Vec<Toleration>,
     /// The URL at which they reach the spoke.
     pub endpoint: String,
     /// The port that the spoke listens on, behind its Service.
     pub port: u16,
     /// The CA of the spoke's endpoint, PEM.
     pub ca: String,
+}
+
+impl MoverSettings {
+    /// What a run says of its movers, and this cluster's own settings where it says nothing.
+    pub fn options(&self, asked: &MoverOptions) -> MoverOptions {
+        let mut options = asked.clone();
+        if options.node_selector.is_empty() {
+            options.node_selector.clone_from(&self.node_selector);
+        }
+        options
+            .tolerations
+            .extend(self.tolerations.iter().filter(|t| !asked.tolerations.contains(t)).cloned());
+        options
+    }
 }
 
 /// Serves until a signal.
@@ -78,6 +99,8 @@ async fn run(arguments: ServeArguments) -> anyhow::Result<()> {
     let movers = MoverSettings {
         image: arguments.mover_image,
         pull_secrets: arguments.mover_image_pull_secret,
+        node_selector: arguments.mover_node_selector.into_iter().collect(),
+        tolerations: arguments.mover_tolerations.map(|given| given.0).unwrap_or_default(),
         endpoint,
         port: address.port(),
         ca: certificates.ca.clone(),
@@ -129,5 +152,35 @@ async fn stopped() -> anyhow::Result<&'static str> {
             result.context("listening for SIGINT")?;
             Ok("SIGINT")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clusters_own_settings_count_where_the_run_says_nothing() {
+        let toleration = |key: &str| Toleration { key: Some(key.to_owned()), ..Toleration::default() };
+        let selector = |key: &str| BTreeMap::from([(key.to_owned(), "yes".to_owned())]);
+        let settings = MoverSettings {
+            image: String::new(),
+            pull_secrets: Vec::new(),
+            node_selector: selector("fast"),
+            tolerations: vec![toleration("infra")],
+            endpoint: String::new(),
+            port: 0,
+            ca: String::new(),
+        };
+        let silent = settings.options(&MoverOptions::default());
+        assert_eq!((silent.node_selector, silent.tolerations), (selector("fast"), vec![toleration("infra")]));
+        let asked = MoverOptions {
+            node_selector: selector("gpu"),
+            tolerations: vec![toleration("db")],
+            ..MoverOptions::default()
+        };
+        let both = settings.options(&asked);
+        assert_eq!(both.node_selector, selector("gpu"));
+        assert_eq!(both.tolerations, [toleration("db"), toleration("infra")]);
     }
 }

@@ -56,7 +56,8 @@ pub async fn look_at_movers(
     direction: Direction,
     sites: &[Site],
 ) -> Result<Vec<Concern>, TaskError> {
-    let look = Look { context, run, direction, options: &run.spec.mover };
+    let options = context.spoke.movers.options(&run.spec.mover);
+    let look = Look { context, run, direction, options: &options };
     let mut concerns = Vec::new();
     if sites.iter().all(|site| site.claims.is_empty()) {
         return Ok(concerns);

@@ -175,6 +175,8 @@ pub fn trial_pod(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use isthmus_shared::protocol::MOVER_AUDIENCE;
 
     use super::*;
@@ -198,6 +200,8 @@ mod tests {
             movers: &MoverSettings {
                 image: "isthmus".to_owned(),
                 pull_secrets: vec!["registry".to_owned()],
+                node_selector: BTreeMap::new(),
+                tolerations: Vec::new(),
                 endpoint: "https://spoke:8444".to_owned(),
                 port: 8444,
                 ca: "PEM".to_owned(),

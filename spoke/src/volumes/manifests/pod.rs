@@ -5,6 +5,7 @@
 //! ([`super::super::identity`]).
 
 use isthmus_shared::protocol::{Direction, MOVER_AUDIENCE, VolumeContent};
+use isthmus_shared::quantity::Amount;
 use isthmus_shared::resources::MoverOptions;
 use serde_json::{Map, Value, json};
 
@@ -84,22 +85,32 @@ pub fn pod_spec(job: &MoverJob<'_>) -> Value {
     spec
 }
 
-/// What a mover asks for and may take: as the run says; for processors or memory of which it says
-/// nothing at all, the defaults.
-pub fn resources(options: &MoverOptions) -> Value {
+/// What a mover asks for and may take: as the run says, and the defaults for what it leaves out. A
+/// default gives way where it would be beyond what the run says of the same resource.
+fn resources(options: &MoverOptions) -> Value {
     // Quantities are texts and serialise always.
     let asked = options.resources.as_ref().and_then(|asked| serde_json::to_value(asked).ok());
     let mut resources = asked.unwrap_or_else(|| json!({}));
     for (resource, request, limit) in DEFAULT_RESOURCES {
-        let said = |of: &str| resources.pointer(&format!("/{of}/{resource}")).is_some();
-        if said("requests") || said("limits") {
-            continue;
-        }
+        let said = |of: &str| resources.pointer(&format!("/{of}/{resource}")).cloned();
+        let (said_request, said_limit) = (said("requests"), said("limits"));
+        let amount = |value: &Value| Amount::read(value).unwrap_or_default();
+        let (request, limit) = (json!(request), json!(limit));
+        let request = match (&said_request, &said_limit) {
+            (Some(said), _) => said.clone(),
+            (None, Some(limit)) if amount(limit) < amount(&request) => limit.clone(),
+            (None, _) => request,
+        };
+        let limit = match said_limit {
+            Some(said) => said,
+            None if amount(&request) > amount(&limit) => request.clone(),
+            None => limit,
+        };
         for (of, amount) in [("requests", request), ("limits", limit)] {
             if !resources[of].is_object() {
                 resources[of] = Value::Object(Map::new());
             }
-            resources[of][resource] = json!(amount);
+            resources[of][resource] = amount;
         }
     }
     resources
@@ -114,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_run_says_of_a_resource_takes_the_place_of_both_its_defaults() {
+    fn defaults_fill_what_the_run_leaves_out_and_give_way_to_what_it_says() {
         assert_eq!(
             resources(&MoverOptions::default()),
             json!({"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}})
@@ -122,11 +133,14 @@ mod tests {
         let small = options(&json!({"resources": {"limits": {"cpu": "50m"}}}));
         assert_eq!(
             resources(&small),
-            json!({"requests": {"memory": "256Mi"}, "limits": {"cpu": "50m", "memory": "1Gi"}}),
+            json!({"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"cpu": "50m", "memory": "1Gi"}}),
             "a default request above the limit would be refused"
         );
-        let all = json!({"requests": {"cpu": "1", "memory": "1Gi", "example.com/nic": "1"},
-                         "limits": {"example.com/nic": "1"}});
-        assert_eq!(resources(&options(&json!({"resources": all}))), all);
+        let large = options(&json!({"resources": {"requests": {"memory": "2Gi", "example.com/nic": "1"}}}));
+        assert_eq!(
+            resources(&large),
+            json!({"requests": {"cpu": "100m", "memory": "2Gi", "example.com/nic": "1"},
+                   "limits": {"cpu": "2", "memory": "2Gi"}})
+        );
     }
 }

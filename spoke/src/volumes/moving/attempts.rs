@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use isthmus_shared::protocol::VolumeTask;
 use isthmus_shared::staging::StoreAccess;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{LOOK_EVERY, Mover};
-use crate::cluster::{DeleteOptions, name, text, uid};
+use crate::cluster::{DeleteOptions, array, name, text, uid};
 use crate::mover::MAY_RESTART;
 use crate::task::TaskError;
 use crate::volumes::access::Renewal;
 use crate::volumes::manifests;
 use crate::volumes::snapshot;
 use crate::volumes::trouble::Trouble;
+use crate::volumes::users::pods_of_claims;
 
 /// Jobs that are made for one task, one after the other.
 pub(super) const MAX_ATTEMPTS: u32 = 3;
@@ -42,7 +44,9 @@ impl Mover<'_> {
         let text = format!("its mover {how}: {trouble}{log}");
         self.context.log(format!("{}: {text} (attempt {attempt} of {MAX_ATTEMPTS})", self.describe_claim()));
         if (!spent && attempt >= MAX_ATTEMPTS) || trouble.patience > Duration::ZERO {
-            let message = format!("{text}; {}, then run again", advice(&trouble.reason));
+            let place =
+                if trouble.reason == "Unschedulable" { self.place_of(job).await } else { String::new() };
+            let message = format!("{text}{place}; {}, then run again", advice(&trouble.reason));
             return Err(TaskError::failed(self.describe_claim(), &trouble.reason, message));
         }
         // Before the old Job goes: with it would go the number of attempts.
@@ -90,6 +94,22 @@ impl Mover<'_> {
         Ok(())
     }
 
+    /// What keeps a mover from every node, as far as its Job and its claim tell; it only explains, so
+    /// no failure is one here.
+    async fn place_of(&self, job: &Value) -> String {
+        let asked = asked_of_nodes(job).map(|asked| format!("; it asks for {asked}")).unwrap_or_default();
+        let Ok(claim) = self.claim().await else { return asked };
+        if !array(&claim, "/spec/accessModes").iter().any(|mode| mode == "ReadWriteOncePod") {
+            return asked;
+        }
+        let VolumeTask { namespace, claim, .. } = self.volume;
+        let users = pods_of_claims(self.context.cluster(), namespace, claim).await.unwrap_or_default();
+        let taken = users.first().map(|pod| {
+            format!("; the claim is ReadWriteOncePod, and Pod {} has it: stop what the Pod is of", name(pod))
+        });
+        format!("{asked}{}", taken.unwrap_or_default())
+    }
+
     /// The last lines of the failed Pod's log; they only explain, so no failure is one here.
     async fn last_lines(&self, job: &Value) -> String {
         let Ok(pods) = self.pods(job).await else { return String::new() };
@@ -115,6 +135,34 @@ fn used_up_its_session(access: &StoreAccess, job: &Value, trouble: &Trouble, now
         && now.duration_since(created).as_secs() >= i64::from(sts.duration_seconds / 2)
 }
 
+/// What a mover asks of its node, if anything.
+fn asked_of_nodes(job: &Value) -> Option<String> {
+    let spec = job.pointer("/spec/template/spec")?;
+    let required = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    let terms = array(spec, required);
+    let mut asked = Vec::new();
+    if let [term] = terms
+        && let [Value::String(node)] = array(term, "/matchFields/0/values")
+    {
+        asked.push(format!("node {node}, where the claim is mounted"));
+    } else if !terms.is_empty() {
+        asked.push("the node affinity of the workload".to_owned());
+    }
+    let labels = spec.get("nodeSelector").and_then(Value::as_object);
+    let labels: Vec<String> = labels
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    if !labels.is_empty() {
+        asked.push(format!(
+            "the labels {} (of spec.mover, the spoke's settings or the workload)",
+            labels.join(", ")
+        ));
+    }
+    (!asked.is_empty()).then(|| asked.join(" and "))
+}
+
 fn advice(reason: &str) -> &'static str {
     match reason {
         "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" => {
@@ -136,6 +184,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_a_mover_asks_of_its_node_is_said() {
+        let job = |spec: &Value| json!({"spec": {"template": {"spec": spec}}});
+        let required = |term: &Value| json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}});
+        let on_node =
+            required(&json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}));
+        let said =
+            asked_of_nodes(&job(&json!({"affinity": on_node, "nodeSelector": {"disk": "fast"}}))).unwrap();
+        assert!(said.starts_with("node n1, where the claim is mounted and the labels disk=fast"), "{said}");
+        let zone = required(&json!({"matchExpressions": [{"key": "zone", "operator": "Exists"}]}));
+        let said = asked_of_nodes(&job(&json!({"affinity": zone}))).unwrap();
+        assert_eq!(said, "the node affinity of the workload");
+        assert_eq!(asked_of_nodes(&job(&json!({}))), None);
+    }
 
     #[test]
     fn an_attempt_that_ended_with_its_credentials_does_not_count() {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use isthmus_shared::protocol::Direction;
+use isthmus_shared::resources::MoverOptions;
 use isthmus_shared::staging::ArchiveName;
 use serde_json::Value;
 
@@ -60,7 +61,7 @@ impl Mover<'_> {
             migration: &self.run.migration,
             attempt,
             movers,
-            options: &self.run.spec.mover,
+            options: &self.options(),
             placement: &placement,
             identity: &identity,
         });
@@ -81,6 +82,11 @@ impl Mover<'_> {
             Err(error) if error.is_already_exists() => Ok(()),
             Err(error) => Err(self.failed("making it")(error)),
         }
+    }
+
+    /// What the run and this cluster say of movers.
+    fn options(&self) -> MoverOptions {
+        self.context.spoke.movers.options(&self.run.spec.mover)
     }
 
     /// Who uses the claim, as the run found it at its start.
@@ -116,7 +122,7 @@ impl Mover<'_> {
             volume: volume.as_ref(),
             mounted_on,
             user,
-            options: &self.run.spec.mover,
+            options: &self.options(),
             nodes: &nodes,
         };
         Ok(situation.placement())
@@ -132,7 +138,7 @@ impl Mover<'_> {
         let trial = Trial {
             cluster,
             movers: &self.context.spoke.movers,
-            options: &self.run.spec.mover,
+            options: &self.options(),
             direction: self.direction,
         };
         let chosen = trial

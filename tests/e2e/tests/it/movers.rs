@@ -120,7 +120,7 @@ async fn what_a_run_says_of_its_movers_is_on_the_jobs_of_both_sides() {
         assert_eq!(pod["nodeSelector"]["kubernetes.io/os"], "linux");
         assert_eq!(
             pod["containers"][0]["resources"],
-            json!({"requests": {"memory": "64Mi"}, "limits": {"cpu": "1"}}),
+            json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}),
             "{pod:#}"
         );
         let tolerations = pod["tolerations"].as_array().unwrap();
