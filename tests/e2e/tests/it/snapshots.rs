@@ -194,7 +194,7 @@ impl World {
 }
 
 /// A run of one namespace.
-fn run_of(namespace: &str, more: Value) -> Value {
+fn run_of(namespace: &str, more: &Value) -> Value {
     let mut spec = json!({"clusterPair": crate::world::PAIR, "namespaces": [namespace]});
     for (field, value) in more.as_object().unwrap() {
         spec[field] = value.clone();
@@ -213,7 +213,7 @@ async fn what_arrives_is_the_volume_of_one_instant_while_the_application_goes_on
     let world = shared().await;
     let east = world.install("written", "keeping", "ReadWriteOnce", "Filesystem").await;
     let writer = Writer::start(east.clone());
-    world.create_migration("written", run_of("written", json!({}))).await.unwrap();
+    world.create_migration("written", run_of("written", &json!({}))).await.unwrap();
     world.snapshot("written").await;
     let after = writer.next();
     let status = world.ended("written").await;
@@ -238,7 +238,7 @@ async fn a_snapshot_that_is_to_be_kept_says_whose_it_is_and_does_not_go_along() 
     let east = world.install("kept", "lab-local", "ReadWriteOnce", "Filesystem").await;
     std::fs::write(east.join("file"), "first").unwrap();
     let keep = json!({"retention": {"passes": 1, "snapshots": "Retain"}});
-    world.create_migration("kept", run_of("kept", keep)).await.unwrap();
+    world.create_migration("kept", run_of("kept", &keep)).await.unwrap();
     succeeded(&world.ended("kept").await, "Snapshot");
     let kept = world.snapshots("kept").await;
     assert_eq!(kept.len(), 1, "{kept:?}");
@@ -257,7 +257,7 @@ async fn a_snapshot_that_is_to_be_kept_says_whose_it_is_and_does_not_go_along() 
     assert_eq!(claims["items"].as_array().unwrap().len(), 1, "{claims}");
 
     std::fs::write(east.join("file"), "second").unwrap();
-    world.create_migration("kept-again", run_of("kept", json!({}))).await.unwrap();
+    world.create_migration("kept-again", run_of("kept", &json!({}))).await.unwrap();
     let status = world.ended("kept-again").await;
     succeeded(&status, "Snapshot");
     assert_eq!(world.snapshots("kept").await, kept, "another run's snapshot is left alone");
@@ -277,7 +277,7 @@ async fn a_claim_that_one_pod_has_for_itself_moves_by_a_snapshot() {
     let world = shared().await;
     let east = world.install("single", "lab-local", "ReadWriteOncePod", "Filesystem").await;
     std::fs::write(east.join("file"), "content").unwrap();
-    world.create_migration("single", run_of("single", json!({}))).await.unwrap();
+    world.create_migration("single", run_of("single", &json!({}))).await.unwrap();
     succeeded(&world.ended("single").await, "Snapshot");
     let west = world.volume("west", "single", "data").await;
     assert_eq!(compare_trees(&east, &west, &CompareOptions::default()).unwrap(), []);
@@ -296,9 +296,9 @@ async fn a_volume_that_no_pod_uses_is_read_itself_and_its_snapshot_only_on_deman
         if pods["items"].as_array().unwrap().is_empty() { Ok(()) } else { Err(pods.to_string()) }
     })
     .await;
-    world.create_migration("unused", run_of("unused", json!({}))).await.unwrap();
+    world.create_migration("unused", run_of("unused", &json!({}))).await.unwrap();
     succeeded(&world.ended("unused").await, "Live");
-    let on_demand = run_of("unused", json!({"method": "Snapshot"}));
+    let on_demand = run_of("unused", &json!({"method": "Snapshot"}));
     world.create_migration("on-demand", on_demand).await.unwrap();
     succeeded(&world.ended("on-demand").await, "Snapshot");
     world.nothing_stays("unused").await;
@@ -319,7 +319,7 @@ async fn a_quota_without_room_for_a_second_claim_is_told_and_the_volume_itself_i
         }
     })
     .await;
-    let must = run_of("tight", json!({"method": "Snapshot"}));
+    let must = run_of("tight", &json!({"method": "Snapshot"}));
     world.create_migration("tight-must", must).await.unwrap();
     let status = world.ended("tight-must").await;
     assert_eq!(status.status, MigrationPhase::Failed, "{status:#?}");
@@ -329,7 +329,7 @@ async fn a_quota_without_room_for_a_second_claim_is_told_and_the_volume_itself_i
         "{status:#?}"
     );
 
-    world.create_migration("tight", run_of("tight", json!({}))).await.unwrap();
+    world.create_migration("tight", run_of("tight", &json!({}))).await.unwrap();
     let status = world.ended("tight").await;
     assert_eq!(status.status, MigrationPhase::SucceededWithWarnings, "{status:#?}");
     assert_eq!(status.volumes[0].method.as_deref(), Some("Live"));
@@ -347,7 +347,7 @@ async fn where_there_can_be_no_snapshot_the_volume_itself_is_read_unless_it_must
     // A spoke that dies while the snapshot is made goes on with it.
     let slow = json!({"parameters": {SNAPSHOT_READY_AFTER: "8"}});
     world.patch("east", CLASS, slow).await;
-    world.create_migration("killed", run_of("worn", json!({}))).await.unwrap();
+    world.create_migration("killed", run_of("worn", &json!({}))).await.unwrap();
     let before = world.snapshot("worn").await;
     assert_eq!(before["status"]["readyToUse"], false, "{before}");
     world.east.program.kill().await.unwrap();
@@ -359,7 +359,7 @@ async fn where_there_can_be_no_snapshot_the_volume_itself_is_read_unless_it_must
 
     // A run that is cancelled while the snapshot is made.
     world.patch("east", CLASS, json!({"parameters": {SNAPSHOT_READY_AFTER: "600"}})).await;
-    world.create_migration("cancelled", run_of("worn", json!({}))).await.unwrap();
+    world.create_migration("cancelled", run_of("worn", &json!({}))).await.unwrap();
     world.snapshot("worn").await;
     world.isthmus(&["migration", "delete", "cancelled", "--wait"]).await.ends_with(0);
     world.nothing_stays("worn").await;
@@ -368,7 +368,7 @@ async fn where_there_can_be_no_snapshot_the_volume_itself_is_read_unless_it_must
     let broken = json!({"parameters": {SNAPSHOT_READY_AFTER: null, SNAPSHOT_ERROR: "the array is full"}});
     world.patch("east", CLASS, broken).await;
     let began = Instant::now();
-    world.create_migration("fallen", run_of("worn", json!({}))).await.unwrap();
+    world.create_migration("fallen", run_of("worn", &json!({}))).await.unwrap();
     let status = world.ended("fallen").await;
     assert_eq!(status.status, MigrationPhase::SucceededWithWarnings, "{status:#?}");
     assert_eq!(status.volumes[0].method.as_deref(), Some("Live"));
@@ -377,7 +377,7 @@ async fn where_there_can_be_no_snapshot_the_volume_itself_is_read_unless_it_must
     assert!(warning.message.contains("the array is full"), "{warning:?}");
     assert!(began.elapsed() < Duration::from_mins(3), "{:?}", began.elapsed());
     world.nothing_stays("worn").await;
-    world.create_migration("fails", run_of("worn", json!({"method": "Snapshot"}))).await.unwrap();
+    world.create_migration("fails", run_of("worn", &json!({"method": "Snapshot"}))).await.unwrap();
     let status = world.ended("fails").await;
     assert_eq!(status.status, MigrationPhase::Failed, "{status:#?}");
     assert!(
@@ -389,7 +389,7 @@ async fn where_there_can_be_no_snapshot_the_volume_itself_is_read_unless_it_must
     // No class at all.
     world.delete("east", CLASS).await;
     let all = everything(world.client("east")).await;
-    world.create_migration("refused", run_of("worn", json!({"method": "Snapshot"}))).await.unwrap();
+    world.create_migration("refused", run_of("worn", &json!({"method": "Snapshot"}))).await.unwrap();
     let status = world.ended("refused").await;
     assert_eq!(status.status, MigrationPhase::Failed, "{status:#?}");
     let failure = status.failures.iter().find(|failure| failure.reason == "NoSnapshot");
@@ -397,7 +397,7 @@ async fn where_there_can_be_no_snapshot_the_volume_itself_is_read_unless_it_must
     assert_eq!(failure.object, "PersistentVolumeClaim worn/data");
     assert!(failure.message.contains("VolumeSnapshotClass"), "{failure:?}");
     assert_eq!(everything(world.client("east")).await, all, "a run that is refused changes nothing");
-    world.create_migration("live", run_of("worn", json!({}))).await.unwrap();
+    world.create_migration("live", run_of("worn", &json!({}))).await.unwrap();
     succeeded(&world.ended("live").await, "Live");
 }
 
@@ -414,7 +414,7 @@ async fn a_raw_volume_moves_from_its_snapshot_and_a_second_pass_sends_only_what_
     let world = shared().await;
     let east = world.install("raw", "lab-local", "ReadWriteOnce", "Block").await;
     fill(&east, &[(0, 1), (3, 2), (9, 3), (15, 4)]);
-    world.create_migration("raw", run_of("raw", json!({}))).await.unwrap();
+    world.create_migration("raw", run_of("raw", &json!({}))).await.unwrap();
     let status = world.ended("raw").await;
     succeeded(&status, "Snapshot");
     let west = world.volume("west", "raw", "data").await;
@@ -434,7 +434,7 @@ async fn a_raw_volume_moves_from_its_snapshot_and_a_second_pass_sends_only_what_
     };
     let change: Vec<u8> = (0..1 << 20).map(noise).collect();
     File::options().write(true).open(&east).unwrap().write_all_at(&change, 3 << 20).unwrap();
-    world.create_migration("raw-again", run_of("raw", json!({"method": "Live"}))).await.unwrap();
+    world.create_migration("raw-again", run_of("raw", &json!({"method": "Live"}))).await.unwrap();
     let status = world.ended("raw-again").await;
     succeeded(&status, "Live");
     let sent = status.volumes[0].bytes_uploaded;

@@ -36,7 +36,7 @@ async fn assert_arrived(world: &World, namespace: &str) {
     let west = world.volume("west", namespace, "data").await;
     for entry in fs::read_dir(&east).unwrap().map(Result::unwrap).filter(|e| e.path().is_file()) {
         let there = fs::read(west.join(entry.file_name())).unwrap();
-        assert!(fs::read(entry.path()).unwrap() == there, "{:?} differs", entry.file_name());
+        assert!(fs::read(entry.path()).unwrap() == there, "{} differs", entry.file_name().display());
     }
 }
 

@@ -43,7 +43,8 @@ async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, asking).await.unwrap_or_else(|_| panic!("{what} did not come about"))
+    let answer = tokio::time::timeout(DEADLINE, asking).await;
+    answer.map_err(|_| format!("{what} did not come about")).unwrap()
 }
 
 async fn status(space: &Space, name: &str, pointer: &str) -> Option<Value> {
