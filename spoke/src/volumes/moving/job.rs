@@ -13,7 +13,7 @@ use crate::cluster::{DeleteOptions, PatchKind, annotation, array, describe, esca
 use crate::collect::InventoryReader;
 use crate::task::TaskError;
 use crate::transform::Rewriter;
-use crate::volumes::admission::{Admitted, Answer, Trial};
+use crate::volumes::admission::{Admitted, Answer, Trial, choose_by_label};
 use crate::volumes::identity::{Identity, candidates};
 use crate::volumes::manifests::{self, MoverJob, Peer, RESULT};
 use crate::volumes::placement::{Placement, Situation};
@@ -147,8 +147,11 @@ impl Mover<'_> {
             .map_err(|e| TaskError::cluster(&object, "trying the mover's Pod", &e))?;
         match chosen {
             Ok(Admitted { identity, .. }) => Ok(identity),
-            // The Job's events say so if it stays, and pass if it does not.
-            Err(Answer::OverQuota(_) | Answer::MayNotTry(_) | Answer::Taken) => Ok(Identity::root()),
+            // Nothing was tried: the label counts, and the Job's events say so if the trouble stays.
+            Err(Answer::OverQuota(_) | Answer::MayNotTry(_) | Answer::Taken) => {
+                let by_label = choose_by_label(&namespace, candidates(self.direction, &namespace, user));
+                Ok(by_label.map_or_else(Identity::root, |admitted| admitted.identity))
+            }
             Err(Answer::Refused(message)) => {
                 let message =
                     format!("it does not let the mover's Pod in ({message}): allow it, then run again");
