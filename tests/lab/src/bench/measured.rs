@@ -20,6 +20,8 @@ use super::tools::Figures;
 
 /// How often a program's memory is looked at: its peak is a mark that only rises.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a program may take for one way; one that waits for ever ends the benchmark.
+const TIME_LIMIT: Duration = Duration::from_mins(60);
 /// The end of a failed program's messages that is repeated, bytes.
 const MAX_SAID: usize = 2048;
 
@@ -120,6 +122,9 @@ pub async fn run_given(json: &str) -> anyhow::Result<()> {
         .with_context(|| format!("starting {}", program.name))?;
     let mut peak_mib: f64 = 0.0;
     let status = loop {
+        if started.elapsed() > TIME_LIMIT {
+            bail!("{} was not done after {} minutes", program.name, TIME_LIMIT.as_secs() / 60);
+        }
         tokio::select! {
             status = child.wait() => break status?,
             () = tokio::time::sleep(LOOK_EVERY) => {
