@@ -157,6 +157,8 @@ async fn measure_tree(
                 pass,
                 durable: !args.no_sync,
             };
+            // No tool waits for the disk with what others left behind.
+            rustix::fs::sync();
             let figures = match tool.pass(&scene).await {
                 Ok(figures) => figures,
                 // Others' tools may refuse what a volume may hold, e.g. names that are not UTF-8.
