@@ -21,7 +21,7 @@ use super::tools::Figures;
 /// How often a program's memory is looked at: its peak is a mark that only rises.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a program may take for one way; one that waits for ever ends the benchmark.
-const TIME_LIMIT: Duration = Duration::from_mins(60);
+const TIME_LIMIT: Duration = Duration::from_hours(1);
 /// The end of a failed program's messages that is repeated, bytes.
 const MAX_SAID: usize = 2048;
 
