@@ -78,9 +78,10 @@ fn inline(text: &mut String, value: &Value, indent: usize) {
     text.push('\n');
 }
 
+/// What begins with white space would need its indentation told, and a tab there is no YAML.
 fn is_block(string: &str) -> bool {
     string.trim_end_matches('\n').contains('\n')
-        && !string.starts_with([' ', '\n'])
+        && !string.starts_with([' ', '\n', '\t'])
         && !string.chars().any(|c| is_special(c) && c != '\n' && c != '\t')
 }
 
@@ -180,6 +181,15 @@ mod tests {
             let value = json!([{word: word}]);
             let back: Value = serde_saphyr::from_str(&render(&value)).unwrap();
             assert_eq!(back, value, "{word}");
+        }
+    }
+
+    #[test]
+    fn texts_of_several_lines_that_begin_or_end_with_white_space_come_back() {
+        for string in ["\t\n\t", "\tkey: value\nnext", " a\nb", "\na\nb", "a\n\tb", "a\n \nb ", "a\nb\n\n"] {
+            let value = json!({"data": {"file": string}});
+            let back: Value = serde_saphyr::from_str(&render(&value)).unwrap();
+            assert_eq!(back, value, "{string:?}");
         }
     }
 
