@@ -145,7 +145,8 @@ const REFUSALS: &[Refusal] = &[
     },
     Refusal {
         reason: "PortTaken",
-        code: Some(422),
+        // A health check port that is taken is refused with 500.
+        code: None,
         says: &["provided port is already allocated", "provided IP is already allocated"],
         advice: "another Service of the destination has it: free it there, or let the destination choose one",
         may_resolve: false,
@@ -266,6 +267,11 @@ mod tests {
                 "spec.ports[0].nodePort: Invalid value: 30000: provided port is already allocated",
                 "PortTaken",
             ),
+            (
+                500,
+                "Internal error occurred: failed to allocate requested HealthCheck NodePort 31000: provided port is already allocated",
+                "PortTaken",
+            ),
         ];
         for (code, message, reason) in cases {
             assert_eq!(refusal(code, "Any", message).reason, reason, "{message}");
@@ -275,6 +281,8 @@ mod tests {
     #[test]
     fn what_the_server_never_takes_is_not_tried_again_though_it_says_500() {
         assert!(!refusal(500, "InternalError", "etcdserver: request is too large").transient);
+        let taken = "Internal error occurred: failed to allocate requested HealthCheck NodePort 31000: provided port is already allocated";
+        assert!(!refusal(500, "InternalError", taken).transient);
         assert!(refusal(500, "InternalError", "something else").transient);
     }
 }

@@ -4,8 +4,9 @@
 //! ```text
 //!   reading ──▶ selection ──▶ ownership ──▶ Sink: taken, or left behind with a reason
 //!                                 │
-//!                               needs ──▶ cluster scope: read once the namespaces are known (Auto),
-//!                                         or before them, as owners of what they hold (All)
+//!                               needs ──▶ cluster scope: read once the namespaces are known (Auto;
+//!                                         None, to tell what stays), or before them, as owners of
+//!                                         what they hold (All)
 //! ```
 //!
 //! Objects are handed over in the order in which they are to be applied, those that owners held
@@ -79,9 +80,10 @@ pub async fn gather<S: Sink>(
         gathering.namespace(namespace).await?;
     }
     match scope.mode {
-        IncludeClusterResources::Auto => gathering.needs_of_cluster_scope().await?,
-        // There is always an archive of cluster scope, be it empty.
-        IncludeClusterResources::None => gathering.sink.open(Place::Cluster).await?,
+        // With `None` nothing of it is taken, but told; the archive of cluster scope is empty then.
+        IncludeClusterResources::Auto | IncludeClusterResources::None => {
+            gathering.needs_of_cluster_scope().await?;
+        }
         IncludeClusterResources::All => {}
     }
     Ok(gathering.end())

@@ -284,7 +284,7 @@ fn describe(owner: &Value) -> String {
 }
 
 fn owned(owner: &str) -> Choice {
-    Choice::leave("Owned", format!("its owner {owner} makes it anew on the destination"))
+    Choice::leave("Owned", format!("its owner {owner} makes it, wherever that goes along"))
 }
 
 #[cfg(test)]

@@ -83,9 +83,11 @@ pub fn judge(error: &ClusterError, tried: Where, coming: &Coming) -> Verdict {
     Verdict::Refused(problem)
 }
 
-/// Whether the server names something that the run brings.
+/// Whether the server names something that the run brings, beside the object itself.
 fn is_about(message: &str, coming: &Coming) -> bool {
-    let quoted = message.split('"').skip(1).step_by(2);
+    // `pods "web" is forbidden: ...`: the object comes along in any case.
+    let about = message.split_once(" is forbidden: ").map_or(message, |(_, about)| about);
+    let quoted = about.split('"').skip(1).step_by(2);
     let mut named = quoted.flat_map(|text| [text, text.rsplit('/').next().unwrap_or(text)]);
     named.any(|name| {
         coming.names.contains(name) || coming.namespaces.contains(name) || is_service_of(name, coming)
@@ -169,6 +171,12 @@ mod tests {
         assert_eq!(reason(403, "Forbidden", account, Where::InPlace), "not tried");
         let other = account.replace("app-sa", "else");
         assert_ne!(reason(403, "Forbidden", &other, Where::InPlace), "not tried");
+        let own = other.replace("pods \"p\"", "pods \"hook\"");
+        assert_ne!(
+            reason(403, "Forbidden", &own, Where::InPlace),
+            "not tried",
+            "it is not itself that is missed"
+        );
         let hook = "Internal error occurred: failed calling webhook \"w.example.com\": failed to call webhook: Post \
                     \"https://serve.cms.svc:443/validate?timeout=10s\": no endpoints available";
         assert_eq!(reason(500, "InternalError", hook, Where::InPlace), "not tried");

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use isthmus_shared::protocol::{ObjectAction, ObjectResult, Run};
 use isthmus_shared::resources::{ExistingResourcePolicy as Policy, FIELD_MANAGER, plan_mark};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::concern::Concern;
 use super::places::Places;
@@ -25,6 +25,7 @@ use crate::apply::{
 };
 use crate::cluster::{
     Catalogue, Cluster, ClusterError, Kind, ObjectId, PatchKind, api_version, array, kind, name, namespace,
+    text,
 };
 use crate::diff::{State, diff, is_same};
 use crate::task::TaskError;
@@ -36,6 +37,8 @@ use crate::workloads::state;
 const ATTEMPTS: u32 = 5;
 /// The first pause before it is asked again; it doubles.
 const PAUSE: Duration = Duration::from_millis(300);
+/// Where a Pod names its priority class.
+const CLASS: &str = "/spec/priorityClassName";
 /// The name of what is there, in a diff's head.
 const BEFORE: &str = "on the destination";
 /// The name of what would be there.
@@ -97,6 +100,14 @@ enum Setback {
 impl From<Problem> for Setback {
     fn from(problem: Problem) -> Self {
         Self::Problem(problem)
+    }
+}
+
+/// Takes the priority class out of a bare Pod that is tried before its class has come: admission
+/// asks for it at once. Whether each class will be there is looked at by name, for all Pods.
+fn drop_coming_class(object: &mut Value, coming: &Coming) {
+    if api_version(object) == "v1" && kind(object) == "Pod" && coming.names.contains(text(object, CLASS)) {
+        merge(object, &json!({"spec": {"priorityClassName": null}}));
     }
 }
 
@@ -238,6 +249,7 @@ impl Trier<'_> {
     async fn create(&self, kind: &Kind, wanted: &Value, tried: Where) -> Result<Answer, Setback> {
         let own = namespace(wanted);
         let mut body = wanted.clone();
+        drop_coming_class(&mut body, self.coming);
         let place = match tried {
             Where::Elsewhere => {
                 if let Some(metadata) = body.get_mut("metadata") {
@@ -433,7 +445,21 @@ fn refusal(id: &ObjectId, problem: Problem) -> Tried {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    #[test]
+    fn a_bare_pod_is_tried_without_a_class_that_comes_along() {
+        let pod = |class: Value| {
+            let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"priorityClassName": class}});
+            let coming = Coming { names: HashSet::from(["gold".to_owned()]), ..Coming::default() };
+            drop_coming_class(&mut pod, &coming);
+            pod["spec"].clone()
+        };
+        assert_eq!(pod(json!("gold")), json!({}));
+        assert_eq!(pod(json!("silver")), json!({"priorityClassName": "silver"}), "missing it counts");
+    }
 
     #[test]
     fn a_refusal_names_the_transforms_that_changed_the_object() {

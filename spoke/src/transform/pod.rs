@@ -21,6 +21,9 @@ const CLUSTER_MADE: &[&str] = &[
     "openshift.io/scc",
 ];
 
+/// Copied from the node by the API server when it binds a pod (since 1.35).
+const OF_THE_NODE: &[&str] = &["topology.kubernetes.io/region", "topology.kubernetes.io/zone"];
+
 /// The volume of the token that admission gives every pod.
 const TOKEN_VOLUME: &str = "kube-api-access-";
 
@@ -30,6 +33,9 @@ pub fn rewrite(object: &mut Value, _: &mut Scope<'_>) {
         return;
     }
     remove(object, "/metadata/annotations", CLUSTER_MADE);
+    if !text(object, "/spec/nodeName").is_empty() {
+        remove(object, "/metadata/labels", OF_THE_NODE);
+    }
     // The number and the preemption of a class are the destination's class's, and a pod that
     // differs is refused; ephemeral containers are refused on any new pod.
     remove(object, "/spec", &["nodeName", "priority", "ephemeralContainers"]);

@@ -5,10 +5,13 @@
 
 use serde_json::Value;
 
+use super::notes::quote;
 use super::{Scope, is, remove};
 use crate::cluster::text;
 
 const TOKEN: &str = "kubernetes.io/service-account-token";
+/// Whose token it is.
+const ACCOUNT: &str = "kubernetes.io/service-account.name";
 /// What the controller fills in.
 const FILLED: &[&str] = &["ca.crt", "namespace", "service-ca.crt", "token"];
 const FILLED_ANNOTATIONS: &[&str] =
@@ -31,6 +34,12 @@ pub fn rewrite(object: &mut Value, scope: &mut Scope<'_>) {
             remove(object, "/stringData", FILLED);
             remove(object, "/metadata/annotations", FILLED_ANNOTATIONS);
             remove(object, "/metadata/labels", FILLED_LABELS);
+            let account = crate::cluster::annotation(object, ACCOUNT).unwrap_or_default();
+            let message = format!(
+                "its token is good on the source only and stayed there; the destination makes another for ServiceAccount {}: give that one to whoever uses it from outside",
+                quote(account)
+            );
+            scope.notes.push("TokenMadeAnew", message);
         }
         HELM => {
             let namespace = text(object, "/metadata/namespace");

@@ -1,4 +1,5 @@
-//! What the namespaces' objects need of cluster scope (`includeClusterResources: Auto`).
+//! What the namespaces' objects need of cluster scope: taken with `includeClusterResources: Auto`,
+//! told as left behind with `None`.
 //!
 //! Of each kind the names that are needed are found first, then their objects are read one by
 //! one: they are few, in collections that may be large.
@@ -7,6 +8,7 @@ use std::collections::BTreeSet;
 
 use futures::StreamExt as _;
 use futures::stream;
+use isthmus_shared::resources::IncludeClusterResources;
 use serde_json::Value;
 
 use super::{Gathering, Place, Sink, definition_name};
@@ -14,10 +16,14 @@ use crate::cluster::{ObjectId, name};
 use crate::collect::cluster_scope::{self, Needs, RoleFacts, bound_role, with_sources};
 use crate::collect::kinds::{Reading, Refused};
 use crate::collect::listing;
+use crate::collect::selection::Choice;
 use crate::task::TaskError;
 
 /// Objects that are read at a time.
 const PARALLEL: usize = 8;
+
+/// Why what is needed stays with `None`.
+const NOT_WANTED: &str = "what goes along needs it, and the migration takes nothing of cluster scope (includeClusterResources: None): see to it that the destination has it";
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const ADMISSION: &str = "admissionregistration.k8s.io";
@@ -94,7 +100,8 @@ impl<S: Sink> Gathering<'_, S> {
         Ok(())
     }
 
-    /// Takes the objects of these names, if they are there and are not the cluster's own.
+    /// Takes the objects of these names, if they are there, are not the cluster's own, and anything
+    /// of cluster scope is wanted; tells why the others stay.
     async fn take_named(
         &mut self,
         group: &str,
@@ -119,7 +126,10 @@ impl<S: Sink> Gathering<'_, S> {
                 self.leave(&ObjectId::of(&object), reason, message).await?;
                 continue;
             }
-            let choice = cluster_scope::choose(&object, &self.scope.context);
+            let mut choice = cluster_scope::choose(&object, &self.scope.context);
+            if choice == Choice::Keep && self.scope.mode == IncludeClusterResources::None {
+                choice = Choice::leave("ClusterScope", NOT_WANTED);
+            }
             self.settle(&reading, object, choice).await?;
         }
         Ok(())

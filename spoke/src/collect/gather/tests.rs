@@ -225,6 +225,21 @@ async fn none_of_cluster_scope_goes_where_none_is_wanted_and_the_definition_is_m
     let (collected, gathered) = collect(&fake, json!({"includeClusterResources": "None"})).await;
     assert!(!collected.taken.iter().any(|t| t.starts_with("cluster")), "{collected:?}");
     assert!(gathered.failures.is_empty());
+    let told: Vec<&str> =
+        collected.left.iter().filter_map(|line| line.strip_suffix(": ClusterScope")).collect();
+    assert_eq!(
+        told,
+        [
+            "APIService v1.api.example.com",
+            "ClusterRole bound",
+            "ClusterRole reader",
+            "ClusterRoleBinding web",
+            "CustomResourceDefinition databases.example.com",
+            "PriorityClass gold",
+            "ValidatingWebhookConfiguration hook"
+        ],
+        "what is missed is told, and what nobody needs is not"
+    );
     let without: Vec<_> =
         fake.catalogue().kinds().iter().filter(|k| k.group != "example.com").cloned().collect();
     let destination = Catalogue::of(without);

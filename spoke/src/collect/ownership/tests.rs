@@ -51,7 +51,7 @@ fn what_kubernetes_makes_for_its_owner_stays_whatever_becomes_of_that() {
         object("v1", "Pod", "web-1-x", &[owner("apps/v1", "ReplicaSet", "web-1", true)]),
         object("batch/v1", "Job", "nightly-1", &[owner("batch/v1", "CronJob", "nightly", true)]),
     ]));
-    assert_eq!(became["web-1"], "Owned: its owner Deployment web makes it anew on the destination");
+    assert_eq!(became["web-1"], "Owned: its owner Deployment web makes it, wherever that goes along");
     assert!(became["web-1-x"].contains("ReplicaSet web-1"));
     assert!(became["nightly-1"].contains("CronJob nightly"));
 }

@@ -135,14 +135,31 @@ fn a_bare_pod_forgets_its_node_its_priority_and_its_tokens() {
 }
 
 #[test]
+fn a_bare_pod_forgets_the_zone_of_its_node_and_keeps_one_that_a_person_gave_it() {
+    let pod = |spec: Value| {
+        let labels = json!({"app": "web", "topology.kubernetes.io/region": "east", "topology.kubernetes.io/zone": "east-a"});
+        let metadata = json!({"name": "p", "namespace": "cms", "labels": labels});
+        let mut after =
+            standard(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})).object;
+        let labels = after["metadata"]["labels"].as_object_mut().unwrap();
+        labels.retain(|label, _| !label.starts_with("isthmus.dev/"));
+        labels.len()
+    };
+    assert_eq!(pod(json!({"nodeName": "n", "containers": []})), 1);
+    assert_eq!(pod(json!({"containers": []})), 3);
+}
+
+#[test]
 fn a_token_secret_goes_along_empty_for_the_destination_to_fill() {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
         "metadata": {"name": "ci", "namespace": "cms", "labels": {"kubernetes.io/legacy-token-last-used": "2026-01-01"},
             "annotations": {"kubernetes.io/service-account.name": "ci", "kubernetes.io/service-account.uid": "u"}},
         "data": {"token": "dA==", "ca.crt": "Yw==", "namespace": "bg==", "extra": "eA=="}});
-    let after = standard(secret).object;
+    let Rewritten { object: after, notes, .. } = standard(secret);
     assert_eq!(after["data"], json!({"extra": "eA=="}));
     assert_eq!(after["metadata"]["annotations"], json!({"kubernetes.io/service-account.name": "ci"}));
+    assert_eq!(notes[0].reason, "TokenMadeAnew");
+    assert!(notes[0].message.contains("ServiceAccount ci"), "{notes:?}");
     let opaque = json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": {"name": "s", "namespace": "cms"}, "data": {"token": "dA=="}});
     assert_eq!(standard(opaque.clone()).object["data"], opaque["data"]);
 }

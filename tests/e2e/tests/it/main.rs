@@ -27,6 +27,7 @@ mod demo;
 mod diff;
 mod existing;
 mod identity;
+mod left_behind;
 mod limits;
 mod main_job;
 mod many;
