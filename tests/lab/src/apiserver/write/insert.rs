@@ -75,8 +75,10 @@ impl Writing<'_> {
         if resource.generation {
             set(&mut object, &["metadata", "generation"], 1);
         }
-        // What the server allocates is in nobody's book: that was written before.
-        let asked = (track && resource.is("", "Service")).then(|| object.clone());
+        // What the server allocates, and what admission gives a Pod, is in nobody's book: that was
+        // written before.
+        let is_filled = resource.is("", "Service") || resource.is("", "Pod");
+        let asked = (track && is_filled).then(|| object.clone());
         let asked_finalizers = object["metadata"].get("finalizers").cloned();
         let allocation = kinds::prepare_create(t, &self.server.ranges, &resource, &mut object);
         if resource.is("", "Pod") {

@@ -168,6 +168,18 @@ async fn what_the_server_allocates_is_in_nobodys_book() {
         assert_eq!(port(81)["f:nodePort"], json!({}));
         assert!(port(80)["f:port"].is_object() && port(80).get("f:nodePort").is_none(), "{set}");
         assert!(set.get("f:clusterIP").is_none() && set.get("f:ipFamilies").is_none(), "{set}");
+
+        // Nor is what admission gives a Pod.
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "app"}});
+        s.post(&s.path("serviceaccounts"), &account).await;
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+                         "spec": {"serviceAccountName": "app", "containers": [{"name": "main", "image": "a:1"}]}});
+        let (code, made) = s.post(&s.path("pods"), &pod).await;
+        assert_eq!(code, 201, "{made}");
+        assert!(made["spec"]["priority"].is_number() && made["spec"]["volumes"][0].is_object(), "{made}");
+        let set = &made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"];
+        assert!(set.get("f:priority").is_none() && set.get("f:volumes").is_none(), "{set}");
+        assert!(set["f:restartPolicy"].is_object(), "what is a default is: {set}");
         s.done().await;
     }
 }
