@@ -72,6 +72,11 @@ fn find(status: &MigrationStatus, task: &TaskId) -> Option<(usize, Target)> {
     if let Some(side) = side {
         return Some((index, Target::Side(side)));
     }
+    // Only while volumes are moved: of a volume whose one half failed, the other is not told to have
+    // ended.
+    if !matches!(step.step, Step::StageVolumes | Step::FinalVolumes) {
+        return None;
+    }
     let (verb, uid) = wanted.split_once('.')?;
     let volume = status.volumes.iter().position(|volume| volume.uid == uid)?;
     match verb {

@@ -77,6 +77,18 @@ fn a_doubled_or_late_report_counts_once() {
 }
 
 #[test]
+fn a_volume_of_which_one_half_failed_is_not_heard_of_in_the_clean_up() {
+    let mut run = at_volumes(2);
+    let mut sent = run.report(run.task("send.v1"), TaskState::Succeeded, Progress::default(), Some(moved()));
+    run.fail("receive.v1", "PersistentVolumeClaim cms/claim-1");
+    assert_eq!(run.current(), Some(Step::Cleanup));
+    let after = run.status();
+    sent.task.step = "Cleanup".into();
+    assert_eq!(run.take(&sent), Verdict::Ignored);
+    assert_eq!(run.status(), after);
+}
+
+#[test]
 fn a_lost_report_costs_nothing_because_the_next_says_it_all() {
     let mut run = at_volumes(1);
     let lost = run.running("send.v0", Progress { bytes_total: 10, ..Progress::default() });
