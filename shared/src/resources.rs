@@ -12,9 +12,12 @@
 #![allow(clippy::duplicated_attributes, clippy::struct_excessive_bools)]
 
 mod checks;
+mod choices;
 mod cluster;
 mod cluster_pair;
+mod cutover;
 mod exclusions;
+mod hooks;
 mod marks;
 mod migration;
 mod migration_status;
@@ -26,12 +29,15 @@ mod selectors;
 mod volumes;
 
 pub use checks::{OptionProblem, glob_matcher, is_label, is_subdomain};
+pub use choices::{VolumeAction, VolumeChoice};
 pub use cluster::{
     Activation, ActivationPhase, ActivationStatus, Cluster, ClusterSpec, ClusterStatus, JoinStatus,
     StorageClassFact, TargetState,
 };
 pub use cluster_pair::{ClusterPair, ClusterPairSpec, ClusterPairStatus, LinkState};
+pub use cutover::{Active, HealthOptions, OnFailure, OperatorRef, VolumeReclaim};
 pub use exclusions::{BadPattern, Exclusions, LOST_AND_FOUND};
+pub use hooks::{ExecHook, Hook, HookPhase, JobHook, MAX_HOOKS, OnError};
 pub use marks::*;
 pub use migration::{Migration, MigrationAction, MigrationSpec};
 pub use migration_status::{

@@ -1,5 +1,6 @@
 //! What a spoke says of its tasks.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
 use super::TaskId;
@@ -126,10 +127,32 @@ pub enum Outcome {
         /// What became of the objects.
         counts: ResourceCounts,
     },
-    /// Of `StartApplications`, `HealthCheck` and `Activate`.
+    /// Of `StartApplications`, `StopDestination`, `RestoreSource` and `Activate`.
     Workloads {
-        /// How many were changed, or are ready.
+        /// How many were changed.
         workloads: u32,
+    },
+    /// Of `HealthCheck`.
+    Healthy {
+        /// How many are ready.
+        workloads: u32,
+        /// When the first Pod was ready.
+        #[serde(default)]
+        ready_at: Option<Time>,
+    },
+    /// Of `Quiesce`.
+    Quiesced {
+        /// How many workloads stand still.
+        workloads: u32,
+        /// When the last Pod was gone.
+        stopped_at: Option<Time>,
+    },
+    /// Of `RemoveFromDestination`.
+    Removed {
+        /// Objects that are gone.
+        objects: u64,
+        /// Objects of the run that stay: claims that are retained, and their namespaces.
+        kept: u64,
     },
     /// Of `PruneStaging`.
     Pruned {

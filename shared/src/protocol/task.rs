@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::{PruneTask, RunPrune};
-use crate::resources::{MigrationSpec, NamespaceMove, Step, TargetState};
+use crate::resources::{HookPhase, MigrationSpec, NamespaceMove, Side, Step, TargetState};
 use crate::staging::access::StoreAccess;
 
 /// `<record uid>/<step>[/<item>]`. A spoke's work is idempotent by it.
@@ -131,12 +131,42 @@ pub enum Work {
         /// The run.
         run: Run,
     },
-    /// Wait until the started workloads are ready.
+    /// Wait until the started workloads are ready, as `spec.health` says. Those that are not in
+    /// time fail a cutover and are warnings of a promotion.
     HealthCheck {
         /// The run.
         run: Run,
-        /// Seconds until workloads that are not ready are reported as warnings.
-        timeout_seconds: u32,
+    },
+    /// Carry out the hooks of a phase that are for this side, in their order.
+    RunHooks {
+        /// The run.
+        run: Run,
+        /// The phase.
+        phase: HookPhase,
+        /// The side.
+        side: Side,
+    },
+    /// Stop the source's applications, each remembered with the run's mark, and wait until their
+    /// Pods are gone and their volumes detached. Done only when all stand still.
+    Quiesce {
+        /// The run.
+        run: Run,
+    },
+    /// Stop the applications in the destination's namespaces of the run, and wait until their Pods
+    /// are gone. Namespaces that are not there are stopped.
+    StopDestination {
+        /// The run.
+        run: Run,
+    },
+    /// Start on the source what the run stopped, exactly as it was, and nothing else.
+    RestoreSource {
+        /// The run.
+        run: Run,
+    },
+    /// Remove from the destination what the run made there; claims as `spec.reclaim` says.
+    RemoveFromDestination {
+        /// The run.
+        run: Run,
     },
     /// Remove mover Jobs, their service accounts, policies and everything else that the run made
     /// for its own use in this cluster.
@@ -171,6 +201,12 @@ pub struct Run {
     pub name: String,
     /// The cluster that it takes from.
     pub source: String,
+    /// The cluster that it brings to.
+    #[serde(default)]
+    pub destination: String,
+    /// The uid of the migration that this one undoes; unset where it undoes itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<String>,
     /// What is asked for.
     pub spec: Box<MigrationSpec>,
     /// The namespaces that its globs and selectors came to; empty until the source was looked at.
@@ -181,6 +217,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// The uid whose marks are on what is to be undone.
+    pub fn undone(&self) -> &str {
+        self.undoes.as_deref().unwrap_or(&self.migration)
+    }
+
     /// What a namespace of the source is called on the destination.
     pub fn destination_of<'a>(&'a self, namespace: &'a str) -> &'a str {
         self.namespaces.iter().find(|moved| moved.from == namespace).map_or(namespace, |moved| &moved.to)
@@ -233,6 +274,10 @@ pub struct VolumeTask {
     /// The complete pass that it builds on.
     #[serde(default)]
     pub previous_pass: Option<u32>,
+    /// Nothing writes to the volume any more: it is read as it is, and a file that changes all the
+    /// same is an error.
+    #[serde(default)]
+    pub quiesced: bool,
     /// This volume's share of the run's bandwidth, bytes a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth_limit: Option<u64>,
@@ -252,7 +297,12 @@ impl Work {
             | Self::ApplyResources { run }
             | Self::Verify { run }
             | Self::StartApplications { run }
-            | Self::HealthCheck { run, .. }
+            | Self::HealthCheck { run }
+            | Self::RunHooks { run, .. }
+            | Self::Quiesce { run }
+            | Self::StopDestination { run }
+            | Self::RestoreSource { run }
+            | Self::RemoveFromDestination { run }
             | Self::Cleanup { run, .. } => Some(run),
             Self::Activate { .. } | Self::PruneStaging { .. } => None,
         }

@@ -5,6 +5,16 @@
 pub const MIGRATION_REPLICAS: &str = "isthmus.dev/migration-replicas";
 /// Annotation: the `spec.suspend` that a CronJob had before it was suspended by Isthmus.
 pub const MIGRATION_SUSPEND: &str = "isthmus.dev/migration-suspend";
+/// Annotation on a stopped workload: the uid of the migration that stopped it. Going back starts
+/// what carries its own and nothing else.
+pub const QUIESCED_BY: &str = "isthmus.dev/quiesced-by";
+/// Annotation on a Namespace: `"true"` where the applications are meant to run, `"false"` where they
+/// are not because they run elsewhere.
+pub const ACTIVE: &str = "isthmus.dev/active";
+/// Annotation on a Namespace that has [`ACTIVE`]: the other side, `<cluster>/<namespace>`.
+pub const COUNTERPART: &str = "isthmus.dev/counterpart";
+/// Annotation on a Migration: `"true"` ends it and undoes what it did.
+pub const CANCEL: &str = "isthmus.dev/cancel";
 /// Label: the uid of the migration that brought an object. Whatever carries it is ours to update.
 pub const MIGRATED_BY: &str = "isthmus.dev/migrated-by";
 /// Label: which namespace of which pair an object was brought from ([`plan_mark`]). A run may

@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ExistingResourcePolicy, IncludeClusterResources, LabelSelectors, MetadataPolicy, MigrationStatus,
-    MoverOptions, NamespaceEntry, Retention, Transform, VerifyMethod, VolumeMethod,
+    ExistingResourcePolicy, HealthOptions, Hook, IncludeClusterResources, LabelSelectors, MetadataPolicy,
+    MigrationStatus, MoverOptions, NamespaceEntry, OnFailure, OperatorRef, Retention, Transform, VerifyMethod,
+    VolumeChoice, VolumeMethod, VolumeReclaim,
 };
 
 /// What to move and how. The names are those of Kubemotion's Migration, so that such a manifest
@@ -52,6 +53,41 @@ pub struct MigrationSpec {
     /// What kind of run this is.
     #[serde(default)]
     pub action: MigrationAction,
+    /// The `MigrationPlan`, in this namespace, whose options the run takes as they are when it
+    /// begins. Beside it only `action`, `quiesce`, `startApplications` and `dryRun` may be set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub plan: Option<String>,
+    /// The Migration, in this namespace, that a `Rollback` undoes; nothing else is set beside it
+    /// but `reclaim`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub rollback_of: Option<String>,
+    /// A cutover: the source is stopped before its volumes are read for the last time, and from
+    /// then on one side runs and no more than one. Unset, the source goes on running.
+    #[serde(default)]
+    pub quiesce: bool,
+    /// What is done when a cutover fails after the source was stopped.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// What becomes of the claims that the run made on the destination when it is undone.
+    #[serde(default)]
+    pub reclaim: VolumeReclaim,
+    /// When started applications are well.
+    #[serde(default)]
+    pub health: HealthOptions,
+    /// Commands and Jobs that are carried out at certain points.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub hooks: Vec<Hook>,
+    /// Workloads of the source that manage others: in a cutover they stop first and start first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub operators: Vec<OperatorRef>,
+    /// What becomes of single volumes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 500))]
+    pub volumes: Vec<VolumeChoice>,
     /// Goes from the pair's destination to its source; the pair must be bidirectional.
     #[serde(default)]
     pub reverse: bool,
@@ -186,6 +222,15 @@ impl MigrationSpec {
             namespaces: Vec::new(),
             namespace_selector: None,
             action: MigrationAction::default(),
+            plan: None,
+            rollback_of: None,
+            quiesce: false,
+            on_failure: OnFailure::default(),
+            reclaim: VolumeReclaim::default(),
+            health: HealthOptions::default(),
+            hooks: Vec::new(),
+            operators: Vec::new(),
+            volumes: Vec::new(),
             reverse: false,
             include_resources: true,
             include_volumes: true,
@@ -225,9 +270,14 @@ impl MigrationSpec {
 /// What kind of run a migration is.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 pub enum MigrationAction {
+    /// A pass of the volumes while the application runs; as often as wanted.
+    Stage,
     /// Volumes and objects, and the applications started where that is asked for.
     #[default]
     Final,
+    /// Undoes the `Final` that `rollbackOf` names: the destination stops, what the run made there
+    /// is removed, and the source is started as it was.
+    Rollback,
 }
 
 fn yes() -> bool {

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NamespaceMove, Verified};
+use super::{Active, MigrationSpec, NamespaceMove, Verified};
 
 /// The most findings (failures, and warnings) that a status lists; the rest are only counted.
 pub const MAX_FINDINGS: usize = 20;
@@ -47,6 +47,22 @@ pub struct MigrationStatus {
     /// [`MAX_NAMESPACES`]; empty until the source was looked at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<NamespaceMove>,
+    /// The options that the run goes by, where they are not its own: the plan's as they were when
+    /// it began, or those of the run that it undoes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub options: Option<Box<MigrationSpec>>,
+    /// The uid of the migration that this one undoes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<String>,
+    /// Which side is the active one, in a run that stops or starts one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active: Option<Active>,
+    /// When the last Pod of the source was gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<Time>,
+    /// When the first Pod of the destination was ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<Time>,
     /// All steps of this run in their order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pipeline: Vec<StepStatus>,
@@ -102,12 +118,14 @@ pub enum MigrationPhase {
     SucceededWithWarnings,
     /// Ended without being done.
     Failed,
+    /// Failed or cancelled, and undone: everything is as it was before.
+    RolledBack,
 }
 
 impl MigrationPhase {
     /// Whether the run has ended.
     pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Succeeded | Self::SucceededWithWarnings | Self::Failed)
+        matches!(self, Self::Succeeded | Self::SucceededWithWarnings | Self::Failed | Self::RolledBack)
     }
 }
 
@@ -126,8 +144,12 @@ pub enum Step {
     ExportResources,
     /// The source is stopped.
     Quiesce,
+    /// What is to be carried out while everything stands still.
+    QuiesceHooks,
     /// The last volume pass.
     FinalVolumes,
+    /// What is to be carried out before objects are applied.
+    ApplyHooks,
     /// The objects are applied.
     ApplyResources,
     /// What arrived is compared with what was sent.
@@ -138,6 +160,12 @@ pub enum Step {
     HealthCheck,
     /// The rules and Jobs that are to run last.
     PostHooks,
+    /// Going back: the destination is stopped.
+    StopDestination,
+    /// Going back: the source is started as it was.
+    RestoreSource,
+    /// Going back: what the run made on the destination is removed.
+    RemoveFromDestination,
     /// Movers and their traces are removed.
     Cleanup,
 }
