@@ -48,7 +48,10 @@ impl From<MigrationPhase> for Ending {
         match phase {
             MigrationPhase::Succeeded => Self::Succeeded,
             MigrationPhase::SucceededWithWarnings => Self::Warnings,
-            MigrationPhase::Failed | MigrationPhase::Pending | MigrationPhase::InProgress => Self::Failed,
+            MigrationPhase::Failed
+            | MigrationPhase::RolledBack
+            | MigrationPhase::Pending
+            | MigrationPhase::InProgress => Self::Failed,
         }
     }
 }

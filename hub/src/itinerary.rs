@@ -18,9 +18,13 @@
 //! - [`voice`] makes one line of what the two movers of a volume say.
 //! - [`notes`] tells two statuses apart in words: the events on the record.
 //!
+//! - [`undo`] tells how a run that ends early goes back, and which side is the active one.
+//!
 //! Promises: all functions are total and deterministic; a status never grows past its bounds;
-//! a step that failed is never begun again; after a failure only `Cleanup` is done; a run is
-//! terminal only when its clean-up has ended or was given up.
+//! a step that failed is never begun again; after a failure only going back and `Cleanup` are
+//! done; a run is terminal only when its clean-up has ended or was given up. In a cutover the last
+//! pass of the volumes never begins before the source has stopped, and neither side is started
+//! while the other may run.
 //!
 //! A new step is a row in [`plan`] and in [`roster`]: nothing else knows the order.
 
@@ -30,11 +34,13 @@ mod claims;
 mod findings;
 mod namespaces;
 mod notes;
+mod origin;
 mod plan;
 mod record;
 mod steps;
 mod summary;
 mod tasks;
+mod undo;
 mod view;
 mod voice;
 mod volumes;
@@ -44,12 +50,13 @@ mod tests;
 
 pub use admission::{PENDING_LIMIT_SECONDS, SETTLE_SECONDS};
 pub use advance::advance;
-pub use claims::{Claim, Reach, claims};
+pub use claims::{Claim, Reach, claims, meeting};
 pub use findings::{MAX_MESSAGE, MAX_OBJECT, MAX_REASON};
 pub use notes::{Note, notes};
 pub use plan::{Duty, plan, roster};
 pub use record::{Verdict, record};
 pub use steps::{CLEANUP_TIMEOUT_SECONDS, GONE_AFTER_SECONDS};
 pub use summary::{elapsed, human_bytes, stamp};
-pub use tasks::{Assignment, HEALTH_TIMEOUT_SECONDS, Job, side_of, tasks};
-pub use view::{Busy, Pair, PairView, Site};
+pub use tasks::{Assignment, Job, side_of, tasks};
+pub use undo::UNDO_PATIENCE_SECONDS;
+pub use view::{Busy, Origin, Pair, PairView, Site, Undone};

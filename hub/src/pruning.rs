@@ -41,7 +41,7 @@ pub(crate) fn in_use(records: &Records, pair_uid: &str) -> Use {
 
 fn used_by<'a>(migrations: impl Iterator<Item = &'a Migration>, pair_uid: &str) -> Use {
     let mut found = Use::default();
-    for migration in migrations.filter(|m| m.spec.include_volumes && !m.spec.dry_run) {
+    for migration in migrations.filter(|m| m.options().include_volumes && !m.options().dry_run) {
         let Some(status) = migration.status.as_ref().filter(|status| {
             status.status == MigrationPhase::InProgress && status.pair_uid.as_deref() == Some(pair_uid)
         }) else {

@@ -15,7 +15,7 @@ pub(crate) use writer::{WriteError, Writer};
 
 use std::sync::Arc;
 
-use isthmus_shared::resources::{Cluster, ClusterPair, Migration, ObjectStore};
+use isthmus_shared::resources::{Cluster, ClusterPair, Migration, MigrationPlan, ObjectStore};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use tokio::sync::watch;
@@ -33,6 +33,8 @@ pub(crate) struct Records {
     pub pairs: Kind<ClusterPair>,
     /// The migrations, of all namespaces.
     pub migrations: Kind<Migration>,
+    /// The plans, of all namespaces.
+    pub plans: Kind<MigrationPlan>,
     /// The Secrets of the hub's namespace.
     pub secrets: Kind<Secret>,
     changes: watch::Sender<u64>,
@@ -49,6 +51,7 @@ impl Records {
             stores: Kind::watch(Api::namespaced(client.clone(), own), &changes, tasks),
             pairs: Kind::watch(Api::all(client.clone()), &changes, tasks),
             migrations: Kind::watch(Api::all(client.clone()), &changes, tasks),
+            plans: Kind::watch(Api::all(client.clone()), &changes, tasks),
             secrets: Kind::watch(Api::namespaced(client.clone(), own), &changes, tasks),
             changes,
         })
@@ -61,6 +64,7 @@ impl Records {
             self.stores.complete(),
             self.pairs.complete(),
             self.migrations.complete(),
+            self.plans.complete(),
             self.secrets.complete(),
         );
     }

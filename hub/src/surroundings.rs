@@ -1,9 +1,11 @@
 //! From the records and who was heard to the values that the itinerary decides on.
 
-use isthmus_shared::resources::{Cluster, ClusterPair, Finding, LinkState, Migration, MigrationPhase};
+use isthmus_shared::resources::{
+    Cluster, ClusterPair, Finding, LinkState, Migration, MigrationAction, MigrationPhase,
+};
 use kube::ResourceExt as _;
 
-use crate::itinerary::{Busy, Pair, PairView, Site, claims};
+use crate::itinerary::{Busy, Origin, Pair, PairView, Site, Undone, claims, meeting};
 use crate::presence::Presence;
 use crate::records::Records;
 use crate::{pruning, staging};
@@ -11,23 +13,73 @@ use crate::{pruning, staging};
 /// The surroundings of a migration as they are now.
 pub(crate) fn view(records: &Records, presence: &Presence, migration: &Migration) -> PairView {
     let namespace = migration.namespace().unwrap_or_default();
-    let pair = records.pairs.get(&namespace, &migration.spec.cluster_pair);
+    let origin = origin(records, migration);
     let status = migration.status.as_ref();
+    let begun = status.is_some_and(|status| status.pair_uid.is_some());
+    // One that has begun goes by what it was begun with, whatever became of its plan.
+    let options = if begun { Some(migration.options().clone()) } else { origin.options(&migration.spec) };
+    let pair = options.as_ref().and_then(|options| records.pairs.get(&namespace, &options.cluster_pair));
+    let reverse = options.as_ref().is_some_and(|options| options.reverse);
     let named = |kept: Option<&String>, first: bool| {
         kept.cloned().or_else(|| {
             let spec = &pair.as_ref()?.spec;
-            Some(if first == migration.spec.reverse { spec.destination.clone() } else { spec.source.clone() })
+            Some(if first == reverse { spec.destination.clone() } else { spec.source.clone() })
         })
     };
     let source = named(status.and_then(|s| s.source.as_ref()), true);
     let destination = named(status.and_then(|s| s.destination.as_ref()), false);
     PairView {
+        origin,
         since: presence.since,
         pair: pair.as_deref().map(|pair| pair_facts(records, pair)),
         source: site(records, presence, source.as_deref()),
         destination: site(records, presence, destination.as_deref()),
         busy: busy(records, migration, [source.as_deref(), destination.as_deref()]),
     }
+}
+
+/// Where a migration that has not begun takes its options from.
+fn origin(records: &Records, migration: &Migration) -> Origin {
+    let namespace = migration.namespace().unwrap_or_default();
+    if let Some(plan) = &migration.spec.plan {
+        let plan = records.plans.get(&namespace, plan);
+        return Origin::Plan(plan.map(|plan| Box::new(plan.spec.options.clone())));
+    }
+    let Some(name) = &migration.spec.rollback_of else { return Origin::Own };
+    let undone = records.migrations.get(&namespace, name);
+    let superseded_by = undone.as_deref().and_then(|undone| superseded(records, undone));
+    Origin::Undoes(Undone { migration: undone.map(|undone| Box::new((*undone).clone())), superseded_by })
+}
+
+/// A later run that has moved a namespace of this one's clusters that this one has moved.
+fn superseded(records: &Records, undone: &Migration) -> Option<String> {
+    let known = undone.status.as_ref()?;
+    let claims_of = |migration: &Migration| {
+        let status = migration.status.as_ref()?;
+        Some(claims(
+            migration.options(),
+            Some(status),
+            status.source.as_deref()?,
+            status.destination.as_deref()?,
+        ))
+    };
+    let ours = claims_of(undone)?;
+    let finished = known.finished_at.as_ref()?;
+    let later = |other: &Migration| {
+        let status = other.status.as_ref()?;
+        let changed = other.options().action == MigrationAction::Final
+            && !other.options().dry_run
+            && matches!(status.status, MigrationPhase::Succeeded | MigrationPhase::SucceededWithWarnings)
+            && status.started_at.as_ref().is_some_and(|started| started >= finished);
+        (changed && meeting(&ours, &claims_of(other)?).is_some())
+            .then(|| format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()))
+    };
+    records
+        .migrations
+        .all()
+        .iter()
+        .filter(|other| other.metadata.uid != undone.metadata.uid)
+        .find_map(|other| later(other))
 }
 
 fn pair_facts(records: &Records, pair: &ClusterPair) -> Pair {
@@ -111,8 +163,8 @@ fn busy(records: &Records, migration: &Migration, clusters: [Option<&str>; 2]) -
             }
             Some(Busy {
                 migration: format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()),
-                dry_run: other.spec.dry_run,
-                claims: claims(&other.spec, Some(status), source, destination),
+                dry_run: other.options().dry_run,
+                claims: claims(other.options(), Some(status), source, destination),
             })
         })
         .collect()

@@ -23,6 +23,7 @@ mod migration;
 mod migration_status;
 mod namespaces;
 mod object_store;
+mod plan;
 mod pruning;
 mod rewriting;
 mod selectors;
@@ -46,6 +47,10 @@ pub use migration_status::{
 };
 pub use namespaces::{BadNamespaceEntry, NamespaceEntry, NamespaceMove, NamespaceRule};
 pub use object_store::{ObjectStore, ObjectStoreSpec, ObjectStoreStatus, SecretRef, StsSpec};
+pub use plan::{
+    MAX_PLAN_PROBLEMS, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, PlanPhase, PlanProblem,
+    ProblemSeverity,
+};
 pub use pruning::{MAX_STAGED_VOLUMES, PrunePhase, PruneRequest, PruneStatus, PruneTotals, StagedVolume};
 pub use rewriting::{ExistingResourcePolicy, IncludeClusterResources, Transform, TransformMatch};
 pub use selectors::{BadSelector, LabelSelectors, MAX_SELECTORS, parse as parse_selector};
@@ -65,7 +70,8 @@ pub const VERSION: &str = "v1alpha1";
 
 /// The custom resource definitions of all kinds, in the order in which they are applied.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![Cluster::crd(), ObjectStore::crd(), ClusterPair::crd(), Migration::crd()];
+    let mut crds =
+        vec![Cluster::crd(), ObjectStore::crd(), ClusterPair::crd(), Migration::crd(), plan::definition()];
     for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|v| v.open_api_v3_schema.as_mut()) {
             drop_foreign_formats(schema);

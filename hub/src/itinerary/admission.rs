@@ -1,7 +1,9 @@
 //! Whether a migration may begin: what only a person can change refuses it, what may come by
 //! itself is waited for.
 
-use isthmus_shared::resources::{Finding, Migration, MigrationPhase, MigrationStatus, OptionProblem};
+use isthmus_shared::resources::{
+    Finding, Migration, MigrationAction, MigrationPhase, MigrationSpec, MigrationStatus, OptionProblem,
+};
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -9,7 +11,8 @@ use super::claims::{claims, meeting};
 use super::findings::{MAX_MESSAGE, Severity, add, cut, finding};
 use super::namespaces;
 use super::plan::plan;
-use super::view::{Pair, PairView};
+use super::view::{Origin, Pair, PairView, Undone};
+use super::{origin, undo};
 
 /// How long a migration waits for its pair to become Ready before it fails, seconds.
 pub const PENDING_LIMIT_SECONDS: i64 = 600;
@@ -46,7 +49,8 @@ pub(super) fn admit(migration: &Migration, status: &mut MigrationStatus, view: &
         Admission::Refuse(reasons) => refuse(status, reasons, now),
         Admission::Wait { message, limited } => {
             if limited && now > first_seen(status, view, now) + PENDING_LIMIT_SECONDS.seconds() {
-                let object = format!("ClusterPair {}", migration.spec.cluster_pair);
+                let pair = view.origin.options(&migration.spec).map(|options| options.cluster_pair);
+                let object = format!("ClusterPair {}", pair.unwrap_or_default());
                 let message = format!(
                     "gave up after {} minutes of waiting: {message}; put that right, then create the Migration again",
                     PENDING_LIMIT_SECONDS / 60
@@ -61,14 +65,25 @@ pub(super) fn admit(migration: &Migration, status: &mut MigrationStatus, view: &
 
 fn begin(migration: &Migration, status: &mut MigrationStatus, view: &PairView, now: Timestamp) {
     let Some(pair) = &view.pair else { return };
-    let (source, destination) = direction(migration, pair);
+    let Some(options) = view.origin.options(&migration.spec) else { return };
+    let (source, destination) = direction(&options, pair);
     status.status = MigrationPhase::InProgress;
     status.message = None;
     status.pair_uid = Some(pair.uid.clone());
     status.source = Some(source.to_owned());
     status.destination = Some(destination.to_owned());
     status.started_at = Some(Time(now));
-    status.pipeline = plan(&migration.spec);
+    status.pipeline = plan(&options);
+    if let Origin::Undoes(Undone { migration: Some(undone), .. }) = &view.origin {
+        let was = undone.status.clone().unwrap_or_default();
+        status.undoes.clone_from(&undone.metadata.uid);
+        status.pipeline = undo::of(&was);
+        status.namespaces = was.namespaces;
+        status.active = was.active;
+    }
+    if !matches!(view.origin, Origin::Own) {
+        status.options = Some(Box::new(options));
+    }
 }
 
 fn refuse(status: &mut MigrationStatus, reasons: Vec<Finding>, now: Timestamp) {
@@ -98,13 +113,16 @@ fn first_seen(status: &MigrationStatus, view: &PairView, now: Timestamp) -> Time
 }
 
 /// Source and destination cluster of a run through a pair.
-pub(super) fn direction<'a>(migration: &Migration, pair: &'a Pair) -> (&'a str, &'a str) {
-    if migration.spec.reverse { (&pair.destination, &pair.source) } else { (&pair.source, &pair.destination) }
+fn direction<'a>(options: &MigrationSpec, pair: &'a Pair) -> (&'a str, &'a str) {
+    if options.reverse { (&pair.destination, &pair.source) } else { (&pair.source, &pair.destination) }
 }
 
 fn decide(migration: &Migration, view: &PairView) -> Admission {
-    let spec = &migration.spec;
     let refuse = |reason: Finding| Admission::Refuse(vec![reason]);
+    let spec = &match origin::options(migration, &view.origin) {
+        Ok(options) => options,
+        Err(reason) => return refuse(reason),
+    };
     // What the spec itself says wrongly no surroundings can put right.
     let problems = spec.problems();
     if !problems.is_empty() {
@@ -138,15 +156,20 @@ fn decide(migration: &Migration, view: &PairView) -> Admission {
             format!("waits for ClusterPair {} to become Ready: {}", spec.cluster_pair, pair.message);
         return Admission::Wait { message, limited: true };
     }
-    if pair.pruning && spec.include_volumes && !spec.dry_run {
+    let moves_volumes = spec.include_volumes && spec.action != MigrationAction::Rollback;
+    if pair.pruning && moves_volumes && !spec.dry_run {
         let message = format!(
             "waits for the collection of staging of ClusterPair {} to end, as `isthmus pair describe {}` shows it",
             spec.cluster_pair, spec.cluster_pair
         );
         return Admission::Wait { message, limited: false };
     }
-    let (source, destination) = direction(migration, pair);
-    let wanted = claims(spec, None, source, destination);
+    let (source, destination) = direction(spec, pair);
+    let undone = match &view.origin {
+        Origin::Undoes(undone) => undone.migration.as_ref().and_then(|m| m.status.as_ref()),
+        Origin::Own | Origin::Plan(_) => None,
+    };
+    let wanted = claims(spec, undone, source, destination);
     // Dry runs change nothing, so they are in nobody's way but that of what they look at.
     let others = view.busy.iter().filter(|busy| !(busy.dry_run && spec.dry_run));
     let met = others.filter_map(|busy| meeting(&wanted, &busy.claims).map(|claim| (busy, claim)));

@@ -1,7 +1,8 @@
 //! Moving a run on.
 
 use isthmus_shared::resources::{
-    Finding, Migration, MigrationPhase, MigrationStatus, Side, Step, StepState, VolumePhase,
+    Active, CANCEL, Finding, Migration, MigrationPhase, MigrationSpec, MigrationStatus, Side, Step,
+    StepState, VolumePhase,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,7 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::admission::admit;
 use super::findings::{MAX_MESSAGE, Severity, add, cut, finding};
 use super::steps::{Progress, begin_step, evaluate, prospect};
-use super::summary::refresh;
+use super::summary::{elapsed, refresh};
+use super::undo::{self, Ending};
 use super::view::PairView;
 
 /// How the message of a dry run begins.
@@ -32,29 +34,35 @@ pub fn advance(migration: &Migration, view: &PairView, now: Timestamp) -> Migrat
     status
 }
 
-/// Goes from step to step until one has to be waited for. Every turn ends a step, so there are
-/// at most as many turns as steps.
+/// Goes from step to step until one has to be waited for. Every turn ends a step, and steps of
+/// going back are added once, so there are at most as many turns as steps.
 fn run(migration: &Migration, status: &mut MigrationStatus, view: &PairView, now: Timestamp) {
+    let options = status.options.clone().map_or_else(|| migration.spec.clone(), |options| *options);
     while let Some(index) = current(status) {
         let step = status.pipeline[index].step;
         if step != Step::Cleanup
-            && let Some(reason) = must_end(migration, status, view)
+            && let Some((reason, ending)) = must_end(migration, status, view, step)
         {
             add(status, Severity::Failure, Some(step), reason.clone());
-            fail_step(status, index, &reason, now);
+            fail_step(&options, status, index, &reason, ending, now);
             continue;
         }
         if status.pipeline[index].state == StepState::Pending {
-            begin_step(migration, status, index, now);
+            begin_step(&options, status, index, now);
         }
-        match evaluate(migration, status, index, view, now) {
-            Progress::Waits => return,
+        match evaluate(&options, status, index, view, now) {
+            Progress::Waits => {
+                status.active = undo::active(&options, status).or(status.active);
+                return;
+            }
             Progress::Done(message) => end_step(status, index, StepState::Succeeded, message, now),
             Progress::NotNeeded(message) => end_step(status, index, StepState::Skipped, Some(message), now),
-            Progress::Failed(reason) => fail_step(status, index, &reason, now),
+            Progress::Failed(reason) => fail_step(&options, status, index, &reason, Ending::Failed, now),
         }
+        status.active = undo::active(&options, status).or(status.active);
     }
-    finish(migration, status, now);
+    finish(&options, status, now);
+    status.active = undo::active(&options, status).or(status.active);
 }
 
 /// The step that is under way or next.
@@ -62,29 +70,42 @@ pub(super) fn current(status: &MigrationStatus) -> Option<usize> {
     status.pipeline.iter().position(|step| matches!(step.state, StepState::Pending | StepState::InProgress))
 }
 
-/// Why the run cannot go on, whatever its step says.
-fn must_end(migration: &Migration, status: &MigrationStatus, view: &PairView) -> Option<Finding> {
+/// Why the run cannot go on, whatever its step says. Going back is ended by nobody, and by what is
+/// gone only where the step needs it.
+fn must_end(
+    migration: &Migration,
+    status: &MigrationStatus,
+    view: &PairView,
+    step: Step,
+) -> Option<(Finding, Ending)> {
     let name = migration.metadata.name.as_deref().unwrap_or_default();
-    if migration.metadata.deletion_timestamp.is_some() {
-        let message =
-            "the Migration was deleted while it ran; what had arrived on the destination stays there";
-        return Some(finding(format!("Migration {name}"), "Cancelled", message));
+    let going_back = undo::is_undo(step);
+    if !going_back && migration.metadata.deletion_timestamp.is_some() {
+        let message = "the Migration was deleted while it ran, and with that cancelled";
+        return Some((finding(format!("Migration {name}"), "Cancelled", message), Ending::Cancelled));
+    }
+    if !going_back
+        && migration.metadata.annotations.as_ref().and_then(|a| a.get(CANCEL)).is_some_and(|v| v == "true")
+    {
+        let message = "it was cancelled; begin it again with `isthmus migration retry`";
+        return Some((finding(format!("Migration {name}"), "Cancelled", message), Ending::Cancelled));
     }
     if view.pair_of(status.pair_uid.as_deref()).is_none() {
-        let pair = &migration.spec.cluster_pair;
+        let pair = &migration.options().cluster_pair;
         let message = "the pair was deleted while the migration ran, and its key with it: create the pair and the Migration again";
-        return Some(finding(format!("ClusterPair {pair}"), "PairGone", message));
+        return Some((finding(format!("ClusterPair {pair}"), "PairGone", message), Ending::Failed));
     }
-    for (side, cluster) in [(Side::Source, &status.source), (Side::Destination, &status.destination)] {
-        if !view.site(side).exists {
-            let cluster = cluster.as_deref().unwrap_or_default();
-            let message = format!(
-                "the cluster's record was removed while the migration ran: add it again with `isthmus cluster add {cluster}`, join it, and create the Migration again"
-            );
-            return Some(finding(format!("Cluster {cluster}"), "ClusterGone", message));
-        }
-    }
-    None
+    let needed: &[(Side, &Option<String>)] = match step {
+        Step::StopDestination | Step::RemoveFromDestination => &[(Side::Destination, &status.destination)],
+        Step::RestoreSource => &[(Side::Source, &status.source)],
+        _ => &[(Side::Source, &status.source), (Side::Destination, &status.destination)],
+    };
+    let (_, cluster) = needed.iter().find(|(side, _)| !view.site(*side).exists)?;
+    let cluster = cluster.as_deref().unwrap_or_default();
+    let message = format!(
+        "the cluster's record was removed while the migration ran: add it again with `isthmus cluster add {cluster}`, join it, and create the Migration again"
+    );
+    Some((finding(format!("Cluster {cluster}"), "ClusterGone", message), Ending::Failed))
 }
 
 fn end_step(
@@ -100,8 +121,15 @@ fn end_step(
     step.message = message;
 }
 
-/// Ends a step and everything after it but the clean-up.
-fn fail_step(status: &mut MigrationStatus, index: usize, reason: &Finding, now: Timestamp) {
+/// Ends a step and everything after it but the clean-up, and has undone what is to be undone.
+fn fail_step(
+    options: &MigrationSpec,
+    status: &mut MigrationStatus,
+    index: usize,
+    reason: &Finding,
+    ending: Ending,
+    now: Timestamp,
+) {
     let why = cut(&format!("{}: {}", reason.object, reason.message), MAX_MESSAGE);
     end_step(status, index, StepState::Failed, Some(why.clone()), now);
     for task in &mut status.pipeline[index].tasks {
@@ -122,28 +150,70 @@ fn fail_step(status: &mut MigrationStatus, index: usize, reason: &Finding, now: 
         later.state = StepState::Skipped;
     }
     let step = status.pipeline[index].step;
-    status.message = Some(cut(&format!("{step:?} failed: {why}"), MAX_MESSAGE));
+    let first = status.message.take().filter(|_| undo::is_undo(step)).map(|text| format!("{text}; then "));
+    status.message = Some(cut(&format!("{}{step:?} failed: {why}", first.unwrap_or_default()), MAX_MESSAGE));
+    if !undo::is_undo(step) {
+        let undoing = undo::after(options, status, ending);
+        let before_cleanup = status.pipeline.len() - 1;
+        status.pipeline.splice(before_cleanup..before_cleanup, undoing);
+    }
 }
 
-fn finish(migration: &Migration, status: &mut MigrationStatus, now: Timestamp) {
+fn finish(options: &MigrationSpec, status: &mut MigrationStatus, now: Timestamp) {
     let failed = status.pipeline.iter().any(|step| step.state == StepState::Failed);
     status.finished_at = Some(Time(now));
-    status.status = if failed {
-        MigrationPhase::Failed
-    } else {
-        let warnings = match status.warnings_total {
-            0 => None,
-            1 => Some("with a warning: read it".to_owned()),
-            n => Some(format!("with {n} warnings: read them")),
-        };
-        status.message = match (migration.spec.dry_run, &warnings) {
-            (true, None) => Some(format!("{NOTHING_CHANGED}: {}", prospect(&status.resources))),
-            (true, Some(told)) => {
-                Some(format!("{NOTHING_CHANGED}: {}; {told} before you migrate", prospect(&status.resources)))
-            }
-            (false, None) => None,
-            (false, Some(told)) => Some(format!("done, {told} before you rely on the destination")),
-        };
-        if warnings.is_some() { MigrationPhase::SucceededWithWarnings } else { MigrationPhase::Succeeded }
+    if failed {
+        status.status =
+            if undo::is_undone(status) { MigrationPhase::RolledBack } else { MigrationPhase::Failed };
+        let told = status.message.take().unwrap_or_default();
+        let stands = standing(options, status).map_or_else(String::new, |stands| format!(". {stands}"));
+        status.message = Some(cut(&format!("{told}{stands}"), MAX_MESSAGE));
+        return;
+    }
+    let warnings = match status.warnings_total {
+        0 => None,
+        1 => Some("with a warning: read it".to_owned()),
+        n => Some(format!("with {n} warnings: read them")),
     };
+    status.status =
+        if warnings.is_some() { MigrationPhase::SucceededWithWarnings } else { MigrationPhase::Succeeded };
+    if options.dry_run {
+        let looked = format!("{NOTHING_CHANGED}: {}", prospect(&status.resources));
+        status.message = Some(match warnings {
+            None => looked,
+            Some(told) => format!("{looked}; {told} before you migrate"),
+        });
+        return;
+    }
+    let done = warnings.map(|told| format!("done, {told} before you rely on the destination"));
+    let parts: Vec<String> = done.into_iter().chain(standing(options, status)).collect();
+    status.message = (!parts.is_empty()).then(|| parts.join(". "));
+}
+
+/// Which side runs at the end of a run that stopped or started one, for how long none did, and what
+/// to do where that is not known.
+fn standing(options: &MigrationSpec, status: &MigrationStatus) -> Option<String> {
+    let text = |name: &Option<String>| name.clone().unwrap_or_default();
+    let (source, destination) = (text(&status.source), text(&status.destination));
+    let down = match (&status.stopped_at, &status.ready_at) {
+        (Some(stopped), Some(ready)) => {
+            let seconds = ready.0.as_second() - stopped.0.as_second();
+            format!(", down for {}", elapsed(seconds))
+        }
+        _ => String::new(),
+    };
+    Some(match undo::active(options, status)? {
+        Active::Source => {
+            format!("The applications run on {source}, and nothing of the run on {destination}")
+        }
+        Active::Destination => {
+            format!("The applications run on {destination}{down}, and stand still on {source}")
+        }
+        Active::Neither => format!(
+            "The applications run on neither side: go back with `isthmus rollback`, or start them with `isthmus activate {source}` or `isthmus activate {destination}`"
+        ),
+        Active::Unknown => format!(
+            "It is not known whether the applications run on {destination}: look there, then go back with `isthmus rollback`, or start one side with `isthmus activate --force`"
+        ),
+    })
 }

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 
 use globset::GlobBuilder;
 use isthmus_shared::resources::{
-    Finding, IncludeClusterResources, MAX_NAMESPACES, MigrationSpec, NamespaceMove, NamespaceRule,
-    TransformMatch, glob_matcher, is_label,
+    Finding, Hook, IncludeClusterResources, MAX_NAMESPACES, MigrationSpec, NamespaceMove, NamespaceRule,
+    TransformMatch, VolumeAction, glob_matcher, is_label,
 };
 
 use super::findings::finding;
@@ -54,6 +54,20 @@ fn beyond_own(spec: &MigrationSpec, rules: &[NamespaceRule], pair: &Pair) -> Opt
             "spec.includeClusterResources".to_owned(),
             "taking objects of cluster scope".to_owned(),
         );
+    }
+    let elsewhere = |namespace: Option<&String>| namespace.is_some_and(|namespace| namespace != own);
+    let reaches = |hook: &Hook| {
+        elsewhere(hook.exec.as_ref().and_then(|exec| exec.namespace.as_ref()))
+            || elsewhere(hook.job.as_ref().and_then(|job| job.namespace.as_ref()))
+    };
+    if let Some(at) = spec.hooks.iter().position(reaches) {
+        return refuse(format!("spec.hooks[{at}]"), "a hook in another namespace".to_owned());
+    }
+    if let Some(at) = spec.operators.iter().position(|operator| operator.namespace != *own) {
+        return refuse(format!("spec.operators[{at}]"), "stopping what lies in another namespace".to_owned());
+    }
+    if let Some(at) = spec.volumes.iter().position(|volume| volume.action == VolumeAction::Keep) {
+        return refuse(format!("spec.volumes[{at}].action"), "making PersistentVolumes".to_owned());
     }
     if let Some(at) = spec.transforms.iter().position(|transform| may_grant(&transform.matching)) {
         let what = "a transform of no certain kind, of Namespaces, or of what grants rights";

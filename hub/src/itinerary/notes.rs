@@ -1,7 +1,7 @@
 //! What happened between two statuses, in words: the events on the record.
 
 use isthmus_shared::resources::{
-    Migration, MigrationPhase, MigrationStatus, NamespaceEntry, StepState, VolumePhase,
+    Migration, MigrationAction, MigrationPhase, MigrationStatus, NamespaceEntry, StepState, VolumePhase,
 };
 
 use super::findings::{MAX_MESSAGE, cut};
@@ -33,14 +33,16 @@ pub fn notes(migration: &Migration, after: &MigrationStatus) -> Vec<Note> {
     let mut notes = Vec::new();
     if before.status == MigrationPhase::Pending && after.status == MigrationPhase::InProgress {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        let does = if migration.spec.dry_run {
-            "looks, changing nothing, what it would be to move"
-        } else {
-            "moves"
+        let options = after.options.as_deref().unwrap_or(&migration.spec);
+        let does = match options.action {
+            _ if options.dry_run => "looks, changing nothing, what it would be to move",
+            MigrationAction::Stage => "brings the volumes of",
+            MigrationAction::Final => "moves",
+            MigrationAction::Rollback => "undoes the move of",
         };
         let message = format!(
             "{does} {} from cluster {} to cluster {}",
-            entries(&migration.spec.namespaces),
+            entries(&options.namespaces),
             text(&after.source),
             text(&after.destination)
         );
@@ -65,7 +67,7 @@ pub fn notes(migration: &Migration, after: &MigrationStatus) -> Vec<Note> {
         ));
     }
     if !before.status.is_terminal() && after.status.is_terminal() {
-        let failed = after.status == MigrationPhase::Failed;
+        let failed = matches!(after.status, MigrationPhase::Failed | MigrationPhase::RolledBack);
         let message = after.message.clone().unwrap_or_else(|| "all of it arrived".to_owned());
         // A migration that was refused has said why already.
         if !notes.iter().any(|told| told.warning && told.message == message) {

@@ -1,6 +1,8 @@
 //! Which steps a run has, and who does what in each.
 
-use isthmus_shared::resources::{MigrationAction, MigrationSpec, Side, Step, StepState, StepStatus};
+use isthmus_shared::resources::{
+    HookPhase, MigrationAction, MigrationSpec, Side, Step, StepState, StepStatus,
+};
 
 /// Who has to do something in a step, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub enum Duty {
     Together(&'static [Side]),
     /// A sender and a receiver for each volume.
     Volumes,
+    /// The sides that have hooks of this phase, the source first.
+    Hooks(HookPhase),
 }
 
 /// The part of Preflight in which the destination says what it serves and has.
@@ -25,44 +29,68 @@ pub fn roster(step: Step) -> Duty {
             (Side::Source, None),
             (Side::Destination, None),
         ]),
-        Step::PreHooks | Step::ExportResources | Step::Quiesce => Duty::Together(&[Side::Source]),
+        Step::PreHooks => Duty::Hooks(HookPhase::PreHooks),
+        Step::QuiesceHooks => Duty::Hooks(HookPhase::AfterQuiesce),
+        Step::ApplyHooks => Duty::Hooks(HookPhase::BeforeApply),
+        Step::PostHooks => Duty::Hooks(HookPhase::PostHooks),
+        Step::ExportResources | Step::Quiesce | Step::RestoreSource => Duty::Together(&[Side::Source]),
         Step::PrepareDestination
         | Step::ApplyResources
         | Step::Verify
         | Step::StartApplications
         | Step::HealthCheck
-        | Step::PostHooks => Duty::Together(&[Side::Destination]),
+        | Step::StopDestination
+        | Step::RemoveFromDestination => Duty::Together(&[Side::Destination]),
         Step::StageVolumes | Step::FinalVolumes => Duty::Volumes,
         Step::Cleanup => Duty::Together(&[Side::Source, Side::Destination]),
     }
 }
 
-/// The steps of a run, none begun. `FinalVolumes` is there whenever volumes are asked for;
-/// whether there are any only the inspection of the source tells. A dry run looks, and removes
-/// what it made for itself: nothing that changes anything is in its list.
-pub fn plan(spec: &MigrationSpec) -> Vec<StepStatus> {
-    let MigrationAction::Final = spec.action;
-    if spec.dry_run {
-        return [Step::Preflight, Step::Cleanup].map(not_begun).into();
-    }
-    let mut steps = vec![Step::Preflight, Step::PrepareDestination];
-    if spec.include_resources {
-        steps.push(Step::ExportResources);
-    }
-    if spec.include_volumes {
-        steps.push(Step::FinalVolumes);
-    }
-    if spec.include_resources {
-        steps.extend([Step::ApplyResources, Step::Verify]);
-    }
-    if spec.start_applications {
-        steps.extend([Step::StartApplications, Step::HealthCheck]);
-    }
-    steps.push(Step::Cleanup);
+/// The steps of a run, none begun; of one that undoes another, [`super::undo`] tells them.
+/// `FinalVolumes` is there whenever volumes are asked for; whether there are any only the
+/// inspection of the source tells. A dry run looks, and removes what it made for itself: nothing
+/// that changes anything is in its list.
+///
+/// In a cutover `Quiesce` comes before `FinalVolumes`, whatever the options.
+pub fn plan(options: &MigrationSpec) -> Vec<StepStatus> {
+    let steps = match options.action {
+        _ if options.dry_run => vec![Step::Preflight, Step::Cleanup],
+        MigrationAction::Stage => {
+            vec![Step::Preflight, Step::PrepareDestination, Step::StageVolumes, Step::Cleanup]
+        }
+        MigrationAction::Final => last(options),
+        MigrationAction::Rollback => vec![Step::Cleanup],
+    };
     steps.into_iter().map(not_begun).collect()
 }
 
-fn not_begun(step: Step) -> StepStatus {
+fn last(options: &MigrationSpec) -> Vec<Step> {
+    let hooked = |phase| options.hooks.iter().any(|hook| hook.phase == phase);
+    let (resources, volumes, quiesce) = (options.include_resources, options.include_volumes, options.quiesce);
+    [
+        (Step::Preflight, true),
+        (Step::PreHooks, hooked(HookPhase::PreHooks)),
+        (Step::PrepareDestination, true),
+        (Step::StageVolumes, volumes && quiesce),
+        (Step::ExportResources, resources),
+        (Step::Quiesce, quiesce),
+        (Step::QuiesceHooks, quiesce && hooked(HookPhase::AfterQuiesce)),
+        (Step::FinalVolumes, volumes),
+        (Step::ApplyHooks, resources && hooked(HookPhase::BeforeApply)),
+        (Step::ApplyResources, resources),
+        (Step::Verify, resources),
+        (Step::StartApplications, options.starts()),
+        (Step::HealthCheck, options.starts()),
+        (Step::PostHooks, hooked(HookPhase::PostHooks)),
+        (Step::Cleanup, true),
+    ]
+    .into_iter()
+    .filter_map(|(step, wanted)| wanted.then_some(step))
+    .collect()
+}
+
+/// A step that has not begun.
+pub(super) fn not_begun(step: Step) -> StepStatus {
     StepStatus {
         step,
         state: StepState::Pending,

@@ -224,10 +224,10 @@ fn take_outcome(
     match (outcome, target) {
         (Some(Outcome::SourceInspected { volumes, objects, namespaces }), _) if inspects => {
             let pair = view.pair_of(status.pair_uid.as_deref());
-            resolved(&migration.spec, pair, namespaces)?;
+            resolved(migration.options(), pair, namespaces)?;
             status.namespaces.clone_from(namespaces);
-            status.volumes = volumes::discovered(&migration.spec, namespaces, volumes)?;
-            status.resources.total = if migration.spec.include_resources { *objects } else { 0 };
+            status.volumes = volumes::discovered(migration.options(), namespaces, volumes)?;
+            status.resources.total = if migration.options().include_resources { *objects } else { 0 };
         }
         (_, _) if inspects => {
             let message = "the spoke reported the source as inspected but not what it found: update the spoke to the hub's version, then create the Migration again";
@@ -248,6 +248,10 @@ fn take_outcome(
                 applied(&mut status.resources, counts);
             }
         }
+        (Some(Outcome::Quiesced { stopped_at, .. }), Target::Side(_)) => {
+            status.stopped_at.clone_from(stopped_at);
+        }
+        (Some(Outcome::Healthy { ready_at, .. }), Target::Side(_)) => status.ready_at.clone_from(ready_at),
         (Some(Outcome::VolumeMoved { bytes, bytes_uploaded, method, .. }), Target::Send(at)) => {
             let volume = &mut status.volumes[*at];
             volume.bytes_total = *bytes;
@@ -271,7 +275,7 @@ fn take_outcome(
 fn previewed(migration: &Migration, resources: &mut ResourceCounts, counts: &ResourceCounts) {
     let left_behind = counts.left_behind.max(resources.left_behind);
     let total = if counts.total > 0 { counts.total } else { resources.total };
-    let told = if migration.spec.dry_run { counts.clone() } else { ResourceCounts::default() };
+    let told = if migration.options().dry_run { counts.clone() } else { ResourceCounts::default() };
     *resources = ResourceCounts { total, left_behind, ..told };
 }
 

@@ -1,7 +1,7 @@
 //! One step: how it begins, and what its tasks, its volumes and the time say of it.
 
 use isthmus_shared::resources::{
-    Finding, Migration, MigrationStatus, ResourceCounts, Side, Step, StepState, TaskRecord,
+    Finding, MigrationSpec, MigrationStatus, ResourceCounts, Side, Step, StepState, TaskRecord,
 };
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::findings::{Severity, add, finding};
 use super::plan::{Duty, roster};
 use super::summary::elapsed;
+use super::undo::patience;
 use super::view::PairView;
 use super::volumes;
 
@@ -30,7 +31,12 @@ pub(super) enum Progress {
 }
 
 /// Begins a step: its first tasks are under way from now on.
-pub(super) fn begin_step(migration: &Migration, status: &mut MigrationStatus, index: usize, now: Timestamp) {
+pub(super) fn begin_step(
+    options: &MigrationSpec,
+    status: &mut MigrationStatus,
+    index: usize,
+    now: Timestamp,
+) {
     let step = &mut status.pipeline[index];
     step.state = StepState::InProgress;
     step.started_at = Some(Time(now));
@@ -39,10 +45,18 @@ pub(super) fn begin_step(migration: &Migration, status: &mut MigrationStatus, in
             sides.iter().enumerate().map(|(turn, (side, part))| task(*side, *part, turn == 0, now)).collect()
         }
         Duty::Together(sides) => sides.iter().map(|side| task(*side, None, true, now)).collect(),
+        Duty::Hooks(phase) => {
+            let has = |side: &Side| options.hooks.iter().any(|h| h.phase == phase && h.side() == *side);
+            let sides = [Side::Source, Side::Destination].into_iter().filter(has);
+            sides.enumerate().map(|(turn, side)| task(side, None, turn == 0, now)).collect()
+        }
         Duty::Volumes => Vec::new(),
     };
     if roster(step.step) == Duty::Volumes {
-        volumes::begin_next(&migration.spec, status, now);
+        if status.pipeline[index].step == Step::FinalVolumes {
+            volumes::next_pass(status);
+        }
+        volumes::begin_next(options, status, now);
     }
 }
 
@@ -57,7 +71,7 @@ fn task(side: Side, part: Option<&str>, begun: bool, now: Timestamp) -> TaskReco
 
 /// Looks how a step that is under way stands, and lets what can begin within it begin.
 pub(super) fn evaluate(
-    migration: &Migration,
+    options: &MigrationSpec,
     status: &mut MigrationStatus,
     index: usize,
     view: &PairView,
@@ -65,13 +79,13 @@ pub(super) fn evaluate(
 ) -> Progress {
     match (status.pipeline[index].step, roster(status.pipeline[index].step)) {
         (Step::Cleanup, _) => cleanup(status, index, view, now),
-        (_, Duty::Volumes) => volumes::evaluate(&migration.spec, status, index, view, now),
-        (_, Duty::InTurn(_) | Duty::Together(_)) => sides(migration, status, index, view, now),
+        (_, Duty::Volumes) => volumes::evaluate(options, status, index, view, now),
+        (_, Duty::InTurn(_) | Duty::Together(_) | Duty::Hooks(_)) => sides(options, status, index, view, now),
     }
 }
 
 fn sides(
-    migration: &Migration,
+    options: &MigrationSpec,
     status: &mut MigrationStatus,
     index: usize,
     view: &PairView,
@@ -89,7 +103,7 @@ fn sides(
         tasks[next].state = StepState::InProgress;
         tasks[next].heard_at = Some(Time(now));
     }
-    let limit = i64::from(migration.spec.step_timeout_seconds);
+    let limit = patience(options, step);
     let silent = tasks.iter().find(|task| {
         task.state == StepState::InProgress && is_silent(task.heard_at.as_ref(), view, limit, now)
     });
@@ -99,7 +113,7 @@ fn sides(
         return Progress::Failed(reason);
     }
     if status.pipeline[index].tasks.iter().all(|task| task.state == StepState::Succeeded) {
-        return Progress::Done(done_message(migration, status, step));
+        return Progress::Done(done_message(options, status, step));
     }
     Progress::Waits
 }
@@ -182,10 +196,10 @@ pub(super) fn last_failure(status: &MigrationStatus, step: Step) -> Finding {
     })
 }
 
-fn done_message(migration: &Migration, status: &MigrationStatus, step: Step) -> Option<String> {
+fn done_message(options: &MigrationSpec, status: &MigrationStatus, step: Step) -> Option<String> {
     let counts = &status.resources;
     match step {
-        Step::Preflight if migration.spec.dry_run => Some(prospect(counts)),
+        Step::Preflight if options.dry_run => Some(prospect(counts)),
         Step::Preflight => {
             Some(format!("{} objects and {} volumes to move", counts.total, status.volumes.len()))
         }

@@ -38,7 +38,8 @@ fn current_or_last_step(status: &MigrationStatus) -> Option<isthmus_shared::reso
     let failed = status.pipeline.iter().find(|step| step.state == StepState::Failed);
     let current = status.pipeline.iter().find(|step| under_way(step.state));
     // A failed run shows where it failed, not that it was cleaned up after.
-    let shown = if status.status == MigrationPhase::Failed { failed } else { current };
+    let ended_early = matches!(status.status, MigrationPhase::Failed | MigrationPhase::RolledBack);
+    let shown = if ended_early { failed } else { current };
     shown.or(status.pipeline.last()).map(|step| step.step)
 }
 
@@ -49,6 +50,7 @@ fn set_condition(status: &mut MigrationStatus, generation: Option<i64>, now: Tim
         MigrationPhase::Succeeded => ("True", "Succeeded"),
         MigrationPhase::SucceededWithWarnings => ("True", "SucceededWithWarnings"),
         MigrationPhase::Failed => ("False", "Failed"),
+        MigrationPhase::RolledBack => ("False", "RolledBack"),
     };
     let message = cut(status.message.as_deref().unwrap_or_default(), MAX_CONDITION);
     let previous = status.conditions.iter().find(|c| c.type_ == "Succeeded");

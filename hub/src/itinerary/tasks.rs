@@ -2,18 +2,16 @@
 
 use isthmus_shared::protocol::{Run, RunPrune, Staging, TaskId, VolumeTask, Work};
 use isthmus_shared::resources::{
-    IncludeClusterResources, Migration, MigrationPhase, MigrationStatus, Side, Step, StepState, TaskRecord,
-    VolumePhase, VolumeStatus,
+    HookPhase, IncludeClusterResources, Migration, MigrationPhase, MigrationStatus, Side, Step, StepState,
+    TaskRecord, VolumePhase, VolumeStatus,
 };
 
 use super::advance::current;
-use super::plan::SURVEY;
+use super::plan::{Duty, SURVEY, roster};
 use super::steps::cluster_of;
+use super::undo::is_undo;
 use super::view::PairView;
 use super::volumes::bandwidth_share;
-
-/// How long the health check waits until it reports what is not ready as warnings, seconds.
-pub const HEALTH_TIMEOUT_SECONDS: u32 = 600;
 
 /// A task, and whose it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +49,21 @@ pub enum Job {
     StartApplications,
     /// See [`Work::HealthCheck`].
     HealthCheck,
+    /// See [`Work::RunHooks`].
+    RunHooks {
+        /// The phase.
+        phase: HookPhase,
+        /// The side.
+        side: Side,
+    },
+    /// See [`Work::Quiesce`].
+    Quiesce,
+    /// See [`Work::StopDestination`].
+    StopDestination,
+    /// See [`Work::RestoreSource`].
+    RestoreSource,
+    /// See [`Work::RemoveFromDestination`].
+    RemoveFromDestination,
     /// See [`Work::Cleanup`]; whether this side also collects what staging has of the volumes.
     Cleanup {
         /// It sent them.
@@ -73,7 +86,7 @@ pub fn tasks(migration: &Migration, view: &PairView) -> Vec<Assignment> {
     };
     let step = &status.pipeline[index];
     // A deleted migration is cancelled at once, not only when its status has been written.
-    if migration.metadata.deletion_timestamp.is_some() && step.step != Step::Cleanup {
+    if migration.metadata.deletion_timestamp.is_some() && step.step != Step::Cleanup && !is_undo(step.step) {
         return Vec::new();
     }
     let mut found: Vec<Assignment> = step
@@ -89,9 +102,11 @@ pub fn tasks(migration: &Migration, view: &PairView) -> Vec<Assignment> {
         })
         .collect();
     if matches!(step.step, Step::StageVolumes | Step::FinalVolumes) {
-        let bandwidth = bandwidth_share(&migration.spec, status.volumes.len());
+        let options = migration.options();
+        let bandwidth = bandwidth_share(options, status.volumes.len());
+        let quiesced = step.step == Step::FinalVolumes && options.quiesce;
         for volume in status.volumes.iter().filter(|volume| volume.phase == VolumePhase::InProgress) {
-            found.extend(halves(uid, status, step.step, volume, bandwidth));
+            found.extend(halves(uid, status, step.step, volume, quiesced, bandwidth));
         }
     }
     found
@@ -102,6 +117,7 @@ fn halves(
     status: &MigrationStatus,
     step: Step,
     volume: &VolumeStatus,
+    quiesced: bool,
     bandwidth_limit: Option<u64>,
 ) -> Vec<Assignment> {
     let what = VolumeTask {
@@ -110,6 +126,7 @@ fn halves(
         uid: volume.uid.clone(),
         pass: volume.pass,
         previous_pass: volume.previous_pass,
+        quiesced,
         bandwidth_limit,
     };
     let half = |side, verb: &str, job| Assignment {
@@ -160,10 +177,18 @@ fn job(step: Step, task: &TaskRecord) -> Option<Job> {
         (Step::StartApplications, _) => Some(Job::StartApplications),
         (Step::HealthCheck, _) => Some(Job::HealthCheck),
         (Step::Cleanup, side) => Some(Job::Cleanup { collects: side == Side::Source }),
-        // Steps of plans that are not made yet, and the volumes, which have tasks of their own.
-        (Step::PreHooks | Step::Quiesce | Step::PostHooks | Step::StageVolumes | Step::FinalVolumes, _) => {
-            None
+        (Step::Quiesce, _) => Some(Job::Quiesce),
+        (Step::StopDestination, _) => Some(Job::StopDestination),
+        (Step::RestoreSource, _) => Some(Job::RestoreSource),
+        (Step::RemoveFromDestination, _) => Some(Job::RemoveFromDestination),
+        (Step::PreHooks | Step::QuiesceHooks | Step::ApplyHooks | Step::PostHooks, side) => {
+            match roster(step) {
+                Duty::Hooks(phase) => Some(Job::RunHooks { phase, side }),
+                _ => None,
+            }
         }
+        // The volumes have tasks of their own.
+        (Step::StageVolumes | Step::FinalVolumes, _) => None,
     }
 }
 
@@ -182,7 +207,12 @@ impl Job {
             Self::ApplyResources => Work::ApplyResources { run },
             Self::Verify => Work::Verify { run },
             Self::StartApplications => Work::StartApplications { run },
-            Self::HealthCheck => Work::HealthCheck { run, timeout_seconds: HEALTH_TIMEOUT_SECONDS },
+            Self::HealthCheck => Work::HealthCheck { run },
+            Self::RunHooks { phase, side } => Work::RunHooks { run, phase, side },
+            Self::Quiesce => Work::Quiesce { run },
+            Self::StopDestination => Work::StopDestination { run },
+            Self::RestoreSource => Work::RestoreSource { run },
+            Self::RemoveFromDestination => Work::RemoveFromDestination { run },
             Self::Cleanup { collects } => {
                 Work::Cleanup { run, prune: if collects { collection(migration) } else { None } }
             }
@@ -200,16 +230,17 @@ fn collection(migration: &Migration) -> Option<RunPrune> {
         .filter(|volume| volume.phase != VolumePhase::Pending)
         .map(|volume| volume.uid.clone())
         .collect();
-    if volumes.is_empty() || migration.spec.dry_run {
+    let options = migration.options();
+    if volumes.is_empty() || options.dry_run {
         return None;
     }
     let failed = status.pipeline.iter().any(|step| step.state == StepState::Failed);
-    let keep = migration.spec.retention.passes.max(u32::from(failed));
+    let keep = options.retention.passes.max(u32::from(failed));
     Some(RunPrune { volumes, keep })
 }
 
 fn run(migration: &Migration, view: &PairView, staging: Staging) -> Run {
-    let mut spec = migration.spec.clone();
+    let mut spec = migration.options().clone();
     // Through a pair outside of the hub's namespace people move their own namespace. What is of a
     // cluster is not theirs: a binding that follows a service account could give them the
     // destination.
@@ -222,6 +253,8 @@ fn run(migration: &Migration, view: &PairView, staging: Staging) -> Run {
         migration: text(&migration.metadata.uid),
         name: format!("{}/{}", text(&migration.metadata.namespace), text(&migration.metadata.name)),
         source: status.and_then(|status| status.source.clone()).unwrap_or_default(),
+        destination: status.and_then(|status| status.destination.clone()).unwrap_or_default(),
+        undoes: status.and_then(|status| status.undoes.clone()),
         spec: Box::new(spec),
         namespaces: status.map(|status| status.namespaces.clone()).unwrap_or_default(),
         staging,

@@ -2,9 +2,11 @@
 
 mod admission;
 mod collection;
+mod cutover;
 mod dry_run;
 mod failures;
 mod namespaces;
+mod one_side;
 mod promotion;
 mod properties;
 mod world;

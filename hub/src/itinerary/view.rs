@@ -1,13 +1,47 @@
 //! What a run needs to know of its surroundings, as values.
 
-use isthmus_shared::resources::{Finding, Side};
+use isthmus_shared::resources::{Finding, Migration, MigrationSpec, Side};
 use jiff::Timestamp;
 
 use super::claims::Claim;
 
+/// By which options a run goes.
+#[derive(Clone, Debug, Default)]
+pub enum Origin {
+    /// Its own.
+    #[default]
+    Own,
+    /// Those of the plan that it names; none if there is no such plan.
+    Plan(Option<Box<MigrationSpec>>),
+    /// Those of the run that it undoes.
+    Undoes(Undone),
+}
+
+/// The run that another is to undo.
+#[derive(Clone, Debug, Default)]
+pub struct Undone {
+    /// The run; none if there is no such.
+    pub migration: Option<Box<Migration>>,
+    /// A later run that has moved one of its namespaces since.
+    pub superseded_by: Option<String>,
+}
+
+impl Origin {
+    /// The options; none if what they are taken from is not there.
+    pub fn options(&self, own: &MigrationSpec) -> Option<MigrationSpec> {
+        match self {
+            Self::Own => Some(own.clone()),
+            Self::Plan(plan) => Some(own.with_plan(plan.as_deref()?)),
+            Self::Undoes(undone) => Some(own.undoing(undone.migration.as_deref()?.options())),
+        }
+    }
+}
+
 /// The pair of a migration and the two clusters, as they are now.
 #[derive(Clone, Debug)]
 pub struct PairView {
+    /// Where its options come from.
+    pub origin: Origin,
     /// When this hub began to look: nobody is blamed for silence from before.
     pub since: Timestamp,
     /// The pair, if there is one of that name in the migration's namespace.

@@ -41,7 +41,8 @@ pub(super) fn discovered(
         let sound = VolumeUid::new(fact.uid.as_str()).is_ok()
             && (1..=MAX_NAME).contains(&fact.claim.len())
             && namespaces.iter().any(|moved| moved.from == fact.namespace)
-            && fact.last_pass < u32::MAX;
+            // A cutover makes two passes.
+            && fact.last_pass < u32::MAX - 1;
         if !sound {
             let object = format!("PersistentVolumeClaim {}/{}", fact.namespace, fact.claim);
             let message = format!(
@@ -62,6 +63,21 @@ pub(super) fn discovered(
     volumes.sort_by(|a, b| (&a.namespace, &a.claim, &a.uid).cmp(&(&b.namespace, &b.claim, &b.uid)));
     volumes.dedup_by(|a, b| a.uid == b.uid);
     Ok(volumes)
+}
+
+/// Turns to the next pass of volumes that this run has moved already: what follows brings only what
+/// has changed since.
+pub(super) fn next_pass(status: &mut MigrationStatus) {
+    for volume in status.volumes.iter_mut().filter(|volume| volume.phase == VolumePhase::Succeeded) {
+        *volume = VolumeStatus {
+            namespace: volume.namespace.clone(),
+            claim: volume.claim.clone(),
+            uid: volume.uid.clone(),
+            pass: volume.pass + 1,
+            previous_pass: Some(volume.pass),
+            ..VolumeStatus::default()
+        };
+    }
 }
 
 /// Begins volumes until as many are under way as the spec allows.

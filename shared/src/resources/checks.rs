@@ -15,6 +15,7 @@ use kube::core::Selector;
 
 use super::{MAX_FINDINGS, MAX_NAMESPACES, MigrationSpec, NamespaceRule};
 
+mod actions;
 mod names;
 mod transforms;
 mod volumes;
@@ -54,6 +55,7 @@ impl MigrationSpec {
     /// What is wrong with the options; nothing, if the run may be begun.
     pub fn problems(&self) -> Vec<OptionProblem> {
         let mut found = Problems::default();
+        actions::check(self, &mut found);
         namespaces(self, &mut found);
         if let Some(selector) = &self.namespace_selector {
             label_selector("spec.namespaceSelector", selector, &mut found);

@@ -1,5 +1,7 @@
 //! `Migration`: one run that takes namespaces from one cluster of a pair to the other.
 
+mod options;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -9,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ExistingResourcePolicy, HealthOptions, Hook, IncludeClusterResources, LabelSelectors, MetadataPolicy,
-    MigrationStatus, MoverOptions, NamespaceEntry, OnFailure, OperatorRef, Retention, Transform, VerifyMethod,
-    VolumeChoice, VolumeMethod, VolumeReclaim,
+    MigrationStatus, MoverOptions, NamespaceEntry, OnFailure, OperatorRef, Retention, Transform,
+    VerifyMethod, VolumeChoice, VolumeMethod, VolumeReclaim,
 };
 
 /// What to move and how. The names are those of Kubemotion's Migration, so that such a manifest
@@ -37,9 +39,13 @@ use super::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self == oldSelf", "a Migration is one run and cannot be changed: create another"))]
 // Rules in CEL cannot see `namespaces`: its items are of no one type.
-#[schemars(extend("anyOf" = [{"required": ["namespaces"]}, {"required": ["namespaceSelector"]}]))]
+#[schemars(extend("anyOf" = [
+    {"required": ["clusterPair", "namespaces"]}, {"required": ["clusterPair", "namespaceSelector"]},
+    {"required": ["plan"]}, {"required": ["rollbackOf"]}
+]))]
 pub struct MigrationSpec {
     /// The `ClusterPair`, in this namespace.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 253))]
     pub cluster_pair: String,
     /// The namespaces to move: names (`cms`), globs (`team-*`), and mappings to other names on the
@@ -97,7 +103,7 @@ pub struct MigrationSpec {
     /// Whether the volumes' data is taken along.
     #[serde(default = "yes")]
     pub include_volumes: bool,
-    /// Whether the applications are started on the destination.
+    /// Whether the applications are started on the destination; in a cutover they always are.
     #[serde(default)]
     pub start_applications: bool,
     /// Volumes moved at a time.

@@ -185,9 +185,11 @@ fn a_deleted_run_is_cancelled_and_cleaned_up() {
     run.delete();
     assert!(run.docket().is_empty(), "nothing is asked for any more even before the status says so");
     run.advance();
+    assert_eq!(run.docket(), ["west RemoveFromDestination/destination"]);
+    run.succeed("destination", Outcome::Removed { objects: 3, kept: 0 });
     assert_eq!(run.docket(), ["east Cleanup/source", "west Cleanup/destination"]);
     run.clean_up();
-    assert_eq!(run.phase(), MigrationPhase::Failed);
+    assert_eq!(run.phase(), MigrationPhase::RolledBack);
     assert_eq!(run.status().failures[0].reason, "Cancelled");
 }
 

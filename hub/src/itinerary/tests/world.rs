@@ -8,7 +8,7 @@ use isthmus_shared::resources::{
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::itinerary::{Assignment, Pair, PairView, Site, Verdict, advance, record, tasks};
+use crate::itinerary::{Assignment, Origin, Pair, PairView, Site, Verdict, advance, record, tasks};
 
 pub(super) const UID: &str = "run-1";
 
@@ -43,8 +43,14 @@ pub(super) fn world(change: impl FnOnce(&mut MigrationSpec)) -> World {
         pruning: false,
         message: String::new(),
     };
-    let view =
-        PairView { since: now, pair: Some(pair), source: site.clone(), destination: site, busy: Vec::new() };
+    let view = PairView {
+        origin: Origin::Own,
+        since: now,
+        pair: Some(pair),
+        source: site.clone(),
+        destination: site,
+        busy: Vec::new(),
+    };
     World { migration, view, now, sequence: 0 }
 }
 

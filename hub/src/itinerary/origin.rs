@@ -1,0 +1,79 @@
+//! Whether the options that a run is to go by can be had.
+
+use isthmus_shared::resources::{Finding, Migration, MigrationAction, MigrationSpec};
+
+use super::findings::finding;
+use super::view::{Origin, Undone};
+
+/// The options that a migration would be begun with, or why there are none.
+pub(super) fn options(migration: &Migration, origin: &Origin) -> Result<MigrationSpec, Finding> {
+    let own = &migration.spec;
+    let namespace = migration.metadata.namespace.as_deref().unwrap_or_default();
+    if own.plan.is_some() && own.rollback_of.is_some() {
+        let message = "a run goes by a plan or undoes another run: leave out `plan` or `rollbackOf`, then create the Migration again";
+        return Err(finding("spec.plan", "BadAction", message));
+    }
+    match origin {
+        Origin::Own => {}
+        Origin::Plan(plan) => {
+            let name = own.plan.as_deref().unwrap_or_default();
+            if let Some(field) = own.beside_plan() {
+                let message = format!(
+                    "the options are those of MigrationPlan {name}: set {field} there or leave out `plan`, then create the Migration again"
+                );
+                return Err(finding(format!("spec.{field}"), "BesidePlan", message));
+            }
+            if plan.is_none() {
+                let message = format!(
+                    "there is no such plan in namespace {namespace}: look at `isthmus plan list`, then create the Migration again"
+                );
+                return Err(finding(format!("MigrationPlan {name}"), "NoSuchPlan", message));
+            }
+        }
+        Origin::Undoes(undone) => undoable(own, undone, namespace)?,
+    }
+    origin
+        .options(own)
+        .ok_or_else(|| finding("spec", "NoOptions", "the options cannot be had: create the Migration again"))
+}
+
+/// Whether the run that is to be undone can be.
+fn undoable(own: &MigrationSpec, undone: &Undone, namespace: &str) -> Result<(), Finding> {
+    let name = own.rollback_of.as_deref().unwrap_or_default();
+    let refuse = |reason: &str, message: String| Err(finding(format!("Migration {name}"), reason, message));
+    if let Some(field) = own.beside_rollback() {
+        let message = format!(
+            "a Rollback goes by the options of Migration {name}: leave {field} out, then create the Migration again"
+        );
+        return Err(finding(format!("spec.{field}"), "BesideRollback", message));
+    }
+    let Some(known) = undone.migration.as_deref() else {
+        return refuse(
+            "NoSuchMigration",
+            format!("there is no such migration in namespace {namespace}: look at `isthmus migration list`"),
+        );
+    };
+    if known.options().action != MigrationAction::Final || known.options().dry_run {
+        return refuse(
+            "NotUndoable",
+            "it is no Final, so it has stopped and started nothing: undo the Final that did".to_owned(),
+        );
+    }
+    let ended = known.status.as_ref().filter(|status| status.status.is_terminal());
+    if ended.is_none() {
+        return refuse(
+            "StillRunning",
+            format!("it has not ended: cancel it with `isthmus migration cancel {name}`, which undoes it"),
+        );
+    }
+    if ended.is_some_and(|status| status.pipeline.is_empty()) {
+        return refuse("NotUndoable", "it never began, so there is nothing to undo".to_owned());
+    }
+    if let Some(later) = &undone.superseded_by {
+        let message = format!(
+            "migration {later} has moved its namespaces since: undo that one first, or move them back with a Migration in reverse"
+        );
+        return refuse("Superseded", message);
+    }
+    Ok(())
+}

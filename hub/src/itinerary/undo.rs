@@ -1,0 +1,118 @@
+//! Going back: which steps undo a run, and which side is the active one meanwhile.
+//!
+//! The source is started only once the destination is known to stand still, and what the run
+//! made on the destination is removed only once the source runs: each of these steps begins when
+//! the one before it has succeeded, and none is skipped on the way.
+
+use isthmus_shared::resources::{
+    Active, MigrationAction, MigrationSpec, MigrationStatus, OnFailure, Step, StepState, StepStatus,
+};
+
+use super::plan::not_begun;
+
+/// How long stopping the destination and starting the source may go without news from the spoke
+/// before it is given up, seconds. It is long: until then the spoke of a cluster that comes back
+/// finishes it by itself.
+pub const UNDO_PATIENCE_SECONDS: i64 = 86_400;
+
+/// How long a step may go without news from its spoke, seconds.
+pub(super) fn patience(options: &MigrationSpec, step: Step) -> i64 {
+    match step {
+        Step::StopDestination | Step::RestoreSource => UNDO_PATIENCE_SECONDS,
+        _ => i64::from(options.step_timeout_seconds),
+    }
+}
+
+/// Why a run goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// A step failed.
+    Failed,
+    /// A person wants it ended.
+    Cancelled,
+}
+
+/// Whether a step is one of going back.
+pub(super) fn is_undo(step: Step) -> bool {
+    matches!(step, Step::StopDestination | Step::RestoreSource | Step::RemoveFromDestination)
+}
+
+/// How a step of the run stands; none if the run has no such step.
+fn state(status: &MigrationStatus, step: Step) -> Option<StepState> {
+    status.pipeline.iter().find(|known| known.step == step).map(|known| known.state)
+}
+
+/// Whether a step was ever begun: a spoke may have done any part of it.
+fn begun(status: &MigrationStatus, step: Step) -> bool {
+    let state = state(status, step);
+    state.is_some_and(|state| !matches!(state, StepState::Pending | StepState::Skipped))
+}
+
+/// The steps that undo a run as far as it has come.
+fn steps(status: &MigrationStatus) -> Vec<StepStatus> {
+    [
+        (Step::StopDestination, begun(status, Step::StartApplications)),
+        (Step::RestoreSource, begun(status, Step::Quiesce)),
+        (Step::RemoveFromDestination, begun(status, Step::PrepareDestination)),
+    ]
+    .into_iter()
+    .filter_map(|(step, wanted)| wanted.then(|| not_begun(step)))
+    .collect()
+}
+
+/// What a run that ends early still has to do before its clean-up. A failure before the source was
+/// stopped leaves what has arrived, for the next run to go on from.
+pub(super) fn after(options: &MigrationSpec, status: &MigrationStatus, ending: Ending) -> Vec<StepStatus> {
+    if options.action != MigrationAction::Final || options.dry_run {
+        return Vec::new();
+    }
+    let goes_back = match ending {
+        Ending::Cancelled => true,
+        Ending::Failed => begun(status, Step::Quiesce) && options.on_failure == OnFailure::Rollback,
+    };
+    if goes_back { steps(status) } else { Vec::new() }
+}
+
+/// The steps of a run that undoes one that has ended.
+pub(super) fn of(undone: &MigrationStatus) -> Vec<StepStatus> {
+    let mut steps = steps(undone);
+    steps.push(not_begun(Step::Cleanup));
+    steps
+}
+
+/// Whether a run that ended early has been undone entirely.
+pub(super) fn is_undone(status: &MigrationStatus) -> bool {
+    let mut undoing = status.pipeline.iter().filter(|step| is_undo(step.step)).peekable();
+    undoing.peek().is_some() && undoing.all(|step| step.state == StepState::Succeeded)
+}
+
+/// Which side is the active one; none in a run that neither stops nor starts the source.
+pub(super) fn active(options: &MigrationSpec, status: &MigrationStatus) -> Option<Active> {
+    if !options.quiesce || options.dry_run || options.action == MigrationAction::Stage {
+        return None;
+    }
+    let ended = status.status.is_terminal();
+    let told = |step| state(status, step).filter(|state| *state != StepState::Pending);
+    let unless_known = |known| if ended { Active::Unknown } else { known };
+    if let Some(restore) = told(Step::RestoreSource).filter(|state| *state != StepState::Skipped) {
+        return Some(match restore {
+            StepState::Succeeded => Active::Source,
+            _ => unless_known(Active::Neither),
+        });
+    }
+    if let Some(stop) = told(Step::StopDestination).filter(|state| *state != StepState::Skipped) {
+        return Some(if stop == StepState::Succeeded { Active::Neither } else { Active::Unknown });
+    }
+    if options.action == MigrationAction::Rollback {
+        return status.active;
+    }
+    if let Some(start) = told(Step::StartApplications).filter(|state| *state != StepState::Skipped) {
+        return Some(if start == StepState::Succeeded { Active::Destination } else { Active::Unknown });
+    }
+    Some(match told(Step::Quiesce) {
+        None | Some(StepState::Pending | StepState::Skipped) => Active::Source,
+        Some(StepState::Succeeded) => Active::Neither,
+        // Some of it stands still, some does not.
+        Some(StepState::InProgress | StepState::Failed) => Active::Unknown,
+    })
+}

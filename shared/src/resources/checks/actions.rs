@@ -1,0 +1,172 @@
+//! The action, the hooks, the operators and the single volumes.
+
+use std::collections::HashSet;
+
+use super::{Problems, is_label, is_subdomain};
+use crate::quantity::Amount;
+use crate::resources::{Hook, MigrationAction, MigrationSpec, VolumeAction};
+
+pub(super) fn check(spec: &MigrationSpec, found: &mut Problems) {
+    if spec.action == MigrationAction::Rollback && spec.rollback_of.is_none() {
+        let message = "a Rollback undoes one Final: name that Migration here";
+        found.add("spec.rollbackOf", "NoMigration", message);
+    }
+    if spec.action != MigrationAction::Rollback && spec.rollback_of.is_some() {
+        let message = "only a Rollback undoes another Migration: set `action: Rollback`, or leave this out";
+        found.add("spec.rollbackOf", "BadAction", message);
+    }
+    if spec.action == MigrationAction::Stage && !spec.include_volumes {
+        let message = "a Stage moves nothing but volumes: leave `includeVolumes` out";
+        found.add("spec.includeVolumes", "NothingToDo", message);
+    }
+    if spec.quiesce && spec.action == MigrationAction::Final && !spec.include_resources {
+        let message = "a cutover starts the applications on the destination, and these must go along: leave `includeResources` out";
+        found.add("spec.includeResources", "BadCutover", message);
+    }
+    hooks(&spec.hooks, found);
+    for (at, operator) in spec.operators.iter().enumerate() {
+        let field = format!("spec.operators[{at}]");
+        if !is_label(&operator.namespace) || !is_subdomain(&operator.name) {
+            let message = "write the namespace and the name of a workload of the source";
+            found.add(field, "BadOperator", message);
+        } else if !["Deployment", "StatefulSet"].contains(&operator.kind.as_str()) {
+            let message =
+                format!("{:?} cannot be an operator: write Deployment or StatefulSet", operator.kind);
+            found.add(format!("{field}.kind"), "BadOperator", message);
+        }
+    }
+    volumes(spec, found);
+}
+
+fn hooks(hooks: &[Hook], found: &mut Problems) {
+    let mut names = HashSet::new();
+    for (at, hook) in hooks.iter().enumerate() {
+        let field = format!("spec.hooks[{at}]");
+        if !is_label(&hook.name) {
+            let message =
+                format!("{:?} cannot name a hook: write lower case letters, digits and -", hook.name);
+            found.add(format!("{field}.name"), "BadHook", message);
+        } else if !names.insert(hook.name.as_str()) {
+            let message = format!("two hooks are called {}: each needs a name of its own", hook.name);
+            found.add(format!("{field}.name"), "BadHook", message);
+        }
+        match (&hook.exec, &hook.job) {
+            (Some(_), None) | (None, Some(_)) => {}
+            (None, None) => found.add(&field, "BadHook", "it does nothing: give it `exec` or `job`"),
+            (Some(_), Some(_)) => {
+                found.add(&field, "BadHook", "it has both `exec` and `job`: make two hooks of it");
+            }
+        }
+        let namespaces = [
+            hook.exec.as_ref().and_then(|exec| exec.namespace.as_ref()),
+            hook.job.as_ref().and_then(|job| job.namespace.as_ref()),
+        ];
+        for namespace in namespaces.into_iter().flatten().filter(|namespace| !is_label(namespace)) {
+            let message = format!("{namespace:?} cannot be a namespace");
+            found.add(format!("{field}.namespace"), "BadHook", message);
+        }
+        if hook.exec.as_ref().is_some_and(|exec| exec.background && hook.retries > 0) {
+            let message = "a command in the background is begun once: leave `retries` out";
+            found.add(format!("{field}.retries"), "BadHook", message);
+        }
+    }
+}
+
+fn volumes(spec: &MigrationSpec, found: &mut Problems) {
+    let mut seen = HashSet::new();
+    for (at, choice) in spec.volumes.iter().enumerate() {
+        let field = format!("spec.volumes[{at}]");
+        let what = format!("{}/{}", choice.namespace, choice.claim);
+        if !is_label(&choice.namespace) || !is_subdomain(&choice.claim) {
+            let message =
+                format!("{what:?} cannot be a claim: write its namespace and its name on the source");
+            found.add(&field, "BadVolume", message);
+            continue;
+        }
+        if !seen.insert(what.clone()) {
+            found.add(&field, "BadVolume", format!("claim {what} is there twice: write it once"));
+        }
+        if choice.action == VolumeAction::Keep && !spec.quiesce && spec.action == MigrationAction::Final {
+            let message = format!(
+                "claim {what} cannot be kept while the source goes on using it: set `quiesce: true`, or copy it"
+            );
+            found.add(format!("{field}.action"), "BadVolume", message);
+        }
+        if let Some(size) = &choice.size
+            && Amount::parse(size).is_none_or(|size| size.units() == 0)
+        {
+            let message = format!("{size:?} is no size: write a quantity such as 10Gi");
+            found.add(format!("{field}.size"), "BadVolume", message);
+        }
+        if let Some(name) = choice.name.as_ref().filter(|name| !is_subdomain(name)) {
+            found.add(format!("{field}.name"), "BadVolume", format!("{name:?} cannot name a claim"));
+        }
+        for mode in choice.access_modes.iter().filter(|mode| !super::ACCESS_MODES.contains(&mode.as_str())) {
+            let message =
+                format!("{mode:?} is no access mode: write one of {}", super::ACCESS_MODES.join(", "));
+            found.add(format!("{field}.accessModes"), "BadVolume", message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn told(options: &Value) -> Vec<String> {
+        let mut spec = json!({"clusterPair": "p", "namespaces": ["cms"]});
+        spec.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        let spec: MigrationSpec = serde_json::from_value(spec).unwrap();
+        spec.problems().into_iter().map(|problem| problem.field).collect()
+    }
+
+    #[test]
+    fn an_action_and_what_belongs_to_it_go_together() {
+        assert_eq!(told(&json!({"action": "Rollback"})), ["spec.rollbackOf"]);
+        assert_eq!(told(&json!({"rollbackOf": "m"})), ["spec.rollbackOf"]);
+        assert_eq!(told(&json!({"action": "Stage", "includeVolumes": false})), ["spec.includeVolumes"]);
+        assert_eq!(told(&json!({"quiesce": true, "includeResources": false})), ["spec.includeResources"]);
+        assert!(told(&json!({"action": "Stage", "quiesce": true})).is_empty());
+    }
+
+    #[test]
+    fn each_fault_of_a_hook_is_named_by_its_field() {
+        let exec = json!({"podSelector": {}, "command": ["true"]});
+        let hook = |change: Value| {
+            let mut hook = json!({"name": "h", "phase": "PreHooks", "exec": exec});
+            hook.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            hook
+        };
+        assert!(told(&json!({"hooks": [hook(json!({}))]})).is_empty());
+        assert_eq!(told(&json!({"hooks": [hook(json!({})), hook(json!({}))]})), ["spec.hooks[1].name"]);
+        assert_eq!(told(&json!({"hooks": [hook(json!({"name": "A b"}))]})), ["spec.hooks[0].name"]);
+        assert_eq!(told(&json!({"hooks": [hook(json!({"exec": null}))]})), ["spec.hooks[0]"]);
+        assert_eq!(told(&json!({"hooks": [hook(json!({"job": {"image": "i"}}))]})), ["spec.hooks[0]"]);
+        let held =
+            json!({"retries": 1, "exec": {"podSelector": {}, "command": ["true"], "background": true}});
+        assert_eq!(told(&json!({"hooks": [hook(held)]})), ["spec.hooks[0].retries"]);
+    }
+
+    #[test]
+    fn volumes_are_named_once_and_kept_only_where_the_source_stops() {
+        let keep = json!({"namespace": "cms", "claim": "data", "action": "Keep"});
+        assert_eq!(told(&json!({"volumes": [keep]})), ["spec.volumes[0].action"]);
+        assert!(told(&json!({"volumes": [keep], "quiesce": true})).is_empty());
+        let bad =
+            json!({"namespace": "cms", "claim": "data", "size": "much", "name": "A", "accessModes": ["x"]});
+        assert_eq!(
+            told(&json!({"volumes": [bad]})),
+            ["spec.volumes[0].size", "spec.volumes[0].name", "spec.volumes[0].accessModes"]
+        );
+        assert_eq!(told(&json!({"volumes": [keep, keep], "quiesce": true})), ["spec.volumes[1]"]);
+    }
+
+    #[test]
+    fn an_operator_is_a_deployment_or_a_stateful_set() {
+        let operator = |kind: &str| json!({"operators": [{"namespace": "ops", "name": "o", "kind": kind}]});
+        assert!(told(&operator("StatefulSet")).is_empty());
+        assert_eq!(told(&operator("Pod")), ["spec.operators[0].kind"]);
+    }
+}

@@ -1,0 +1,184 @@
+//! `MigrationPlan`: what to move and how, to be checked, staged, cut over and repeated.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, CustomResourceExt};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Migration, MigrationSpec, MigrationStatus};
+
+/// The most problems that a plan's status lists.
+pub const MAX_PLAN_PROBLEMS: usize = 40;
+/// What a plan does not say because each run says it.
+const OF_A_RUN: [&str; 4] = ["action", "dryRun", "plan", "rollbackOf"];
+
+/// The options of the runs that name the plan: those of a Migration, without what only a run says
+/// (`action`, `dryRun`, `plan`, `rollbackOf`).
+#[derive(CustomResource, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[kube(
+    group = "isthmus.dev",
+    version = "v1alpha1",
+    kind = "MigrationPlan",
+    plural = "migrationplans",
+    namespaced,
+    status = "MigrationPlanStatus",
+    schema = "disabled",
+    category = "isthmus",
+    derive = "PartialEq",
+    printcolumn(name = "Pair", type_ = "string", json_path = ".spec.clusterPair"),
+    printcolumn(name = "Check", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Critical", type_ = "integer", json_path = ".status.critical"),
+    printcolumn(name = "Warnings", type_ = "integer", json_path = ".status.warnings"),
+    printcolumn(name = "Checked", type_ = "date", json_path = ".status.checkedAt"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+pub struct MigrationPlanSpec {
+    /// The options.
+    #[serde(flatten)]
+    pub options: MigrationSpec,
+}
+
+/// What the last check of a plan found.
+#[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MigrationPlanStatus {
+    /// How the plan stands.
+    pub phase: PlanPhase,
+    /// The generation of the plan that was checked last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// When.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checked_at: Option<Time>,
+    /// What is the matter, the critical first; at most [`MAX_PLAN_PROBLEMS`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<PlanProblem>,
+    /// How many problems stop a run.
+    pub critical: u64,
+    /// How many problems only tell.
+    pub warnings: u64,
+    /// What it is at or waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The check that is under way: a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<Box<MigrationStatus>>,
+    /// `Ready`: a run of the plan may begin.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// How a plan stands.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+pub enum PlanPhase {
+    /// Not checked yet.
+    #[default]
+    Pending,
+    /// Being checked.
+    Checking,
+    /// Nothing critical was found.
+    Ready,
+    /// Something critical was found.
+    NotReady,
+}
+
+/// Something that the check of a plan found.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanProblem {
+    /// Whether it stops a run.
+    pub severity: ProblemSeverity,
+    /// The object, or the field of the plan.
+    pub object: String,
+    /// One word in CamelCase, for programs.
+    pub reason: String,
+    /// What is the matter and what to do.
+    pub message: String,
+}
+
+/// How bad a problem is.
+#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub enum ProblemSeverity {
+    /// No run begins before it is put right.
+    Critical,
+    /// A person should know.
+    Warn,
+}
+
+/// The definition: the spec's schema is that of a Migration, which may change.
+pub(super) fn definition() -> CustomResourceDefinition {
+    let mut crd = MigrationPlan::crd();
+    let of_migration = Migration::crd().spec.versions.into_iter().next().and_then(|version| version.schema);
+    let mut schema = of_migration.and_then(|schema| schema.open_api_v3_schema).unwrap_or_default();
+    if let Some(properties) = schema.properties.as_mut() {
+        if let Some(spec) = properties.get_mut("spec") {
+            without_what_a_run_says(spec);
+        }
+        properties.insert("status".to_owned(), status());
+    }
+    schema.description = Some("What to move and how, checked by itself as it changes".to_owned());
+    for version in &mut crd.spec.versions {
+        version.schema.get_or_insert_default().open_api_v3_schema = Some(schema.clone());
+    }
+    crd
+}
+
+fn without_what_a_run_says(spec: &mut JSONSchemaProps) {
+    spec.description = Some("What to move and how: the options of a Migration".to_owned());
+    // The one rule there is says that a Migration does not change.
+    spec.x_kubernetes_validations = None;
+    if let Some(properties) = spec.properties.as_mut() {
+        properties.retain(|name, _| !OF_A_RUN.contains(&name.as_str()));
+    }
+    if let Some(any) = spec.any_of.as_mut() {
+        any.retain(|one| {
+            one.required.as_ref().is_none_or(|names| !names.iter().any(|n| OF_A_RUN.contains(&n.as_str())))
+        });
+    }
+}
+
+fn status() -> JSONSchemaProps {
+    // kube makes the schemas of statuses this way too: it is the one shape that the API server takes.
+    let settings = schemars::generate::SchemaSettings::openapi3().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let settings = settings
+        .with_transform(kube::core::schema::StructuralSchemaRewriter)
+        .with_transform(kube::core::schema::OptionalEnum)
+        .with_transform(kube::core::schema::OptionalIntOrString);
+    let schema = settings.into_generator().into_root_schema_for::<MigrationPlanStatus>();
+    serde_json::from_value(schema.to_value()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_has_the_options_of_a_migration_and_may_change() {
+        let crd = definition();
+        let schema = crd.spec.versions[0].schema.clone().unwrap().open_api_v3_schema.unwrap();
+        let properties = schema.properties.unwrap();
+        let spec = &properties["spec"];
+        let names = spec.properties.as_ref().unwrap();
+        assert!(names.contains_key("clusterPair") && names.contains_key("transforms"));
+        assert!(OF_A_RUN.iter().all(|name| !names.contains_key(*name)));
+        assert!(spec.x_kubernetes_validations.is_none());
+        assert_eq!(spec.any_of.as_ref().unwrap().len(), 2);
+        let status = properties["status"].properties.as_ref().unwrap();
+        assert!(status.contains_key("problems") && status.contains_key("check"));
+    }
+
+    #[test]
+    fn a_plan_reads_as_a_migration_does() {
+        let plan: MigrationPlanSpec = serde_json::from_str(
+            r#"{"clusterPair": "prod", "namespaces": ["cms"], "quiesce": true, "parallelVolumes": 4}"#,
+        )
+        .unwrap();
+        assert_eq!((plan.options.quiesce, plan.options.parallel_volumes), (true, 4));
+    }
+}
