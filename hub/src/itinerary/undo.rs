@@ -56,7 +56,8 @@ fn steps(status: &MigrationStatus) -> Vec<StepStatus> {
         (Step::RemoveFromDestination, begun(status, Step::PrepareDestination)),
     ]
     .into_iter()
-    .filter_map(|(step, wanted)| wanted.then(|| not_begun(step)))
+    .filter(|(_, wanted)| *wanted)
+    .map(|(step, _)| not_begun(step))
     .collect()
 }
 
