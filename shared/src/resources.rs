@@ -36,7 +36,7 @@ pub use cluster::{
     StorageClassFact, TargetState,
 };
 pub use cluster_pair::{ClusterPair, ClusterPairSpec, ClusterPairStatus, LinkState};
-pub use cutover::{Active, HealthOptions, OnFailure, OperatorRef, VolumeReclaim};
+pub use cutover::{Active, HealthOptions, OnFailure, OperatorRef, UndoneRun, VolumeReclaim};
 pub use exclusions::{BadPattern, Exclusions, LOST_AND_FOUND};
 pub use hooks::{ExecHook, Hook, HookPhase, JobHook, MAX_HOOKS, OnError};
 pub use marks::*;
@@ -78,6 +78,12 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         }
     }
     crds
+}
+
+/// The schema of what the hub alone writes and reads, and whose schema stands elsewhere: a definition
+/// that holds it twice would be too large for `kubectl apply`.
+fn as_it_is(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "nullable": true})
 }
 
 /// Kubernetes knows no unsigned formats and warns of each at every apply.

@@ -15,6 +15,8 @@
 //!    ├─ problem     what a refusal comes to, and what to do
 //!    └─ tally       counts, findings and the result of every object
 //!   verify          whether all of it is there
+//!   removal         what a run made, taken away again
+//!    └─ fate        of which objects (pure)
 //! ```
 //!
 //! Promises: an object that carries no mark of ours is touched only as the run's policy says, and
@@ -33,6 +35,7 @@ mod owners;
 pub mod ownership;
 mod problem;
 pub mod purge;
+mod removal;
 mod replace;
 mod replacement;
 mod run;
@@ -46,6 +49,7 @@ pub use merge::merged;
 pub use object::{Applied, Applier, Arrived};
 pub use owners::Owners;
 pub use problem::{Problem, refused};
+pub use removal::remove_run;
 pub use replacement::{replacement, undeletable};
 pub use run::apply_run;
 pub use tally::Tally;

@@ -23,8 +23,16 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
         Work::ApplyResources { run } => Box::pin(apply::apply_run(context, run)).await,
         Work::Verify { run } => apply::verify_run(context, run).await,
         Work::StartApplications { run } => workloads::start_applications(context, run).await,
-        Work::HealthCheck { run, timeout_seconds } => {
-            workloads::check_health(context, run, *timeout_seconds).await
+        Work::HealthCheck { run } => {
+            workloads::check_health(context, run, run.spec.health.timeout_seconds).await
+        }
+        Work::RemoveFromDestination { run } => Box::pin(apply::remove_run(context, run)).await,
+        Work::RunHooks { .. }
+        | Work::Quiesce { .. }
+        | Work::StopDestination { .. }
+        | Work::RestoreSource { .. } => {
+            let message = "this spoke cannot do it: update it to the hub's version";
+            Err(TaskError::failed(format!("task {}", context.id), "NotSupported", message))
         }
         Work::Cleanup { run, prune } => {
             let outcome = Box::pin(volumes::clean_up(context, run)).await?;

@@ -3,6 +3,7 @@
 
 use isthmus_shared::resources::{
     Finding, Migration, MigrationAction, MigrationPhase, MigrationSpec, MigrationStatus, OptionProblem,
+    UndoneRun,
 };
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -76,7 +77,8 @@ fn begin(migration: &Migration, status: &mut MigrationStatus, view: &PairView, n
     status.pipeline = plan(&options);
     if let Origin::Undoes(Undone { migration: Some(undone), .. }) = &view.origin {
         let was = undone.status.clone().unwrap_or_default();
-        status.undoes.clone_from(&undone.metadata.uid);
+        let uid = undone.metadata.uid.clone().unwrap_or_default();
+        status.undoes = Some(UndoneRun { uid, started_at: was.started_at.clone() });
         status.pipeline = undo::of(&was);
         status.namespaces = was.namespaces;
         status.active = was.active;

@@ -254,6 +254,7 @@ fn run(migration: &Migration, view: &PairView, staging: Staging) -> Run {
         name: format!("{}/{}", text(&migration.metadata.namespace), text(&migration.metadata.name)),
         source: status.and_then(|status| status.source.clone()).unwrap_or_default(),
         destination: status.and_then(|status| status.destination.clone()).unwrap_or_default(),
+        started_at: status.and_then(|status| status.started_at.clone()),
         undoes: status.and_then(|status| status.undoes.clone()),
         spec: Box::new(spec),
         namespaces: status.map(|status| status.namespaces.clone()).unwrap_or_default(),

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
 use super::{PruneTask, RunPrune};
-use crate::resources::{HookPhase, MigrationSpec, NamespaceMove, Side, Step, TargetState};
+use crate::resources::{HookPhase, MigrationSpec, NamespaceMove, Side, Step, TargetState, UndoneRun};
 use crate::staging::access::StoreAccess;
 
 /// `<record uid>/<step>[/<item>]`. A spoke's work is idempotent by it.
@@ -204,9 +205,12 @@ pub struct Run {
     /// The cluster that it brings to.
     #[serde(default)]
     pub destination: String,
-    /// The uid of the migration that this one undoes; unset where it undoes itself.
+    /// When it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub undoes: Option<String>,
+    pub started_at: Option<Time>,
+    /// The migration that this one undoes; unset where it undoes itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<UndoneRun>,
     /// What is asked for.
     pub spec: Box<MigrationSpec>,
     /// The namespaces that its globs and selectors came to; empty until the source was looked at.
@@ -219,7 +223,12 @@ pub struct Run {
 impl Run {
     /// The uid whose marks are on what is to be undone.
     pub fn undone(&self) -> &str {
-        self.undoes.as_deref().unwrap_or(&self.migration)
+        self.undoes.as_ref().map_or(&self.migration, |undone| &undone.uid)
+    }
+
+    /// When the run began whose marks are on what is to be undone.
+    pub fn undone_since(&self) -> Option<&Time> {
+        self.undoes.as_ref().map_or(self.started_at.as_ref(), |undone| undone.started_at.as_ref())
     }
 
     /// What a namespace of the source is called on the destination.

@@ -1,5 +1,6 @@
 //! How a run stops one side and starts the other, and what becomes of both when that fails.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +74,17 @@ pub struct OperatorRef {
 
 fn deployment() -> String {
     "Deployment".to_owned()
+}
+
+/// The run that another undoes.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct UndoneRun {
+    /// Its uid: the mark on what it made.
+    pub uid: String,
+    /// When it began: what is older it cannot have made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
 }
 
 /// Which side of a run is the active one, as far as the hub knows.

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Active, MigrationSpec, NamespaceMove, Verified};
+use super::{Active, MigrationSpec, NamespaceMove, UndoneRun, Verified};
 
 /// The most findings (failures, and warnings) that a status lists; the rest are only counted.
 pub const MAX_FINDINGS: usize = 20;
@@ -50,10 +50,11 @@ pub struct MigrationStatus {
     /// The options that the run goes by, where they are not its own: the plan's as they were when
     /// it began, or those of the run that it undoes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::as_it_is")]
     pub options: Option<Box<MigrationSpec>>,
-    /// The uid of the migration that this one undoes.
+    /// The migration that this one undoes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub undoes: Option<String>,
+    pub undoes: Option<UndoneRun>,
     /// Which side is the active one, in a run that stops or starts one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active: Option<Active>,

@@ -65,6 +65,7 @@ pub struct MigrationPlanStatus {
     pub message: Option<String>,
     /// The check that is under way: a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::as_it_is")]
     pub check: Option<Box<MigrationStatus>>,
     /// `Ready`: a run of the plan may begin.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -202,7 +202,7 @@ async fn marked(
 }
 
 /// The namespaced kinds that can be listed and deleted, each in one version.
-fn purgeable(catalogue: &Catalogue) -> Vec<Kind> {
+pub(super) fn purgeable(catalogue: &Catalogue) -> Vec<Kind> {
     let mut chosen: Vec<Kind> = Vec::new();
     for kind in catalogue.kinds() {
         let usable = kind.namespaced && kind.can("list") && kind.can("delete");

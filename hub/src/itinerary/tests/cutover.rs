@@ -240,7 +240,7 @@ fn a_rollback_undoes_what_has_ended() {
         steps(&run),
         [Step::StopDestination, Step::RestoreSource, Step::RemoveFromDestination, Step::Cleanup]
     );
-    assert_eq!(run.status().undoes.as_deref(), Some("undone"));
+    assert_eq!(run.status().undoes.map(|undone| undone.uid).as_deref(), Some("undone"));
     for item in ["destination", "source", "destination", "source", "destination"] {
         run.succeed(item, Outcome::Done);
     }
