@@ -26,14 +26,20 @@ pub const STREAMED_FILE_BYTES: u64 = 16 * 1024 * 1024;
 pub const STREAMED_RANGE_BYTES: u64 = 8 * 1024 * 1024;
 /// A segment is closed at this many bytes of records ...
 pub const SEGMENT_BYTES: usize = 512 * 1024;
-/// ... or when its records name this much content, so that the receiver is never far behind ...
+/// ... or when its records name this much new content, so that the receiver is never far behind,
+/// ...
 pub const SEGMENT_CONTENT_BYTES: u64 = 48 * 1024 * 1024;
+/// ... or this much content in all: of what the receiver has already it needs to fetch nothing,
+/// but one that has to begin anew does not redo more than a few segments ...
+pub const SEGMENT_NAMED_BYTES: u64 = 1024 * 1024 * 1024;
 /// ... or after this time.
 pub const SEGMENT_AGE: Duration = Duration::from_secs(2);
 /// The largest segment that a reader takes, uncompressed.
 pub const MAX_SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// The most pieces of content in one segment that a reader takes.
 pub const MAX_SEGMENT_PIECES: usize = 128 * 1024;
+/// Segments that a reader asks for before it needs them.
+pub const SEGMENTS_AHEAD: usize = 4;
 /// The longest path below the volume's root, in bytes.
 pub const MAX_PATH_BYTES: usize = 64 * 1024;
 /// The most names in a path: each directory on the way is held open, with its path in memory.
@@ -68,6 +74,9 @@ pub const HEARTBEAT: Duration = Duration::from_secs(10);
 pub const POLL_SHORTEST: Duration = Duration::from_millis(20);
 /// See [`POLL_SHORTEST`].
 pub const POLL_LONGEST: Duration = Duration::from_secs(2);
+/// In between, the next look comes when this part more of the time has gone by that was waited so
+/// far: so what a receiver waits in vain is a small part of what it has to wait for.
+pub const POLL_PART: u32 = 10;
 /// The receiver fetches up to this much of a pack at once: half of one. A server that keeps
 /// objects in blocks reads those at both ends of a range whole, so few large ranges cost it less.
 pub const RANGE_BYTES: usize = 8 * 1024 * 1024;

@@ -1,12 +1,15 @@
 //! Reading the manifest of a pass from staging, segment by segment, in order.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
 use isthmus_shared::staging::{ObjectStore, PairUid, SealKey, VolumeUid, layout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     error::MoverError,
     format::{Chain, Segment},
+    limits::SEGMENTS_AHEAD,
 };
 
 /// Where a volume's data lies in staging.
@@ -39,13 +42,25 @@ impl Place {
     }
 }
 
+/// A segment as the store has it; `None` if it is not there.
+type Sealed = Result<Option<Bytes>, MoverError>;
+
 /// The segments of a pass in order.
-#[derive(Debug, Clone)]
+///
+/// The time that a segment takes to come is not waited for again and again: once one was there,
+/// the next ones are asked for before they are needed, first one, then one more each time, up to
+/// [`SEGMENTS_AHEAD`]. Behind a sender that is still at work nothing is asked for in vain more
+/// than that often.
+#[derive(Debug)]
 pub struct SegmentReader {
     place: Place,
     pass: u32,
     next: u64,
     chain: Chain,
+    /// What was asked for: the next segment and those behind it.
+    asked: VecDeque<AbortOnDropHandle<Sealed>>,
+    /// How many segments were there when they were wanted, since the last one that was not.
+    found: usize,
 }
 
 impl SegmentReader {
@@ -56,7 +71,7 @@ impl SegmentReader {
 
     /// Goes on at segment `next`; `chain` is the digest of those before it.
     pub fn resume(place: Place, pass: u32, next: u64, chain: Chain) -> Self {
-        Self { place, pass, next, chain }
+        Self { place, pass, next, chain, asked: VecDeque::with_capacity(SEGMENTS_AHEAD + 1), found: 0 }
     }
 
     /// The number of the next segment.
@@ -71,15 +86,59 @@ impl SegmentReader {
 
     /// The next segment; `None` if it is not there (yet).
     pub async fn next(&mut self) -> Result<Option<Segment>, MoverError> {
-        let object = layout::pass_segment(&self.place.pair, &self.place.volume, self.pass, self.next);
-        let sealed = match self.place.store.get(&object).await {
-            Ok(sealed) => sealed,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let Some(sealed) = self.take().await? else {
+            return Ok(None);
         };
-        let segment = Segment::open(&self.place.key, &object, &sealed, self.chain)?;
+        let segment = Segment::open(&self.place.key, &self.object(self.next), &sealed, self.chain)?;
         self.next += 1;
+        self.found += 1;
         self.chain = segment.chain;
         Ok(Some(segment))
     }
+
+    async fn take(&mut self) -> Sealed {
+        // An answer from before may have become untrue: then it is asked once more.
+        let early = !self.asked.is_empty();
+        while self.asked.len() <= self.found.min(SEGMENTS_AHEAD) {
+            self.ask(self.next + self.asked.len() as u64);
+        }
+        let mut sealed = self.answer().await?;
+        if sealed.is_none() {
+            self.asked.clear();
+            self.found = 0;
+            if early {
+                self.ask(self.next);
+                sealed = self.answer().await?;
+            }
+        }
+        Ok(sealed)
+    }
+
+    fn object(&self, number: u64) -> String {
+        layout::pass_segment(&self.place.pair, &self.place.volume, self.pass, number)
+    }
+
+    fn ask(&mut self, number: u64) {
+        let (store, object) = (self.place.store.clone(), self.object(number));
+        self.asked.push_back(AbortOnDropHandle::new(tokio::spawn(async move {
+            match store.get(&object).await {
+                Ok(sealed) => Ok(Some(sealed)),
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })));
+    }
+
+    async fn answer(&mut self) -> Sealed {
+        // It stays in the queue while it is awaited: a caller may give up waiting and come again.
+        let Some(first) = self.asked.front_mut() else {
+            return Ok(None);
+        };
+        let answered = first.await.map_err(|error| MoverError::Worker { detail: error.to_string() });
+        self.asked.pop_front();
+        answered?
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -373,6 +373,8 @@ async fn receive_into(
     if report.is_ok() {
         stop.fail(MoverError::Cancelled);
     }
+    // Workers that wait for a job need not find out by themselves.
+    shared.jobs.close();
     // The thread that writes back ends when nobody can hand in anything any more.
     drop(shared);
     // Without a report the planner has failed, and stops the run itself.

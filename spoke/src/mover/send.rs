@@ -357,6 +357,7 @@ async fn send_from(
         report: found.report,
         open: (reached.size, reached.covered),
         builder: SegmentBuilder::default(),
+        new_content: 0,
         started,
     };
     let published = publisher.run(queue).await;

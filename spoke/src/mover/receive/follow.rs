@@ -9,7 +9,7 @@ use super::Shared;
 use crate::mover::{
     error::MoverError,
     format::Segment,
-    limits::{POLL_LONGEST, POLL_SHORTEST},
+    limits::{POLL_LONGEST, POLL_PART, POLL_SHORTEST},
     manifest::SegmentReader,
     send::Heartbeat,
 };
@@ -43,7 +43,7 @@ impl Follower {
 
     /// Waits for the next segment.
     pub async fn next(&mut self, shared: &Shared) -> Result<Segment, MoverError> {
-        let mut pause = POLL_SHORTEST;
+        let started = Instant::now();
         loop {
             shared.stop.check()?;
             if self.looked.is_none_or(|looked| looked.elapsed() >= self.look) {
@@ -67,10 +67,9 @@ impl Follower {
             shared.progress.stall(self.silence());
             let left = self.peer_timeout.saturating_sub(self.alive.elapsed());
             tokio::select! {
-                () = tokio::time::sleep(pause.min(left + POLL_SHORTEST)) => {}
+                () = tokio::time::sleep(pause(started.elapsed()).min(left + POLL_SHORTEST)) => {}
                 () = shared.stop.wait() => return Err(MoverError::Cancelled),
             }
-            pause = (pause * 2).min(POLL_LONGEST);
         }
     }
 
@@ -101,5 +100,28 @@ impl Follower {
             self.last = Some(beat);
         }
         Ok(())
+    }
+}
+
+/// How long to wait for the next look, after having waited for so long.
+fn pause(waited: Duration) -> Duration {
+    (waited / POLL_PART).clamp(POLL_SHORTEST, POLL_LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_found_soon_after_it_was_written_by_few_looks() {
+        let (mut waited, mut looks) = (Duration::ZERO, 0);
+        while waited < Duration::from_mins(1) {
+            let next = pause(waited);
+            assert!(next <= POLL_SHORTEST.max(waited / POLL_PART), "{next:?} after {waited:?}");
+            waited += next;
+            looks += 1;
+        }
+        assert!(looks < 100, "{looks} looks within a minute");
+        assert_eq!(pause(Duration::from_hours(1)), POLL_LONGEST);
     }
 }

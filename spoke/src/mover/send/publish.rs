@@ -22,7 +22,7 @@ use super::{
 use crate::mover::{
     error::MoverError,
     format::{Chain, Kind, Piece, PiecePlace, Record, SegmentBuilder, show_path},
-    limits::{FLUSH_AGE, READ_ATTEMPTS, SEGMENT_AGE, SEGMENT_CONTENT_BYTES},
+    limits::{FLUSH_AGE, READ_ATTEMPTS, SEGMENT_AGE, SEGMENT_CONTENT_BYTES, SEGMENT_NAMED_BYTES},
     manifest::Place,
     report::SendReport,
 };
@@ -41,6 +41,8 @@ pub struct Publisher {
     /// Of the large file that is open: its size, and how much of it pieces cover.
     pub open: (u64, u64),
     pub builder: SegmentBuilder,
+    /// How much content the records in it name that may be new to the receiver.
+    pub new_content: u64,
     pub started: Instant,
 }
 
@@ -81,7 +83,7 @@ impl Publisher {
                 if let Record::Entry(_) = *record {
                     self.report.totals.unchanged_files += 1;
                 }
-                self.push(&record).await
+                self.add(&record).await
             }
             Pending::Whole(answer) => match self.answer(answer).await? {
                 WholeFile::Read(record) => self.push(&record).await,
@@ -133,8 +135,16 @@ impl Publisher {
         }
     }
 
-    /// Adds a record once the packs that it names have landed.
+    /// Adds a record of what may be new to the receiver.
     async fn push(&mut self, record: &Record) -> Result<(), MoverError> {
+        self.add(record).await?;
+        let new = record.pieces().iter().filter(|piece| !piece.kept);
+        self.new_content += new.map(|piece| u64::from(piece.length)).sum::<u64>();
+        Ok(())
+    }
+
+    /// Adds a record once the packs that it names have landed.
+    async fn add(&mut self, record: &Record) -> Result<(), MoverError> {
         let mut last = None;
         for piece in record.pieces() {
             if let PiecePlace::Frame { frame, .. } = &piece.place
@@ -251,7 +261,10 @@ impl Publisher {
     }
 
     async fn close_if_full(&mut self) -> Result<(), MoverError> {
-        if self.builder.len() >= self.segment_bytes || self.builder.content() >= SEGMENT_CONTENT_BYTES {
+        if self.builder.len() >= self.segment_bytes
+            || self.new_content >= SEGMENT_CONTENT_BYTES
+            || self.builder.content() >= SEGMENT_NAMED_BYTES
+        {
             self.close_segment(false).await?;
         }
         Ok(())
@@ -264,6 +277,7 @@ impl Publisher {
         self.report.duration = self.started.elapsed();
         let object = layout::pass_segment(&self.place.pair, &self.place.volume, self.pass, self.next);
         let builder = std::mem::take(&mut self.builder);
+        self.new_content = 0;
         let (sealed, chain) = builder.seal(&self.place.key, &object, self.chain, &self.report, last)?;
         let put = self.place.store.put(&object, sealed.into());
         self.shared.unless_stopped(put).await??;
