@@ -42,6 +42,8 @@ mod survey;
 mod types;
 mod versions;
 
+#[cfg(test)]
+pub(crate) use fake::Fake;
 pub use gather::{Gathered, gather};
 pub use inventory::{ClassFact, Header, InventoryReader, write_header};
 pub use kinds::is_built_in;

@@ -262,7 +262,8 @@ fn take_outcome(
             let volume = &mut status.volumes[*at];
             volume.verified = Some(*verified);
             volume.bytes_done = *bytes;
-            volume.bytes_total = volume.bytes_total.max(*bytes);
+            // What was counted beforehand, or told late, is an estimate; this is all of it.
+            volume.bytes_total = *bytes;
             volume.files_done = *files;
         }
         _ => {}

@@ -178,7 +178,7 @@ async fn look_at_claims(
                 }
             };
             // A snapshot is read wherever the application's Pods are.
-            match verdict(claim, pod.filter(|_| !by_snapshot)) {
+            match verdict(claim, pod.filter(|_| !by_snapshot), &run.source) {
                 Verdict::Moves => {}
                 Verdict::Empty(message) => {
                     context.warn(finding(object, "ClaimNotBound", message));
@@ -231,7 +231,7 @@ enum Verdict {
 }
 
 /// What becomes of a claim; `pod` is one that mounts it now.
-fn verdict(claim: &Value, pod: Option<&Value>) -> Verdict {
+fn verdict(claim: &Value, pod: Option<&Value>, cluster: &str) -> Verdict {
     let phase = text(claim, "/status/phase");
     let once_by_one_pod = array(claim, "/spec/accessModes").iter().any(|mode| mode == "ReadWriteOncePod");
     if phase == "Lost" {
@@ -253,7 +253,7 @@ fn verdict(claim: &Value, pod: Option<&Value>) -> Verdict {
             reason: "ClaimInUse",
             message: format!(
                 "it is ReadWriteOncePod and Pod {} has it, so no mover can mount it: stop the application for as long as \
-                 the run lasts (isthmus deactivate {}), or move it with method Snapshot where its storage class has a \
+                 the run lasts (isthmus deactivate {} --cluster {cluster}), or move it with method Snapshot where its storage class has a \
                  snapshot class; then run again",
                 name(pod),
                 namespace(claim)
@@ -284,23 +284,29 @@ mod tests {
     #[test]
     fn a_bound_claim_moves_and_one_that_is_pending_arrives_empty() {
         let pod = json!({"metadata": {"name": "db-0"}});
-        assert_eq!(verdict(&claim("Bound", "ReadWriteOnce"), Some(&pod)), Verdict::Moves);
+        assert_eq!(verdict(&claim("Bound", "ReadWriteOnce"), Some(&pod), "east"), Verdict::Moves);
         let mut block = claim("Bound", "ReadWriteOnce");
         block["spec"]["volumeMode"] = json!("Block");
-        assert_eq!(verdict(&block, Some(&pod)), Verdict::Moves);
-        assert!(matches!(verdict(&claim("Pending", "ReadWriteOnce"), None), Verdict::Empty(_)));
+        assert_eq!(verdict(&block, Some(&pod), "east"), Verdict::Moves);
+        assert!(matches!(verdict(&claim("Pending", "ReadWriteOnce"), None, "east"), Verdict::Empty(_)));
         assert_eq!(capacity(&claim("Bound", "ReadWriteOnce")), 2 << 30);
     }
 
     #[test]
     fn claims_that_no_mover_can_read_are_in_the_way() {
         let pod = json!({"metadata": {"name": "db-0"}});
-        let reason = |claim: &Value, in_use: bool| match verdict(claim, in_use.then_some(&pod)) {
+        let reason = |claim: &Value, in_use: bool| match verdict(claim, in_use.then_some(&pod), "east") {
             Verdict::InTheWay { reason, .. } => reason,
             _ => "",
         };
         assert_eq!(reason(&claim("Lost", "ReadWriteOnce"), false), "ClaimLost");
         assert_eq!(reason(&claim("Bound", "ReadWriteOncePod"), true), "ClaimInUse");
         assert_eq!(reason(&claim("Bound", "ReadWriteOncePod"), false), "");
+        let Verdict::InTheWay { message, .. } =
+            verdict(&claim("Bound", "ReadWriteOncePod"), Some(&pod), "east")
+        else {
+            panic!("it is in use")
+        };
+        assert!(message.contains("isthmus deactivate cms --cluster east"), "as it can be typed: {message}");
     }
 }

@@ -34,6 +34,8 @@ pub const RESULT: &str = "isthmus.dev/result";
 pub const ATTEMPT: &str = "isthmus.dev/attempt";
 /// Annotation on a Job: as which user and group its mover runs.
 pub const RUNS_AS: &str = "isthmus.dev/runs-as";
+/// Annotation on a Job: what it asks of its node, shortened.
+pub const PLACE: &str = "isthmus.dev/place";
 /// The container.
 pub const CONTAINER: &str = "mover";
 /// A finished Job whose run never cleaned up goes after this long, seconds.
@@ -86,6 +88,11 @@ pub fn ordinary_user(job: &Value) -> Option<&str> {
     annotation(job, RUNS_AS)?.split(':').next().filter(|user| *user != "0")
 }
 
+/// Whether a Job asks something else of its node than this placement would.
+pub fn is_elsewhere(job: &Value, placement: &Placement) -> bool {
+    annotation(job, PLACE).is_some_and(|mark| mark != placement.mark())
+}
+
 /// The attempt that a Job is.
 pub fn attempt_of(job: &Value) -> u32 {
     annotation(job, ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(1)
@@ -115,7 +122,8 @@ pub fn mover_job(job: &MoverJob<'_>) -> Value {
             "annotations": {
                 TASK: job.task.to_string(),
                 ATTEMPT: job.attempt.to_string(),
-                RUNS_AS: job.identity.number()
+                RUNS_AS: job.identity.number(),
+                PLACE: job.placement.mark()
             }
         },
         "spec": {
@@ -237,6 +245,14 @@ mod tests {
         assert_eq!(attempt_of(&job), 2);
         assert_eq!(ordinary_user(&job), None);
         assert!(is_mover(&job));
+    }
+
+    #[test]
+    fn a_job_that_would_be_placed_otherwise_by_now_is_known() {
+        let job = job(Direction::Send, &on_node("node-1"));
+        assert!(!is_elsewhere(&job, &on_node("node-1")));
+        assert!(is_elsewhere(&job, &on_node("node-2")) && is_elsewhere(&job, &Placement::default()));
+        assert!(!is_elsewhere(&json!({}), &on_node("node-2")), "an older spoke's Job does not say");
     }
 
     #[test]

@@ -26,8 +26,9 @@ use serde_json::Value;
 
 use super::access::{Renewal, scoped_access};
 use super::manifests::{self, RESULT};
+use super::nodes::FRESH;
 use super::snapshot::{self, Reading};
-use super::trouble::Trouble;
+use super::trouble::{Trouble, UNSCHEDULABLE};
 use crate::cluster::{ClusterError, annotation, text};
 use crate::findings::finding;
 use crate::task::{TaskContext, TaskError};
@@ -108,12 +109,27 @@ struct Watched {
     since: HashMap<Duration, Instant>,
     /// What keeps it from running now.
     waits: Option<String>,
+    /// When it was last asked where it should be.
+    placed: Option<Instant>,
 }
 
 impl Watched {
     /// Whether it has lasted longer than Pods take to start.
     fn is_long(&self) -> bool {
         self.since.values().any(|since| since.elapsed() >= STARTING)
+    }
+
+    /// Whether it is time to ask where the mover should be, as no node takes it: what is known of the
+    /// nodes is new each time.
+    fn is_to_be_placed(&mut self, trouble: &Trouble) -> bool {
+        if trouble.reason != UNSCHEDULABLE {
+            return false;
+        }
+        let due = self.placed.get_or_insert_with(Instant::now).elapsed() > FRESH;
+        if due {
+            self.placed = Some(Instant::now());
+        }
+        due
     }
 
     fn is_over(&mut self, trouble: &Trouble) -> bool {
@@ -282,5 +298,21 @@ mod tests {
         let began = Instant::now().checked_sub(Duration::from_mins(3)).unwrap();
         watched.since.insert(Duration::from_mins(2), began);
         assert!(watched.is_over(&trouble("ImagePullBackOff")));
+    }
+
+    #[test]
+    fn where_a_mover_should_be_is_asked_now_and_then_while_no_node_takes_it() {
+        let trouble = |reason: &str| Trouble {
+            reason: reason.to_owned(),
+            detail: String::new(),
+            patience: Duration::from_mins(5),
+            exit_code: None,
+        };
+        let mut watched = Watched::default();
+        assert!(!watched.is_to_be_placed(&trouble(UNSCHEDULABLE)), "the scheduler is only beginning");
+        watched.placed = Instant::now().checked_sub(FRESH * 2);
+        assert!(!watched.is_to_be_placed(&trouble("ImagePullBackOff")));
+        assert!(watched.is_to_be_placed(&trouble(UNSCHEDULABLE)));
+        assert!(!watched.is_to_be_placed(&trouble(UNSCHEDULABLE)), "not each time it is looked at");
     }
 }

@@ -13,7 +13,7 @@ use crate::cluster::{Cluster, ClusterError, array, name, text};
 /// Nodes that are looked at; what is said of a cluster with more is said of these.
 const MAX_NODES: usize = 10_000;
 /// How long what was read is good for: many volumes begin within it.
-const FRESH: Duration = Duration::from_secs(30);
+pub const FRESH: Duration = Duration::from_secs(15);
 /// The taint that a cordoned node has.
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
@@ -113,7 +113,7 @@ fn tolerates(toleration: &Value, (key, value, effect): &(String, String, String)
 pub struct Nodes(Mutex<Option<(Instant, Arc<Vec<Node>>)>>);
 
 impl Nodes {
-    /// The nodes of the cluster, at most half a minute old.
+    /// The nodes of the cluster, at most [`FRESH`] old.
     pub async fn read(&self, cluster: &Cluster) -> Result<Arc<Vec<Node>>, ClusterError> {
         let mut known = self.0.lock().await;
         if let Some((at, nodes)) = known.as_ref()

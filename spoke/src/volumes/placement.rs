@@ -86,6 +86,13 @@ impl Placement {
         self.wants(node) && node.takes(&self.tolerations)
     }
 
+    /// A short mark of it: the same for the same placement only.
+    pub fn mark(&self) -> String {
+        let mut asked = json!({});
+        self.write(&mut asked);
+        blake3::hash(asked.to_string().as_bytes()).to_hex()[..16].to_owned()
+    }
+
     /// Writes it into the spec of a Pod.
     pub fn write(&self, spec: &mut Value) {
         if let Some(node) = &self.node {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::manifests::CONTAINER;
-use crate::cluster::{Cluster, ClusterError, array, name, namespace, text};
+use crate::cluster::{Cluster, ClusterError, array, describe, name, namespace, text};
 
 /// Events that say why a Pod is not made or does not start; others warn of something else.
 const TELLING: &[&str] = &[
@@ -22,9 +22,13 @@ const TELLING: &[&str] = &[
     "NetworkNotReady",
     "Evicted",
 ];
+/// The reason of a Pod that no node takes.
+pub const UNSCHEDULABLE: &str = "Unschedulable";
+/// Those that say why a claim has no volume.
+const OF_CLAIMS: &[&str] = &["ProvisioningFailed", "FailedBinding"];
 /// Events that are looked at.
 const MAX_EVENTS: usize = 200;
-/// A full cluster may make room.
+/// A full cluster may make room, and so may full storage.
 const UNSCHEDULABLE_PATIENCE: Duration = Duration::from_mins(5);
 /// A registry may come back.
 const IMAGE_PATIENCE: Duration = Duration::from_mins(2);
@@ -115,7 +119,7 @@ pub fn pod_trouble(pod: &Value) -> Option<Trouble> {
     if let Some(condition) = unscheduled {
         let reason = text(condition, "/reason");
         return trouble(
-            if reason.is_empty() { "Unschedulable" } else { reason },
+            if reason.is_empty() { UNSCHEDULABLE } else { reason },
             text(condition, "/message"),
             UNSCHEDULABLE_PATIENCE,
         );
@@ -133,6 +137,11 @@ pub async fn job_trouble(
     if pods.iter().any(|pod| running(&pod)) {
         return Ok(None);
     }
+    for pod in pods.iter().filter(|pod| text(pod, "/spec/nodeName").is_empty()) {
+        if let Some(trouble) = claim_trouble(cluster, pod).await? {
+            return Ok(Some(trouble));
+        }
+    }
     if let Some(trouble) = pods.iter().find_map(pod_trouble) {
         return Ok(Some(trouble));
     }
@@ -143,6 +152,30 @@ pub async fn job_trouble(
     let warning = newest_warning(cluster, object).await?;
     let (reason, detail) = warning.unwrap_or_else(|| (waiting.to_owned(), String::new()));
     Ok(Some(Trouble { reason, detail, patience, exit_code: None }))
+}
+
+/// Why a claim of a Pod that is on no node yet has no volume. The scheduler says of such a Pod that its
+/// claims are not bound, or nothing at all while it waits for them: the claim's own events say why.
+async fn claim_trouble(cluster: &Cluster, pod: &Value) -> Result<Option<Trouble>, ClusterError> {
+    for volume in array(pod, "/spec/volumes") {
+        let claim = text(volume, "/persistentVolumeClaim/claimName");
+        if claim.is_empty() {
+            continue;
+        }
+        let path = format!("/api/v1/namespaces/{}/persistentvolumeclaims/{claim}", namespace(pod));
+        let claim = cluster.find(&path).await?.filter(|claim| text(claim, "/status/phase") == "Pending");
+        let Some(claim) = claim else { continue };
+        let warning = newest_warning(cluster, &claim).await?;
+        if let Some((reason, said)) = warning.filter(|(reason, _)| OF_CLAIMS.contains(&reason.as_str())) {
+            return Ok(Some(Trouble {
+                reason,
+                detail: format!("{} has no volume yet: {said}", describe(&claim)),
+                patience: UNSCHEDULABLE_PATIENCE,
+                exit_code: None,
+            }));
+        }
+    }
+    Ok(None)
 }
 
 /// The newest of an object's warnings that tell why there is no Pod or volume: reason and message.
@@ -162,7 +195,7 @@ pub(super) async fn newest_warning(
         .iter()
         .filter(|event| text(event, "/type") == "Warning" && TELLING.contains(&text(event, "/reason")))
         .max_by_key(|event| text(event, "/lastTimestamp").to_owned());
-    Ok(warning.map(|event| (text(event, "/reason").to_owned(), text(event, "/message").to_owned())))
+    Ok(warning.map(|event| (text(event, "/reason").to_owned(), text(event, "/message").trim().to_owned())))
 }
 
 #[cfg(test)]
@@ -170,6 +203,48 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::collect::Fake;
+
+    #[tokio::test]
+    async fn what_keeps_a_claim_from_its_volume_is_said_and_not_that_its_mover_waits_for_it() {
+        let pod = |node: Option<&str>| {
+            json!({"metadata": {"name": "isthmus-recv-1-x", "namespace": "cms"},
+                   "spec": {"nodeName": node, "volumes": [{"name": "tmp", "emptyDir": {}},
+                            {"name": "volume", "persistentVolumeClaim": {"claimName": "data"}}]},
+                   "status": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
+                       "reason": "Unschedulable", "message": "pod has unbound immediate PersistentVolumeClaims"}]}})
+        };
+        let cluster = |phase: &str| {
+            let mut fake = Fake::default();
+            fake.add(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": {"name": "data", "namespace": "cms"}, "status": {"phase": phase}}));
+            fake.add(
+                json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "cms"},
+                "involvedObject": {"name": "data"}, "type": "Warning", "reason": "ProvisioningFailed",
+                "message": "no space left on device", "lastTimestamp": "2026-01-01T00:00:00Z"}),
+            );
+            fake.cluster()
+        };
+        let job = json!({"metadata": {"name": "isthmus-recv-1", "namespace": "cms"}});
+        let of = async |phase: &str, pod: Value| {
+            job_trouble(&cluster(phase), &job, &[pod]).await.unwrap().unwrap()
+        };
+        let told = of("Pending", pod(None)).await;
+        assert_eq!(
+            told.to_string(),
+            "ProvisioningFailed: PersistentVolumeClaim cms/data has no volume yet: no space left on device"
+        );
+        assert_eq!(told.patience, UNSCHEDULABLE_PATIENCE);
+        let mut silent = pod(None);
+        silent["status"] = json!({"phase": "Pending"});
+        assert_eq!(
+            of("Pending", silent).await.reason,
+            "ProvisioningFailed",
+            "the scheduler says nothing yet"
+        );
+        assert_eq!(of("Bound", pod(None)).await.reason, "Unschedulable", "it is an old event");
+        assert_eq!(of("Pending", pod(Some("n1"))).await.reason, "Unschedulable");
+    }
 
     #[test]
     fn an_image_that_cannot_be_pulled_is_named() {

@@ -181,6 +181,17 @@ fn figures_follow_the_spokes() {
 }
 
 #[test]
+fn an_estimate_that_comes_late_is_not_what_a_volume_held() {
+    let mut run = at_volumes(1);
+    run.succeed("send.v0", moved());
+    let late =
+        run.running("receive.v0", Progress { bytes_total: 200, bytes_done: 100, ..Progress::default() });
+    run.take(&late);
+    run.succeed("receive.v0", moved());
+    assert_eq!((run.status().bytes_done, run.status().bytes_total), (100, 100));
+}
+
+#[test]
 fn a_restarted_hub_derives_the_same_tasks_from_the_status_alone() {
     let mut run = at_volumes(3);
     run.succeed("send.v0", moved());

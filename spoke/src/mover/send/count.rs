@@ -61,11 +61,34 @@ pub fn count(root: &Arc<OwnedFd>, exclude: &Exclusions, progress: &Progress, sto
             && metadata::file_type(&stat) == FileType::RegularFile
         {
             files += 1;
-            bytes += metadata::size(&stat);
+            // A file of several names is sent once.
+            bytes +=
+                metadata::size(&stat) / u64::from(u32::try_from(stat.st_nlink).unwrap_or(u32::MAX)).max(1);
         }
         if seen % SHOW_EVERY == 0 {
             progress.set_totals(files, bytes);
         }
     }
     progress.set_totals(files, bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::open;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    #[test]
+    fn a_file_of_several_names_is_counted_at_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("one"), [7; 100]).unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        std::fs::hard_link(folder.path().join("one"), folder.path().join("sub/two")).unwrap();
+        std::fs::write(folder.path().join("other"), [7; 11]).unwrap();
+        let root = Arc::new(open(folder.path(), OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap());
+        let progress = Progress::default();
+        count(&root, &Exclusions::default(), &progress, &Stop::new(&CancellationToken::new()));
+        assert_eq!(progress.figures().bytes_total, 111);
+    }
 }

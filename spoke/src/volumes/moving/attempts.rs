@@ -14,7 +14,7 @@ use crate::task::TaskError;
 use crate::volumes::access::Renewal;
 use crate::volumes::manifests;
 use crate::volumes::snapshot;
-use crate::volumes::trouble::Trouble;
+use crate::volumes::trouble::{Trouble, UNSCHEDULABLE};
 use crate::volumes::users::pods_of_claims;
 
 /// Jobs that are made for one task, one after the other.
@@ -23,7 +23,7 @@ pub(super) const MAX_ATTEMPTS: u32 = 3;
 const LOG_LINES: usize = 5;
 /// Troubles of a Pod that come of its volume.
 const OF_VOLUMES: &[&str] = &[
-    "Unschedulable",
+    UNSCHEDULABLE,
     "FailedScheduling",
     "FailedBinding",
     "ProvisioningFailed",
@@ -45,7 +45,7 @@ impl Mover<'_> {
         self.context.log(format!("{}: {text} (attempt {attempt} of {MAX_ATTEMPTS})", self.describe_claim()));
         if (!spent && attempt >= MAX_ATTEMPTS) || trouble.patience > Duration::ZERO {
             let place =
-                if trouble.reason == "Unschedulable" { self.place_of(job).await } else { String::new() };
+                if trouble.reason == UNSCHEDULABLE { self.place_of(job).await } else { String::new() };
             let message = format!("{text}{place}; {}, then run again", advice(&trouble.reason));
             return Err(TaskError::failed(self.describe_claim(), &trouble.reason, message));
         }
@@ -76,6 +76,22 @@ impl Mover<'_> {
         let renewal = self.open_session().await?;
         self.make(1).await?;
         Ok(Some(renewal))
+    }
+
+    /// Makes a Job anew that no node takes, where it would be placed otherwise by now: a node may have
+    /// been cordoned, or labelled, or have gone, after it was made.
+    pub(super) async fn place_anew(&self, job: &Value) -> Result<(), TaskError> {
+        let claim = self.mounted().await?;
+        let user = self.user().await?;
+        if !manifests::is_elsewhere(job, &self.placement(&claim, &user).await?) {
+            return Ok(());
+        }
+        self.context.log(format!(
+            "{}: no node takes its mover, and the nodes are not as they were when it was made: it is made anew",
+            self.describe_claim()
+        ));
+        self.remove(job).await?;
+        self.make(manifests::attempt_of(job)).await
     }
 
     /// Removes a Job, and waits until it is gone.
@@ -168,8 +184,9 @@ fn advice(reason: &str) -> &'static str {
         "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" => {
             "give the spoke a --mover-image that this cluster's nodes can pull"
         }
-        "Unschedulable" => "make room for it, or look at the node that the volume is bound to",
+        UNSCHEDULABLE => "make room for it, or look at the node that the volume is bound to",
         "OOMKilled" => "look whether a LimitRange of the namespace lowers the mover's memory limit of 1Gi",
+        "ProvisioningFailed" | "FailedBinding" => "look at the claim's storage class and its storage",
         "FailedMount" | "FailedAttachVolume" | "ContainerCreating" => {
             "look at the volume and its storage driver"
         }

@@ -90,7 +90,7 @@ impl Mover<'_> {
     }
 
     /// Who uses the claim, as the run found it at its start.
-    async fn user(&self) -> Result<ClaimUser, TaskError> {
+    pub(super) async fn user(&self) -> Result<ClaimUser, TaskError> {
         let archive = self.context.staging(self.run)?.read(ArchiveName::Inventory).await?;
         let header = InventoryReader::new(archive).await?.header;
         // The inventory has the source's names; one claim of a volume's uid is moved.
@@ -108,7 +108,7 @@ impl Mover<'_> {
     }
 
     /// Where the mover runs.
-    async fn placement(&self, claim: &Value, user: &ClaimUser) -> Result<Placement, TaskError> {
+    pub(super) async fn placement(&self, claim: &Value, user: &ClaimUser) -> Result<Placement, TaskError> {
         let cluster = self.context.cluster();
         let pods = pods_of_claims(cluster, &self.volume.namespace, &self.reading.claim)
             .await
@@ -202,7 +202,13 @@ impl Mover<'_> {
         };
         let who = pods.first().map_or_else(|| "the mover".to_owned(), |pod| format!("mover {}", name(pod)));
         watched.waits = Some(format!("{who} waits: {trouble}"));
-        Ok(watched.is_over(&trouble).then_some(trouble))
+        if watched.is_over(&trouble) {
+            return Ok(Some(trouble));
+        }
+        if watched.is_to_be_placed(&trouble) {
+            self.place_anew(job).await?;
+        }
+        Ok(None)
     }
 
     pub(super) async fn pods(&self, job: &Value) -> Result<Vec<Value>, TaskError> {

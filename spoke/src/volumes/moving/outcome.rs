@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use isthmus_shared::protocol::{Direction, MoverResult, Outcome};
-use isthmus_shared::resources::Finding;
+use isthmus_shared::resources::{Finding, MetadataPolicy};
 use serde_json::Value;
 
 use super::{LOOK_EVERY, Mover};
@@ -25,7 +25,8 @@ impl Mover<'_> {
         if let Some(user) = ordinary_user(job)
             && matches!(finding.reason.as_str(), "MetadataRefused" | "FileRefused")
         {
-            finding.message.push_str(&as_ordinary_user(user, &self.volume.namespace));
+            let policy = (self.direction == Direction::Receive).then_some(self.run.spec.metadata_policy);
+            finding.message.push_str(&as_ordinary_user(user, &self.volume.namespace, policy));
         }
         finding
     }
@@ -106,9 +107,30 @@ impl Mover<'_> {
     }
 }
 
-fn as_ordinary_user(user: &str, namespace: &str) -> String {
+/// What would let the mover do it; `policy` is the run's, on the side where one counts.
+fn as_ordinary_user(user: &str, namespace: &str, policy: Option<MetadataPolicy>) -> String {
+    let otherwise = match policy {
+        Some(MetadataPolicy::Strict) => {
+            ", or set metadataPolicy to BestEffort, with which owners that cannot be set are warnings"
+        }
+        Some(MetadataPolicy::BestEffort) | None => "",
+    };
     format!(
         " (the mover ran as user {user}, as namespace {namespace} lets no root in: label it {ENFORCE}=baseline for the \
-         time of the move, or set metadataPolicy to BestEffort, with which owners that cannot be set are warnings)"
+         time of the move{otherwise})"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_recommended_only_where_it_would_change_something() {
+        let of = |policy| as_ordinary_user("1000", "cms", policy);
+        assert!(of(Some(MetadataPolicy::Strict)).contains("metadataPolicy"));
+        assert!(!of(Some(MetadataPolicy::BestEffort)).contains("metadataPolicy"), "it is set already");
+        assert!(!of(None).contains("metadataPolicy"), "it lets no sender read a file");
+        assert!(of(None).contains("=baseline"));
+    }
 }

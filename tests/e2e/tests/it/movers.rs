@@ -235,6 +235,24 @@ async fn claims_on_cordoned_nodes_are_moved_whether_or_not_a_pod_mounts_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mover_that_was_placed_before_its_node_was_cordoned_is_placed_anew() {
+    let world = World::start().await;
+    world.apply("east", &application("late", "", "lab-local", "terminationGracePeriodSeconds: 1")).await;
+    world
+        .patch("east", "/apis/apps/v1/namespaces/late/deployments/db", json!({"spec": {"replicas": 0}}))
+        .await;
+    world.fill("late").await;
+    // What the spoke learns of its nodes here is good for a while.
+    world.run("looks", json!({"namespaces": ["late"], "dryRun": true})).await.succeeded();
+    for node in ["east-node-1", "east-node-2"] {
+        let path = format!("/api/v1/nodes/{node}");
+        world.patch("east", &path, json!({"spec": {"unschedulable": true}})).await;
+    }
+    world.run("late", json!({"namespaces": ["late"]})).await.succeeded();
+    world.arrived("late").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quota_without_room_for_movers_is_found_before_the_run_begins() {
     let world = World::shared().await;
     world.apply("east", &application("cramped", "", "lab-local", "terminationGracePeriodSeconds: 1")).await;
