@@ -4,7 +4,9 @@
 //! wrong command ends with exit code 2 before anything is created.
 
 mod diff;
+mod going;
 mod moving;
+mod plans;
 mod records;
 mod runs;
 mod staging;
@@ -15,12 +17,14 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use diff::Diff;
+pub use going::{Cutting, Making, Rollback, Stage};
 pub use moving::MigrationOptions;
+pub use plans::{PlanCheck, PlanCommand, PlanCreate};
 pub use records::{
     ClusterAdd, ClusterCommand, ClusterRemove, ClusterToken, PairCommand, PairCreate, StoreCommand,
     StoreCreate, TokenDelivery,
 };
-pub use runs::{Activate, Migrate, MigrationCommand, MigrationDelete};
+pub use runs::{Activate, Migrate, MigrationCommand, MigrationDelete, MigrationRetry};
 pub use staging::StagingCommand;
 
 use crate::names;
@@ -86,6 +90,17 @@ pub enum Command {
     /// Show what a migration would create, change, skip and refuse, and what would be in its way;
     /// change nothing
     Diff(Box<Diff>),
+    /// What to move and how, recorded once and checked as it changes
+    #[command(subcommand)]
+    Plan(PlanCommand),
+    /// Move what has changed in a plan's volumes while its applications run; as often as wanted
+    Stage(Stage),
+    /// Move a plan's applications in a short window: stage until little is left, then stop them, move
+    /// the rest, and start them on the destination
+    Cutover(Cutting),
+    /// Undo a migration: stop the destination, start the source as it was, and remove what the
+    /// migration made
+    Rollback(Rollback),
     /// Migrations that run or have run
     #[command(subcommand)]
     Migration(MigrationCommand),
@@ -149,14 +164,20 @@ impl Creation {
     }
 }
 
-/// A length of time such as `90s`, `10m` or `1h30m`.
+/// A length of time such as `90s`, `10m` or `1h30m`, or none: `0s`.
+fn length(text: &str) -> Result<Duration, String> {
+    let refused = || format!("{text:?} is not a length of time: write it as 90s, 10m or 1h30m");
+    let signed: jiff::SignedDuration = text.parse().map_err(|_| refused())?;
+    Duration::try_from(signed).map_err(|_| refused())
+}
+
+/// A length of time to wait, which is not none.
 fn duration(text: &str) -> Result<Duration, String> {
-    let advice = "write it as 90s, 10m or 1h30m";
-    let signed: jiff::SignedDuration =
-        text.parse().map_err(|_| format!("{text:?} is not a length of time: {advice}"))?;
-    match Duration::try_from(signed) {
-        Ok(length) if !length.is_zero() => Ok(length),
-        _ => Err(format!("{text:?} is not a length of time to wait: {advice}")),
+    match length(text)? {
+        none if none.is_zero() => {
+            Err(format!("{text:?} is not a length of time to wait: write it as 90s, 10m or 1h30m"))
+        }
+        time => Ok(time),
     }
 }
 
@@ -178,5 +199,6 @@ mod tests {
         for bad in ["", "10", "-5s", "0s", "soon"] {
             assert!(duration(bad).is_err(), "{bad} was taken");
         }
+        assert_eq!(length("0s").unwrap(), Duration::ZERO);
     }
 }

@@ -3,9 +3,12 @@
 mod activate;
 mod cluster;
 mod diff;
+mod following;
+mod going;
 mod migrate;
 mod migration;
 mod pair;
+mod plan;
 mod references;
 mod staging;
 mod store;
@@ -31,6 +34,10 @@ pub async fn run(cli: Cli) -> Result<Ending, Error> {
         Command::Staging(command) => staging::run(connection, command).await,
         Command::Migrate(args) => migrate::run(connection, &args).await,
         Command::Diff(args) => diff::run(connection, *args).await,
+        Command::Plan(command) => plan::run(connection, command).await,
+        Command::Stage(args) => going::stage(connection, &args).await,
+        Command::Cutover(args) => going::cutover(connection, &args).await,
+        Command::Rollback(args) => going::rollback(connection, &args).await,
         Command::Migration(command) => migration::run(connection, command).await,
         Command::Activate(args) => activate::run(connection, args, TargetState::Active).await,
         Command::Deactivate(args) => activate::run(connection, args, TargetState::Inactive).await,

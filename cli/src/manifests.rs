@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use isthmus_shared::resources::{
-    Cluster, ClusterPair, ClusterPairSpec, ClusterSpec, Migration, ObjectStore, ObjectStoreSpec, SecretRef,
-    StsSpec,
+    Cluster, ClusterPair, ClusterPairSpec, ClusterSpec, Migration, MigrationPlan, MigrationPlanSpec,
+    MigrationSpec, ObjectStore, ObjectStoreSpec, SecretRef, StsSpec,
 };
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -114,7 +114,19 @@ pub fn pair(namespace: &str, args: &PairCreate) -> ClusterPair {
 
 /// A migration, of the spec that its options make.
 pub fn migration(namespace: &str, name: &str, options: &MigrationOptions) -> Result<Migration, Error> {
-    let mut migration = Migration::new(name, options.spec()?);
+    Ok(run(namespace, name, options.spec()?))
+}
+
+/// A migration of a spec.
+pub fn run(namespace: &str, name: &str, spec: MigrationSpec) -> Migration {
+    let mut migration = Migration::new(name, spec);
     migration.metadata.namespace = Some(namespace.to_owned());
-    Ok(migration)
+    migration
+}
+
+/// A plan, of the spec that its options make, without what only a run says.
+pub fn plan(namespace: &str, name: &str, options: &MigrationOptions) -> Result<MigrationPlan, Error> {
+    let mut plan = MigrationPlan::new(name, MigrationPlanSpec { options: options.spec()? });
+    plan.metadata.namespace = Some(namespace.to_owned());
+    Ok(plan)
 }

@@ -78,6 +78,21 @@ pub fn distinct(namespaces: &[String]) -> Result<(), BadName> {
     if namespaces.len() > MAX_NAMESPACES { Err(BadName::TooMany(namespaces.len())) } else { Ok(()) }
 }
 
+/// The name of a migration that begins another again: the first one's, and which retry it is.
+pub fn retry(of: &str, number: u32) -> String {
+    let suffix = format!("-retry-{number}");
+    let first = match of.rsplit_once("-retry-") {
+        Some((first, before)) if before.parse::<u32>().is_ok() && !first.is_empty() => first,
+        _ => of,
+    };
+    let whole = format!("{first}{suffix}");
+    if subdomain(&whole).is_ok() {
+        return whole;
+    }
+    let stem = first.get(..MAX_LABEL - suffix.len()).unwrap_or(first);
+    format!("{}{suffix}", stem.trim_end_matches(['-', '.']))
+}
+
 /// A name for a migration: the namespace and a few letters of `random`.
 pub fn generated(namespace: &str, random: u128) -> String {
     let stem: String = namespace.chars().take(MAX_STEM).collect();
@@ -137,6 +152,15 @@ mod tests {
         let twice = ["cms", "shop", "cms"].map(str::to_owned);
         assert_eq!(distinct(&twice), Err(BadName::Twice("cms".to_owned())));
         assert_eq!(distinct(&twice[..2]), Ok(()));
+    }
+
+    #[test]
+    fn a_retry_is_named_after_the_first_run() {
+        assert_eq!(retry("cms-x7k2b", 1), "cms-x7k2b-retry-1");
+        assert_eq!(retry("cms-x7k2b-retry-1", 2), "cms-x7k2b-retry-2");
+        assert_eq!(retry("my-retry-plan", 1), "my-retry-plan-retry-1");
+        assert!(subdomain(&retry(&"a".repeat(63), 10)).is_ok());
+        assert!(subdomain(&retry(&[&"a".repeat(60)[..]; 4].join("."), 10)).is_ok());
     }
 
     #[test]

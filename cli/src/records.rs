@@ -4,10 +4,10 @@
 
 use std::fmt::Debug;
 
-use isthmus_shared::resources::{Cluster, ClusterPair, GROUP, Migration, ObjectStore};
+use isthmus_shared::resources::{Cluster, ClusterPair, GROUP, Migration, MigrationPlan, ObjectStore};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Event, Secret};
-use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -47,6 +47,9 @@ impl Record for ClusterPair {
 }
 impl Record for Migration {
     const LIST: &'static str = "isthmus migration list";
+}
+impl Record for MigrationPlan {
+    const LIST: &'static str = "isthmus plan list";
 }
 impl Record for Secret {
     const LIST: &'static str = "kubectl get secrets";
@@ -301,6 +304,16 @@ impl<K: Record> Records<K> {
             }
         }
         Err(RecordError::Contended { object: self.named(name) }.into())
+    }
+
+    /// Sets one annotation, whatever else becomes of the object meanwhile.
+    pub async fn annotate(&self, name: &str, annotation: &str, value: &str) -> Result<K, RecordError> {
+        let params = PatchParams { field_manager: Some("isthmus-cli".to_owned()), ..PatchParams::default() };
+        let patch = serde_json::json!({"metadata": {"annotations": {annotation: value}}});
+        let changed = self.api.patch(name, &params, &Patch::Merge(&patch)).await;
+        let mut changed = changed.map_err(|error| self.failed("changing", name, error))?;
+        changed.meta_mut().managed_fields = None;
+        Ok(changed)
     }
 
     /// Deletes this very object, not another that has got its name meanwhile.

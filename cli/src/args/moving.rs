@@ -1,8 +1,9 @@
-//! What to move and how: the options that `migrate` and `diff` share, and the spec that they make.
+//! What to move and how: the options that `migrate`, `plan create` and `diff` share, and the spec that they make.
 //!
-//! [`MigrationOptions`] is the whole of it; [`Selection`], [`Rewriting`], [`Meeting`], [`Volumes`] and
-//! [`Movers`] are its groups, which the help shows apart. [`MigrationOptions::spec`] is the one way from options to a spec, so that a
-//! diff shows exactly what the migration of the same options would do.
+//! [`MigrationOptions`] is the whole of it; [`Cutover`], [`Selection`], [`Rewriting`], [`Meeting`],
+//! [`Volumes`] and [`Movers`] are its groups, which the help shows apart. [`MigrationOptions::spec`] is
+//! the one way from options to a spec, so that a diff shows exactly what the migration of the same
+//! options would do, and a plan holds what `migrate` would.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,8 +19,10 @@ use super::duration;
 use crate::error::Error;
 use crate::names;
 
+mod cutover;
 mod volumes;
 
+pub use cutover::{Cutover, Reclaim};
 pub use volumes::{Movers, Volumes};
 
 /// What to move and how.
@@ -51,6 +54,9 @@ pub struct MigrationOptions {
     /// How long a step may go without any news from the spoke that does it
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = step_timeout)]
     pub step_timeout: Duration,
+    /// How one side stops and the other starts.
+    #[command(flatten)]
+    pub cutover: Cutover,
     /// Which objects.
     #[command(flatten)]
     pub selection: Selection,
@@ -187,9 +193,13 @@ impl MigrationOptions {
     }
 
     fn made(&self) -> Result<MigrationSpec, Error> {
-        let Self { selection, rewriting, meeting, volumes, movers, .. } = self;
+        let Self { cutover, selection, rewriting, meeting, volumes, movers, .. } = self;
         Ok(MigrationSpec {
             namespaces: self.namespaces.clone(),
+            quiesce: cutover.quiesce,
+            on_failure: cutover.on_failure.into(),
+            reclaim: cutover.reclaim.into(),
+            health: cutover.health(),
             reverse: self.reverse,
             include_resources: self.include_resources,
             include_volumes: self.include_volumes,

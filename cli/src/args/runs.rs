@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Subcommand};
 
-use super::{Creation, MigrationOptions, Output, duration};
+use super::{Creation, Making, MigrationOptions, Output, duration};
 use crate::names;
 
 /// `isthmus migrate`
@@ -51,6 +51,20 @@ pub enum MigrationCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// End a migration that runs and undo what it did
+    Cancel {
+        /// The migration
+        #[arg(value_parser = names::subdomain)]
+        name: String,
+        /// Show the progress until it has ended; exit code 0 if it was undone
+        #[arg(long)]
+        wait: bool,
+        /// How to print it
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Begin a migration that has ended again, with the same options
+    Retry(MigrationRetry),
     /// Print the log of a migration
     Logs {
         /// The migration
@@ -62,6 +76,17 @@ pub enum MigrationCommand {
     },
     /// Delete a migration and what it has staged; one that runs is cancelled
     Delete(MigrationDelete),
+}
+
+/// `isthmus migration retry`
+#[derive(Args)]
+pub struct MigrationRetry {
+    /// The migration
+    #[arg(value_name = "MIGRATION", value_parser = names::subdomain)]
+    pub of: String,
+    /// How it is made.
+    #[command(flatten)]
+    pub making: Making,
 }
 
 /// `isthmus migration delete`

@@ -1,10 +1,11 @@
 //! `isthmus migration …`
 
-use isthmus_shared::resources::Migration;
+use isthmus_shared::resources::{CANCEL, Migration, MigrationPhase};
 use k8s_openapi::api::core::v1::Event;
 use kube::{Resource, ResourceExt};
 
-use super::{list, migrate, print_record};
+use super::following::{self, Followed};
+use super::{going, list, print_record};
 use crate::args::{Connection, Format, MigrationCommand, MigrationDelete};
 use crate::connect::Session;
 use crate::ending::Ending;
@@ -23,11 +24,47 @@ pub async fn run(connection: &Connection, command: MigrationCommand) -> Result<E
             describe(connection, &name, details, output.format()).await
         }
         MigrationCommand::Wait { name, output } => {
-            migrate::watch(&Session::open(connection).await?, &name, output.format()).await
+            following::watch(&Session::open(connection).await?, &name, output.format()).await
         }
+        MigrationCommand::Cancel { name, wait, output } => {
+            cancel(connection, &name, wait, output.format()).await
+        }
+        MigrationCommand::Retry(args) => going::retry(connection, &args).await,
         MigrationCommand::Logs { name, follow } => logs(connection, &name, follow).await,
         MigrationCommand::Delete(args) => delete(connection, args).await,
     }
+}
+
+/// Asks the hub to end a run and to undo it; the run goes on until it has seen that.
+async fn cancel(connection: &Connection, name: &str, wait: bool, format: Format) -> Result<Ending, Error> {
+    let session = Session::open(connection).await?;
+    let records = Records::<Migration>::of(&session, &session.namespace);
+    let object = records.named(name);
+    let migration = records.get(name).await?;
+    if migration.status.as_ref().is_some_and(|status| status.status.is_terminal()) {
+        return Err(Error::Refused(format!(
+            "{object} has ended, so it cannot be cancelled: `isthmus rollback {name}` undoes it"
+        )));
+    }
+    let cancelled = records.annotate(name, CANCEL, "true").await?;
+    output::note(&format!("{object} is being cancelled, and what it did is undone."));
+    if !wait {
+        return following::begun(&session, &cancelled, false, format).await;
+    }
+    match following::follow(&session, name).await? {
+        Followed::Ended(migration) => {
+            following::print_result(&migration, format)?;
+            Ok(if was_cancelled(&migration) { Ending::Succeeded } else { Ending::Failed })
+        }
+        Followed::Interrupted => Ok(Ending::Interrupted),
+    }
+}
+
+/// Whether a run ended because it was cancelled, and was undone as far as it had come.
+fn was_cancelled(migration: &Migration) -> bool {
+    let Some(status) = &migration.status else { return false };
+    let only = status.failures_total == 1 && status.failures.iter().all(|found| found.reason == "Cancelled");
+    status.status == MigrationPhase::RolledBack || (status.status == MigrationPhase::Failed && only)
 }
 
 /// The record comes first; what cannot be had beside it is said to be missing. Programs get the
@@ -124,5 +161,33 @@ async fn delete(connection: &Connection, args: MigrationDelete) -> Result<Ending
             render::figures::length(args.timeout),
             args.name
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_shared::resources::Finding;
+
+    use super::*;
+
+    #[test]
+    fn a_cancelled_run_counts_as_undone_unless_something_else_failed() {
+        let finding = |reason: &str| Finding {
+            object: "Migration m".to_owned(),
+            reason: reason.to_owned(),
+            message: String::new(),
+            step: None,
+        };
+        let mut migration = render::fixtures::migration();
+        assert!(!was_cancelled(&migration), "it had succeeded before");
+        let status = migration.status.get_or_insert_default();
+        status.status = MigrationPhase::Failed;
+        status.failures = vec![finding("Cancelled")];
+        status.failures_total = 1;
+        assert!(was_cancelled(&migration));
+        let status = migration.status.get_or_insert_default();
+        status.failures.push(finding("NoNews"));
+        status.failures_total = 2;
+        assert!(!was_cancelled(&migration));
     }
 }

@@ -3,7 +3,7 @@
 use isthmus_shared::resources::{Finding, Migration, MigrationPhase};
 use kube::ResourceExt;
 
-use crate::render::{clean, figures, word};
+use crate::render::{clean, figures, side_lines, word};
 
 /// Findings that are shown; the description shows more.
 const SHOWN: usize = 5;
@@ -28,6 +28,9 @@ pub fn summary(migration: &Migration) -> String {
         facts.push(format!("in {elapsed}"));
     }
     lines.push(format!("  {}", clean(&facts.join(", "))));
+    for (name, value) in side_lines(&status) {
+        lines.push(format!("  {name}: {}", clean(&value)));
+    }
     findings(&mut lines, "failed", &status.failures, status.failures_total);
     findings(&mut lines, "warning", &status.warnings, status.warnings_total);
     if status.status != MigrationPhase::Succeeded {
@@ -54,5 +57,11 @@ mod tests {
     #[test]
     fn a_result_says_what_came_over_and_what_to_look_at() {
         insta::assert_snapshot!(summary(&fixtures::migration()));
+    }
+
+    #[test]
+    fn the_result_of_a_cutover_says_which_side_runs_and_how_long_none_did() {
+        let text = [summary(&fixtures::cutover()), summary(&fixtures::rolled_back())];
+        insta::assert_snapshot!(text.join("\n"));
     }
 }

@@ -1,7 +1,7 @@
 //! Records as they are in the middle of things, for the snapshots of what is printed.
 
 use isthmus_shared::protocol::{ObjectAction, ObjectResult};
-use isthmus_shared::resources::{Cluster, ClusterPair, Migration, ObjectStore};
+use isthmus_shared::resources::{Cluster, ClusterPair, Migration, MigrationPlan, ObjectStore};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use serde::de::DeserializeOwned;
@@ -102,6 +102,69 @@ pub fn migration() -> Migration {
                           "message": "ibdata1 changed while it was read: quiesce the application for a consistent copy"}],
             "warningsTotal": 23,
             "volumesSummary": "2/2", "resourcesSummary": "14/14", "bytesSummary": "212.3 MiB", "elapsed": "1m12s",
+        }),
+    )
+}
+
+/// A plan that cannot run as it stands, and one that nobody has looked at.
+pub fn plans() -> Vec<MigrationPlan> {
+    let spec = json!({"clusterPair": "prod", "namespaces": ["cms", {"shop": "shop-green"}], "quiesce": true,
+                      "volumes": [{"namespace": "cms", "claim": "cache", "action": "Skip"}]});
+    let status = json!({
+        "phase": "NotReady", "observedGeneration": 1, "checkedAt": "2026-01-01T00:09:00Z", "critical": 1, "warnings": 1,
+        "problems": [
+            {"severity": "Critical", "object": "PersistentVolumeClaim cms/data", "reason": "StorageClassMissing",
+             "message": "the destination has no storage class fast: map it to one of standard"},
+            {"severity": "Warn", "object": "Namespace cms", "reason": "OtherPlan",
+             "message": "plan isthmus/old names it too: run one of them only"},
+        ],
+        "conditions": [ready("False", "Critical", "1 critical problem")],
+    });
+    let mut plan: MigrationPlan = record("MigrationPlan", "shop", &spec, &status);
+    plan.metadata.generation = Some(2);
+    vec![
+        plan,
+        record("MigrationPlan", "new", &json!({"clusterPair": "prod", "namespaces": ["new"]}), &json!({})),
+    ]
+}
+
+/// A cutover of a plan that succeeded.
+pub fn cutover() -> Migration {
+    record(
+        "Migration",
+        "cutover-shop-x7k2b",
+        &json!({"plan": "shop", "quiesce": true}),
+        &json!({
+            "status": "Succeeded", "source": "east", "destination": "west", "active": "Destination",
+            "message": "The applications run on west, down for 42s, and stand still on east",
+            "options": {"clusterPair": "prod", "namespaces": ["cms"], "quiesce": true, "plan": "shop"},
+            "startedAt": "2026-01-01T00:01:00Z", "finishedAt": "2026-01-01T00:02:12Z",
+            "stoppedAt": "2026-01-01T00:01:20Z", "readyAt": "2026-01-01T00:02:02Z",
+            "pipeline": [{"step": "Quiesce", "state": "Succeeded", "startedAt": "2026-01-01T00:01:10Z",
+                          "finishedAt": "2026-01-01T00:01:20Z", "message": "2 workloads"}],
+            "volumesSummary": "2/2", "resourcesSummary": "14/14", "bytesDone": 1024, "elapsed": "1m12s",
+        }),
+    )
+}
+
+/// A cutover that failed and went back.
+pub fn rolled_back() -> Migration {
+    let step = |step: &str, state: &str| json!({"step": step, "state": state, "startedAt": "2026-01-01T00:01:10Z", "finishedAt": "2026-01-01T00:01:20Z"});
+    record(
+        "Migration",
+        "cms-x7k2b",
+        &json!({"clusterPair": "prod", "namespaces": ["cms"], "quiesce": true, "reclaim": "Delete"}),
+        &json!({
+            "status": "RolledBack", "source": "east", "destination": "west", "active": "Source",
+            "message": "HealthCheck failed: Deployment cms/web: not ready. The applications run on east, and nothing of the run on west",
+            "startedAt": "2026-01-01T00:01:00Z", "finishedAt": "2026-01-01T00:02:12Z", "stoppedAt": "2026-01-01T00:01:20Z",
+            "pipeline": [
+                step("Quiesce", "Succeeded"), step("HealthCheck", "Failed"), step("StopDestination", "Succeeded"),
+                step("RestoreSource", "Succeeded"), step("RemoveFromDestination", "Succeeded"), step("Cleanup", "Succeeded"),
+            ],
+            "failures": [{"object": "Deployment cms/web", "reason": "NotReady", "step": "HealthCheck",
+                          "message": "not ready in time: look at its Pods' logs"}],
+            "failuresTotal": 1, "bytesDone": 1024, "elapsed": "1m12s",
         }),
     )
 }

@@ -71,7 +71,7 @@ pub fn migrations(items: &[Migration], now: Timestamp) -> String {
             let status = migration.status.clone().unwrap_or_default();
             vec![
                 migration.name_any(),
-                migration.spec.cluster_pair.clone(),
+                migration.options().cluster_pair.clone(),
                 status.step.map(word).unwrap_or_default(),
                 word(status.status),
                 status.volumes_summary.unwrap_or_default(),

@@ -1,10 +1,12 @@
 //! `migration describe`: everything about one run.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use isthmus_shared::protocol::ObjectResult;
 use isthmus_shared::resources::{
-    Finding, Migration, MigrationSpec, MigrationStatus, StepStatus, Verified, VolumePhase, VolumeStatus,
+    Active, Finding, Migration, MigrationAction, MigrationPhase, MigrationSpec, MigrationStatus, Step,
+    StepStatus, Verified, VolumePhase, VolumeStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
@@ -78,26 +80,112 @@ pub fn describe_migration(view: &MigrationView, details: bool, now: Timestamp) -
 }
 
 fn head(sheet: &mut Sheet, migration: &Migration, status: &MigrationStatus, now: Timestamp) {
-    let spec = &migration.spec;
-    let yes = |flag: bool| if flag { "yes" } else { "no" };
     super::identity_lines(sheet, migration);
-    sheet.line("Pair", &spec.cluster_pair);
+    sheet.line("Plan", migration.spec.plan.as_deref().unwrap_or_default());
+    sheet.line("Undoes", migration.spec.rollback_of.as_deref().unwrap_or_default());
     sheet.line("Source", status.source.as_deref().unwrap_or_default());
     sheet.line("Destination", status.destination.as_deref().unwrap_or_default());
-    sheet.line("Namespaces", &spec.namespaces.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
-    sheet.line("Action", &word(spec.action));
-    sheet.line("Include objects", yes(spec.include_resources));
-    sheet.line("Include volumes", yes(spec.include_volumes));
-    sheet.line("Volume options", &volume_options(spec));
-    sheet.line("Start applications", yes(spec.start_applications));
-    sheet.line("Selectors", &spec.selectors.to_string());
-    sheet.line("Excluded", &spec.exclude_selectors.to_string());
-    sheet.line("Status", &word(status.status));
-    sheet.line("Step", &status.step.map(word).unwrap_or_default());
+    let action = match migration.spec.action {
+        MigrationAction::Final => format!("Final ({})", intent(migration.options())),
+        action => word(action),
+    };
+    sheet.line("Action", &action);
+    option_lines(sheet, migration.options());
+    let phase = match status.status {
+        MigrationPhase::RolledBack => "RolledBack: it did not succeed, and was undone".to_owned(),
+        phase => word(phase),
+    };
+    sheet.line("Status", &phase);
+    sheet.line("Step", &status.step.map(step_word).unwrap_or_default());
     sheet.line("Message", status.message.as_deref().unwrap_or_default());
+    for (name, value) in side_lines(status) {
+        sheet.line(name, &value);
+    }
     sheet.line("Started", &figures::moment(status.started_at.as_ref()));
     sheet.line("Finished", &figures::moment(status.finished_at.as_ref()));
     sheet.line("Elapsed", &took(status.started_at.as_ref(), status.finished_at.as_ref(), now));
+}
+
+/// What a run, or the runs of a plan, go by.
+pub fn option_lines(sheet: &mut Sheet, spec: &MigrationSpec) {
+    let yes = |flag: bool| if flag { "yes" } else { "no" };
+    sheet.line("Pair", &spec.cluster_pair);
+    sheet.line("Namespaces", &spec.namespaces.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    sheet.line("Include objects", yes(spec.include_resources));
+    sheet.line("Include volumes", yes(spec.include_volumes));
+    sheet.line("Volume options", &volume_options(spec));
+    sheet.line("Single volumes", &single_volumes(spec));
+    sheet.line("Stop the source", yes(spec.quiesce));
+    sheet.line("Start applications", yes(spec.starts()));
+    if spec.quiesce {
+        sheet.line("On failure", &word(spec.on_failure));
+    }
+    if spec.quiesce || spec.action == MigrationAction::Rollback {
+        sheet.line("When undone", &format!("{} volumes", word(spec.reclaim)));
+    }
+    sheet.line("Selectors", &spec.selectors.to_string());
+    sheet.line("Excluded", &spec.exclude_selectors.to_string());
+}
+
+/// What kind of move it is.
+pub fn intent(spec: &MigrationSpec) -> &'static str {
+    if spec.quiesce { "cutover" } else { "promotion" }
+}
+
+/// Which side runs, and for how long none did; nothing of a run that stops and starts none.
+pub fn side_lines(status: &MigrationStatus) -> Vec<(&'static str, String)> {
+    let name = |cluster: &Option<String>| cluster.clone().unwrap_or_default();
+    let (source, destination) = (name(&status.source), name(&status.destination));
+    let active = status.active.map(|active| match active {
+        Active::Source => format!("{source} (the source)"),
+        Active::Destination => format!("{destination} (the destination)"),
+        Active::Neither => "neither side".to_owned(),
+        Active::Unknown => format!("not known: look at {source} and {destination}"),
+    });
+    let mut lines: Vec<_> = active.into_iter().map(|active| ("Active side", active)).collect();
+    if let Some(stopped) = &status.stopped_at {
+        let began = figures::moment(Some(stopped));
+        lines.push((
+            "Downtime",
+            match (back_at(status), &status.ready_at) {
+                (Some(back), _) => {
+                    let lasted = took(Some(stopped), Some(back), back.0);
+                    format!("{lasted} ({began} until the source was started again)")
+                }
+                (None, Some(ready)) => {
+                    let lasted = took(Some(stopped), Some(ready), ready.0);
+                    format!("{lasted} ({began} to {})", figures::moment(Some(ready)))
+                }
+                (None, None) => format!("since {began}: no Pod of the destination has been ready"),
+            },
+        ));
+    }
+    lines
+}
+
+/// When the source was started again, in a run that went back.
+fn back_at(status: &MigrationStatus) -> Option<&Time> {
+    let restored = status.pipeline.iter().find(|step| step.step == Step::RestoreSource)?;
+    restored.finished_at.as_ref().filter(|_| status.active == Some(Active::Source))
+}
+
+/// What becomes of single volumes.
+fn single_volumes(spec: &MigrationSpec) -> String {
+    let mut counts = BTreeMap::new();
+    for choice in &spec.volumes {
+        *counts.entry(word(choice.action)).or_insert(0_u32) += 1;
+    }
+    counts.iter().map(|(action, count)| format!("{count} {action}")).collect::<Vec<_>>().join(", ")
+}
+
+/// A step; one of going back is told to be one.
+fn step_word(step: Step) -> String {
+    match step {
+        Step::StopDestination | Step::RestoreSource | Step::RemoveFromDestination => {
+            format!("{step:?} (going back)")
+        }
+        _ => word(step),
+    }
 }
 
 /// How the volumes are moved, as far as it was asked for otherwise than is the default.
@@ -148,7 +236,7 @@ fn verified(verified: Verified) -> String {
 fn step_row(step: &StepStatus, now: Timestamp) -> Vec<String> {
     let (started, finished) = (step.started_at.as_ref(), step.finished_at.as_ref());
     vec![
-        word(step.step),
+        step_word(step.step),
         word(step.state),
         figures::moment(started),
         took(started, finished, now),

@@ -1,6 +1,8 @@
 //! What is printed, as a whole.
 
-use super::fixtures::{clusters, diff_view, migration, now, pair, stores, view};
+use super::fixtures::{
+    clusters, cutover, diff_view, migration, now, pair, plans as some_plans, rolled_back, stores, view,
+};
 use super::*;
 
 #[test]
@@ -37,6 +39,22 @@ fn a_pair_is_described_with_both_statuses() {
 #[test]
 fn a_migration_is_described_with_all_there_is_to_it() {
     insta::assert_snapshot!(describe_migration(&view(), true, now()));
+}
+
+#[test]
+fn a_run_that_stopped_the_source_is_described_with_the_side_that_runs() {
+    let described = |migration| {
+        let view = MigrationView { migration, objects: Vec::new(), events: Vec::new(), ..view() };
+        describe_migration(&view, false, now())
+    };
+    insta::assert_snapshot!([described(cutover()), described(rolled_back())].join("\n---\n"));
+}
+
+#[test]
+fn a_plan_is_described_with_what_its_check_found() {
+    let all = some_plans();
+    let text = [plans(&all, now()), describe_plan(&all[0], now()), describe_plan(&all[1], now())];
+    insta::assert_snapshot!(text.join("\n"));
 }
 
 #[test]

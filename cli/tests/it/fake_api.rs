@@ -99,6 +99,14 @@ impl FakeApi {
         self.shared.store().objects.get(path).cloned()
     }
 
+    /// All objects of a kind in the hub's namespace.
+    pub fn all(&self, plural: &str) -> Vec<Value> {
+        let folder = record(plural, "");
+        let store = self.shared.store();
+        let found = store.objects.iter().filter(|(path, _)| path.starts_with(&folder));
+        found.map(|(_, object)| object.clone()).collect()
+    }
+
     /// How many objects there are.
     pub fn count(&self) -> usize {
         self.shared.store().objects.len()
@@ -222,11 +230,34 @@ async fn answer(
             }
             reply(StatusCode::OK, &shared.put(path, object))
         }
+        Method::PATCH => {
+            let Some(mut current) = shared.store().objects.get(path).cloned() else { return missing(rest) };
+            merge(&mut current, &object());
+            reply(StatusCode::OK, &shared.put(path, current))
+        }
         Method::DELETE => match shared.delete(path) {
             Some(object) => reply(StatusCode::OK, &object),
             None => missing(rest),
         },
         _ => status(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "not known here", rest),
+    }
+}
+
+/// A merge patch (RFC 7386).
+fn merge(target: &mut Value, patch: &Value) {
+    let Some(fields) = patch.as_object() else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (name, value) in fields {
+        match target.as_object_mut() {
+            Some(target) if value.is_null() => drop(target.remove(name)),
+            Some(target) => merge(target.entry(name.clone()).or_insert(Value::Null), value),
+            None => {}
+        }
     }
 }
 

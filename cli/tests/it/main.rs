@@ -7,6 +7,7 @@ mod documents;
 mod fake_api;
 mod flows;
 mod manifests;
+mod plans;
 
 use assert_cmd::Command;
 

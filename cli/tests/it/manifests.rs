@@ -5,7 +5,7 @@ use crate::{isthmus, printed, refused};
 #[test]
 fn every_creating_command_prints_complete_manifests_without_a_cluster() {
     let mut all = Vec::new();
-    let commands: [&[&str]; 4] = [
+    let commands: [&[&str]; 5] = [
         &["cluster", "add", "east", "--api-endpoint", "https://east.example.com:6443"],
         &[
             "store",
@@ -49,6 +49,7 @@ fn every_creating_command_prints_complete_manifests_without_a_cluster() {
             "--namespace",
             "team-a",
         ],
+        &["plan", "create", "shop", "cms", "shop:shop-green", "--pair", "prod", "--quiesce"],
     ];
     for command in commands {
         let text = printed(
@@ -79,6 +80,7 @@ fn every_option_of_a_migration_is_in_its_manifest() {
                 --exclude-path *.tmp --bandwidth-limit 50Mi --keep-passes 3 --retain-snapshots \
                 --mover-node-selector disk=fast,zone=a --mover-toleration dedicated=staging:NoSchedule \
                 --mover-priority-class low --mover-request cpu=200m,memory=256Mi --mover-limit memory=512Mi \
+                --quiesce --on-failure hold --reclaim delete --health-timeout 5m --health-duration 30s \
                 --dry-run -o yaml";
     let args = line.split_whitespace().chain(["--transforms", path.to_str().unwrap()]);
     insta::assert_snapshot!(printed(isthmus().args(args)));
@@ -94,6 +96,7 @@ fn the_help_of_migrate_shows_its_options_in_groups() {
         [
             "Arguments:",
             "Options:",
+            "Cutover:",
             "Selection:",
             "Rewriting:",
             "Meeting what is there:",

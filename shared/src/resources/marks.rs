@@ -15,6 +15,8 @@ pub const ACTIVE: &str = "isthmus.dev/active";
 pub const COUNTERPART: &str = "isthmus.dev/counterpart";
 /// Annotation on a Migration: `"true"` ends it and undoes what it did.
 pub const CANCEL: &str = "isthmus.dev/cancel";
+/// Annotation on a `MigrationPlan`: any value that it had not before has the plan checked now.
+pub const CHECK: &str = "isthmus.dev/check";
 /// Label: the uid of the migration that brought an object. Whatever carries it is ours to update.
 pub const MIGRATED_BY: &str = "isthmus.dev/migrated-by";
 /// Label: which namespace of which pair an object was brought from ([`plan_mark`]). A run may

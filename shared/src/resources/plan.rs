@@ -37,8 +37,17 @@ const OF_A_RUN: [&str; 4] = ["action", "dryRun", "plan", "rollbackOf"];
 )]
 pub struct MigrationPlanSpec {
     /// The options.
-    #[serde(flatten)]
+    #[serde(flatten, serialize_with = "as_a_plan")]
     pub options: MigrationSpec,
+}
+
+/// Without what the definition of a plan does not know: strict API servers refuse it.
+fn as_a_plan<S: serde::Serializer>(options: &MigrationSpec, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut value = serde_json::to_value(options).map_err(serde::ser::Error::custom)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.retain(|name, _| !OF_A_RUN.contains(&name.as_str()));
+    }
+    value.serialize(serializer)
 }
 
 /// What the last check of a plan found.
@@ -53,6 +62,9 @@ pub struct MigrationPlanStatus {
     /// When.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checked_at: Option<Time>,
+    /// The value of the annotation `isthmus.dev/check` that the last check answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answered: Option<String>,
     /// What is the matter, the critical first; at most [`MAX_PLAN_PROBLEMS`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<PlanProblem>,
@@ -63,13 +75,33 @@ pub struct MigrationPlanStatus {
     /// What it is at or waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The check that is under way: a dry run.
+    /// How many checks have been begun.
+    pub checks: u64,
+    /// The check that is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "super::as_it_is")]
-    pub check: Option<Box<MigrationStatus>>,
+    pub check: Option<PlanCheck>,
     /// `Ready`: a run of the plan may begin.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+/// A check of a plan: a dry run.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanCheck {
+    /// Which of the plan's checks it is, from 1.
+    pub number: u64,
+    /// When it was begun.
+    pub began_at: Time,
+    /// The generation of the plan that is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// The value of the annotation `isthmus.dev/check` that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// The dry run.
+    #[schemars(schema_with = "super::as_it_is")]
+    pub run: Box<MigrationStatus>,
 }
 
 /// How a plan stands.
@@ -181,5 +213,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!((plan.options.quiesce, plan.options.parallel_volumes), (true, 4));
+        let written = serde_json::to_value(&plan).unwrap();
+        assert_eq!(written["parallelVolumes"], 4);
+        assert!(OF_A_RUN.iter().all(|name| written.get(*name).is_none()), "{written}");
     }
 }

@@ -88,6 +88,9 @@ fn what_means_nothing_is_refused_with_what_to_write() {
         (&["cms", "--mover-limit", "memory=64Mi"], "160Mi or more"),
         (&["cms", "--mover-limit", "cpu=1,cpu=2"], "choose one"),
         (&["cms", "--mover-node-selector", "fast"], "label=value"),
+        (&["cms", "--health-timeout", "25h"], "between 1s and 24h"),
+        (&["cms", "--health-duration", "soon"], "not a length of time"),
+        (&["cms", "--quiesce", "--include-resources=false"], "leave `includeResources` out"),
         (&[], "NAMESPACE"),
     ] {
         let text = refused(args);
@@ -108,6 +111,16 @@ fn taints_are_written_as_kubectl_writes_them() {
             {"key": "size", "operator": "Equal", "value": "big"},
             {"operator": "Exists"},
         ])
+    );
+}
+
+#[test]
+fn a_cutover_says_what_is_done_where_it_fails() {
+    let line = ["cms", "--quiesce", "--on-failure", "hold", "--reclaim", "delete", "--health-timeout", "90s"];
+    let spec = moving(&[&line[..], &["--health-duration", "0s"]].concat()).spec().unwrap();
+    assert_eq!(
+        json!([spec.quiesce, spec.on_failure, spec.reclaim, spec.health]),
+        json!([true, "Hold", "Delete", {"timeoutSeconds": 90, "durationSeconds": 0}])
     );
 }
 
