@@ -166,6 +166,12 @@ impl TaskContext {
         self.changed.notify_one();
     }
 
+    /// Counts warnings of which nothing more is kept.
+    pub fn count_warnings(&self, more: u64) {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).warnings.total += more;
+        self.changed.notify_one();
+    }
+
     /// Adds a line to the migration's log.
     pub fn log(&self, line: impl Into<String>) {
         let line = line.into();

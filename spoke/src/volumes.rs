@@ -36,7 +36,7 @@ mod snapshot;
 mod trouble;
 mod users;
 
-pub use admission::{Admitted, Answer, ENFORCE, Trial, choose_by_label};
+pub use admission::{Admitted, Answer, ENFORCE, Trial, choose_by_label, no_privileged_attributes};
 pub use cleanup::clean_up;
 pub use identity::{Identity, candidates};
 pub use manifests::{RESULT, trial_pod};

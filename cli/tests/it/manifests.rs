@@ -81,7 +81,7 @@ fn every_option_of_a_migration_is_in_its_manifest() {
                 --mover-node-selector disk=fast,zone=a --mover-toleration dedicated=staging:NoSchedule \
                 --mover-priority-class low --mover-request cpu=200m,memory=256Mi --mover-limit memory=512Mi \
                 --quiesce --on-failure hold --reclaim delete --health-timeout 5m --health-duration 30s \
-                --dry-run -o yaml";
+                --mover-privileged-attributes --dry-run -o yaml";
     let args = line.split_whitespace().chain(["--transforms", path.to_str().unwrap()]);
     insta::assert_snapshot!(printed(isthmus().args(args)));
 }

@@ -72,6 +72,10 @@ pub struct MoverGrant {
     /// file that changes all the same is a failure.
     #[serde(default)]
     pub still: bool,
+    /// The mover was given what it takes to see and set `trusted.*` attributes, and must find that
+    /// it can ([`crate::resources::MoverOptions::privileged_attributes`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub privileged_attributes: bool,
     /// Paths that are neither read nor touched ([`crate::resources::MigrationSpec::exclude_paths`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude_paths: Vec<String>,

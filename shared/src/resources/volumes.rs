@@ -87,6 +87,11 @@ pub struct MoverOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
+    /// Movers get the capability `SYS_ADMIN` in both clusters, without which the kernel neither shows
+    /// nor sets `trusted.*` attributes and lets nobody set most of `security.*`. The namespaces must
+    /// be at the Pod Security level `privileged`, else preflight refuses the run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub privileged_attributes: bool,
 }
 
 impl MoverOptions {

@@ -1,5 +1,6 @@
 //! Reading and setting what belongs to an entry besides its content.
 
+mod privilege;
 mod refusal;
 
 use std::{
@@ -17,6 +18,7 @@ use rustix::{
     io::Errno,
 };
 
+pub use privilege::sees_trusted;
 pub use refusal::{Part, Refused};
 
 use super::{

@@ -30,7 +30,7 @@ use self::{
 use super::{
     Limits, MoverError, Pass, Progress, ReceiveOptions, SendOptions,
     limits::MAX_WORKERS,
-    receive, receive_device, send, send_device,
+    metadata, receive, receive_device, send, send_device,
     throttle::{self, Throttled},
 };
 
@@ -157,13 +157,21 @@ async fn move_volume(
             "the grant is for the other direction; check that spoke and mover are of the same version",
         );
     }
+    let block = grant.content == VolumeContent::Block;
+    if grant.privileged_attributes && !block && !metadata::sees_trusted() {
+        return Outcome::failed(
+            "PrivilegedAttributesUnavailable",
+            "the mover was started with the capability SYS_ADMIN and may set no trusted.* attributes all the same: \
+             look for what takes it away (user namespaces of Pods, or the node's SELinux policy, whose boolean \
+             virt_sandbox_use_sys_admin allows it), or leave mover.privilegedAttributes out",
+        );
+    }
     let pass = match prepare(grant, arguments.root.clone()) {
         Ok(pass) => pass,
         Err(outcome) => return *outcome,
     };
     tracing::info!(pass = pass.number, volume = %pass.volume, direction = ?grant.direction, "starting");
     let (progress, cancel) = (progress.clone(), cancel.clone());
-    let block = grant.content == VolumeContent::Block;
     match grant.direction {
         Direction::Send => {
             let options = SendOptions { pass, sender: sender_name(), still: grant.still };

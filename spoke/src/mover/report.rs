@@ -82,6 +82,9 @@ pub struct SendReport {
     pub vanished: Notes,
     /// Files that kept changing while they were read. With any, the pass is not consistent.
     pub inconsistent: Notes,
+    /// Whether `trusted.*` attributes were seen. What a pass that did not see them says of a file's
+    /// attributes is of no use to one that does, and the other way round.
+    pub sees_trusted: bool,
     /// Time spent in this process.
     pub duration: Duration,
 }

@@ -59,6 +59,7 @@ use super::{
     limits::{PENDING_BYTES, QUEUED_JOBS},
     links::HardLinks,
     manifest::{Place, SegmentReader},
+    metadata,
     pass::Pass,
     report::{Progress, SendReport},
     work::{Queue, Stop, StopOnDrop, lock, spawn},
@@ -263,12 +264,15 @@ async fn send_from(
     let started = Instant::now();
     let SendOptions { pass, sender, still } = options;
     let place = pass.place()?;
-    let found = find_segments(&place, pass.number).await?;
+    let mut found = find_segments(&place, pass.number).await?;
     let totals = &found.report.totals;
     progress.start_at(totals.files, totals.bytes);
     if found.complete {
         return Ok(found.report);
     }
+    // A pass of which an earlier process saw less has not seen all.
+    let seen_before = found.next == 0 || found.report.sees_trusted;
+    found.report.sees_trusted = seen_before && metadata::sees_trusted();
     let stop = Stop::new(&cancel);
     let _guard = StopOnDrop(stop.clone());
     let runtime = Handle::current();
@@ -305,7 +309,7 @@ async fn send_from(
     }
     let (out, queue) = mpsc::unbounded_channel();
     let previous = pass.previous.map(|number| SegmentReader::new(place.clone(), number));
-    let previous = Previous::new(previous, runtime);
+    let previous = Previous::new(previous, runtime, found.report.sees_trusted);
     let (resume, reached) = (found.resume, found.reached);
     let (shared_here, number) = (shared.clone(), pass.number);
     match root {

@@ -8,6 +8,7 @@ mod faults;
 mod flows;
 mod generated;
 mod hostile;
+mod meddled;
 mod policy;
 mod privileges;
 mod still;

@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 
 use self::room::Load;
 use super::concern::Concern;
-use crate::cluster::{name, text};
+use crate::cluster::{label, name, text};
 use crate::task::{TaskContext, TaskError};
 use crate::volumes::{
     Admitted, Answer, ClaimUser, ENFORCE, Identity, Obstacle, Placement, Situation, Trial, candidates,
-    choose_by_label, trial_pod, volume_of,
+    choose_by_label, no_privileged_attributes, trial_pod, volume_of,
 };
 
 /// Quotas and LimitRanges of a namespace that are looked at.
@@ -152,7 +152,7 @@ impl Look<'_> {
     async fn at_room(&self, site: &Site, concerns: &mut Vec<Concern>) -> Result<(), TaskError> {
         let place = name(&site.namespace);
         let movers = &self.context.spoke.movers;
-        let mut pod = trial_pod(place, movers, self.options, self.direction, &Identity::root());
+        let mut pod = trial_pod(place, movers, self.options, self.direction, &Identity::root(self.options));
         if let Some(class) = &self.options.priority_class_name {
             pod["spec"]["priorityClassName"] = json!(class);
         }
@@ -184,14 +184,15 @@ impl Look<'_> {
         let mut known: BTreeMap<String, Result<Admitted, Answer>> = BTreeMap::new();
         let mut said = BTreeSet::new();
         for claim in &site.claims {
-            let all = candidates(self.direction, &site.namespace, &claim.user);
+            let all = candidates(self.direction, &site.namespace, &claim.user, self.options);
             let key = format!("{all:?}");
             if !known.contains_key(&key) {
                 let chosen = if site.is_there {
                     let chosen = trial.choose(&site.namespace, all).await;
                     chosen.map_err(|e| TaskError::cluster(&object, "trying the mover's Pod", &e))?
                 } else {
-                    let refused = || Answer::Refused("its labels let nobody in".to_owned());
+                    let enforced = label(&site.namespace, ENFORCE).unwrap_or_default();
+                    let refused = || Answer::Refused(format!("its label {ENFORCE}={enforced}"));
                     choose_by_label(&site.namespace, all).ok_or_else(refused)
                 };
                 known.insert(key.clone(), chosen);
@@ -225,6 +226,10 @@ impl Look<'_> {
                     "the spoke may not try a mover's Pod there ({message}): grant it what its ClusterRole in deploy/ lists"
                 );
                 Some(Concern::failure(object, "Forbidden", message))
+            }
+            Err(Answer::Refused(message)) if self.options.privileged_attributes => {
+                let message = no_privileged_attributes(&self.here(), message);
+                Some(Concern::failure(object, "PrivilegedAttributesForbidden", message))
             }
             Err(Answer::Refused(message)) => {
                 let message = format!(

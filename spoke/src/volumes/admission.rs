@@ -9,8 +9,8 @@ use isthmus_shared::protocol::Direction;
 use isthmus_shared::resources::MoverOptions;
 use serde_json::Value;
 
-use super::identity::Identity;
-use super::manifests::trial_pod;
+use super::identity::{Identity, Level};
+use super::manifests::{MOVER, trial_pod};
 use crate::cluster::{Cluster, ClusterError, label, name};
 use crate::serve::MoverSettings;
 
@@ -58,10 +58,12 @@ impl Trial<'_> {
         namespace: &Value,
         candidates: Vec<Identity>,
     ) -> Result<Result<Admitted, Answer>, ClusterError> {
-        let mut no_root = refused_by_label(namespace);
+        let mut no_root = None;
         let mut first = None;
         for identity in candidates {
-            if identity.is_root() && no_root.is_some() {
+            if let Some(message) = refused_by_label(namespace, &identity) {
+                no_root = Some(message.clone());
+                first.get_or_insert(Answer::Refused(message));
                 continue;
             }
             match self.ask(name(namespace), &identity).await? {
@@ -90,13 +92,34 @@ impl Trial<'_> {
 
 /// For a namespace that is yet to be made: the first of the identities that its labels let in.
 pub fn choose_by_label(namespace: &Value, candidates: Vec<Identity>) -> Option<Admitted> {
-    let no_root = refused_by_label(namespace);
-    let identity = candidates.into_iter().find(|identity| no_root.is_none() || !identity.is_root())?;
-    Some(Admitted { identity, no_root })
+    let mut no_root = None;
+    for identity in candidates {
+        match refused_by_label(namespace, &identity) {
+            None => return Some(Admitted { identity, no_root }),
+            refused => no_root = refused,
+        }
+    }
+    None
 }
 
-fn refused_by_label(namespace: &Value) -> Option<String> {
-    (label(namespace, ENFORCE) == Some("restricted")).then(|| format!("its label {ENFORCE}=restricted"))
+fn refused_by_label(namespace: &Value, identity: &Identity) -> Option<String> {
+    let level = match label(namespace, ENFORCE)? {
+        "restricted" => Level::Restricted,
+        "baseline" => Level::Baseline,
+        _ => return None,
+    };
+    let refuses = identity.refused_by().is_some_and(|laxest| level >= laxest);
+    refuses.then(|| format!("its label {ENFORCE}={}", label(namespace, ENFORCE).unwrap_or_default()))
+}
+
+/// That a namespace does not let in a mover with what privileged attributes take, and what to do.
+pub fn no_privileged_attributes(who: &str, refusal: &str) -> String {
+    format!(
+        "spec.mover.privilegedAttributes asks for movers with the capability SYS_ADMIN, and {who} does not let one in \
+         ({refusal}): label the namespace {ENFORCE}=privileged for as long as the migration runs (where another policy \
+         refuses it, exempt the service account {MOVER}), or leave privilegedAttributes out, with which trusted.* \
+         attributes stay behind"
+    )
 }
 
 fn judge(error: ClusterError) -> Result<Answer, ClusterError> {
@@ -131,7 +154,8 @@ mod tests {
 
     #[test]
     fn a_namespace_that_is_yet_to_be_made_is_judged_by_its_label() {
-        let all = || candidates(Direction::Receive, &Value::Null, &ClaimUser::default());
+        let none = MoverOptions::default();
+        let all = || candidates(Direction::Receive, &Value::Null, &ClaimUser::default(), &none);
         let namespace = json!({"metadata": {"labels": {ENFORCE: "restricted"}}});
         let admitted = choose_by_label(&namespace, all()).unwrap();
         assert!(
@@ -139,6 +163,17 @@ mod tests {
         );
         let baseline = json!({"metadata": {"labels": {ENFORCE: "baseline"}}});
         assert!(choose_by_label(&baseline, all()).unwrap().identity.is_root());
+    }
+
+    #[test]
+    fn privileged_attributes_are_for_no_level_but_privileged() {
+        let options = MoverOptions { privileged_attributes: true, ..MoverOptions::default() };
+        let all = || candidates(Direction::Receive, &Value::Null, &ClaimUser::default(), &options);
+        for (label, taken) in [("restricted", false), ("baseline", false), ("privileged", true)] {
+            let namespace = json!({"metadata": {"labels": {ENFORCE: label}}});
+            assert_eq!(choose_by_label(&namespace, all()).is_some(), taken, "{label}");
+        }
+        assert!(choose_by_label(&json!({"metadata": {}}), all()).is_some(), "nothing is enforced");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! application reads and writes, and makes files that are the application's.
 
 use isthmus_shared::protocol::Direction;
+use isthmus_shared::resources::MoverOptions;
 use serde_json::{Map, Value, json};
 
 use super::users::{ClaimUser, container_of};
@@ -18,6 +19,15 @@ const USER_RANGE: &str = "openshift.io/sa.scc.uid-range";
 const GROUP_RANGE: &str = "openshift.io/sa.scc.supplemental-groups";
 const SE_LINUX_LEVEL: &str = "openshift.io/sa.scc.mcs";
 
+/// The Pod Security levels that refuse anything, the laxest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Keeps from hosts.
+    Baseline,
+    /// And from root.
+    Restricted,
+}
+
 /// As whom a mover runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Identity {
@@ -26,6 +36,9 @@ pub enum Identity {
         /// The SELinux level of the application. Without it the runtime would label the volume
         /// anew for the mover, and take it from the application.
         level: Option<String>,
+        /// With `SYS_ADMIN`, which no level but `privileged` allows: the run asks for `trusted.*`
+        /// and all of `security.*`.
+        attributes: bool,
     },
     /// An ordinary user.
     User(Ids),
@@ -93,11 +106,21 @@ impl Said {
     }
 }
 
-/// As whom a mover may run, the best first; the first that the namespace lets in is taken.
-pub fn candidates(direction: Direction, namespace: &Value, user: &ClaimUser) -> Vec<Identity> {
+/// As whom a mover may run, the best first; the first that the namespace lets in is taken. A run that
+/// asks for privileged attributes gets them or does not begin.
+pub fn candidates(
+    direction: Direction,
+    namespace: &Value,
+    user: &ClaimUser,
+    options: &MoverOptions,
+) -> Vec<Identity> {
     let said = Said::of(user);
+    let attributes = options.privileged_attributes;
     let level = said.se_linux.as_ref().map(|options| text(options, "/level").to_owned());
-    let mut all = vec![Identity::Root { level: level.filter(|level| !level.is_empty()) }];
+    let mut all = vec![Identity::Root { level: level.filter(|level| !level.is_empty()), attributes }];
+    if attributes {
+        return all;
+    }
     let whose = user.describe().unwrap_or_default();
     if let Some(id) = said.user.filter(|id| *id > 0) {
         all.push(Identity::User(ids(direction, id, &said, whose.clone())));
@@ -150,9 +173,19 @@ fn first_of(namespace: &Value, key: &str) -> Option<i64> {
 }
 
 impl Identity {
-    /// Root, where nothing is known.
-    pub fn root() -> Self {
-        Self::Root { level: None }
+    /// Root, where nothing is known of the application.
+    pub fn root(options: &MoverOptions) -> Self {
+        Self::Root { level: None, attributes: options.privileged_attributes }
+    }
+
+    /// The laxest Pod Security level that does not let it in, and so every stricter one; none where
+    /// each does.
+    pub fn refused_by(&self) -> Option<Level> {
+        match self {
+            Self::Root { attributes: true, .. } => Some(Level::Baseline),
+            Self::Root { .. } => Some(Level::Restricted),
+            Self::User(_) => None,
+        }
     }
 
     /// Its user and group, for the record: `1000:1000`.
@@ -173,7 +206,7 @@ impl Identity {
         let mut context = Map::from_iter([("seccompProfile".to_owned(), json!({"type": "RuntimeDefault"}))]);
         let mut set = |field: &str, value: Value| context.insert(field.to_owned(), value);
         match self {
-            Self::Root { level } => {
+            Self::Root { level, .. } => {
                 set("runAsUser", json!(0));
                 set("runAsGroup", json!(0));
                 if let Some(level) = level {
@@ -201,20 +234,29 @@ impl Identity {
 
     /// The security context of the container.
     pub fn of_container(&self, direction: Direction) -> Value {
-        let capabilities: &[&str] = match (self, direction) {
-            (Self::User(_), _) => &[],
+        let mut capabilities = match (self, direction) {
+            (Self::User(_), _) => Vec::new(),
             // To read files of every owner and mode.
-            (Self::Root { .. }, Direction::Send) => &["DAC_OVERRIDE"],
+            (Self::Root { .. }, Direction::Send) => vec!["DAC_OVERRIDE"],
             // And to set owners, modes, device nodes and file capabilities.
             (Self::Root { .. }, Direction::Receive) => {
-                &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
+                vec!["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
             }
         };
+        let attributes = matches!(self, Self::Root { attributes: true, .. });
+        if attributes {
+            capabilities.push("SYS_ADMIN");
+        }
         let mut all = json!({"drop": ["ALL"]});
         if !capabilities.is_empty() {
             all["add"] = json!(capabilities);
         }
-        json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": all})
+        let mut context = json!({"readOnlyRootFilesystem": true, "capabilities": all});
+        // With SYS_ADMIN it is true whatever is written, and false is an error to some API servers.
+        if !attributes {
+            context["allowPrivilegeEscalation"] = json!(false);
+        }
+        context
     }
 
     /// What a mover of this identity cannot keep; none for root.
@@ -248,6 +290,10 @@ mod tests {
         ClaimUser { claim: "data".to_owned(), workload: Some(workload), pod, ..ClaimUser::default() }
     }
 
+    fn of(direction: Direction, namespace: &Value, user: &ClaimUser) -> Vec<Identity> {
+        candidates(direction, namespace, user, &MoverOptions::default())
+    }
+
     fn numbers(all: &[Identity]) -> Vec<String> {
         all.iter().map(Identity::number).collect()
     }
@@ -266,7 +312,7 @@ mod tests {
 
     #[test]
     fn the_ids_are_those_of_the_container_that_mounts_the_claim() {
-        let all = candidates(Direction::Receive, &Value::Null, &application());
+        let all = of(Direction::Receive, &Value::Null, &application());
         assert_eq!(numbers(&all), ["0:0", "1000:1001"]);
         assert_eq!(
             all[1].of_pod(),
@@ -280,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_sender_changes_no_group_of_the_source() {
-        let all = candidates(Direction::Send, &Value::Null, &application());
+        let all = of(Direction::Send, &Value::Null, &application());
         let context = all[1].of_pod();
         assert!(context.get("fsGroup").is_none());
         assert_eq!(context["supplementalGroups"], json!([7, 2000]), "it reads by the group all the same");
@@ -292,7 +338,7 @@ mod tests {
                 "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}],
                 "containers": [{"name": "a"}, {"name": "b", "volumeMounts": [{"name": "d"}]}]},
             "status": {"containerStatuses": [{"name": "b", "user": {"linux": {"uid": 999, "gid": 998}}}]}});
-        let all = candidates(Direction::Send, &Value::Null, &user(&json!({}), Some(pod)));
+        let all = of(Direction::Send, &Value::Null, &user(&json!({}), Some(pod)));
         assert_eq!(numbers(&all), ["0:0", "999:998"]);
     }
 
@@ -300,9 +346,9 @@ mod tests {
     fn openshifts_range_is_tried_after_the_applications_own_ids() {
         let namespace = json!({"metadata": {"annotations": {
             USER_RANGE: "1000620000/10000", GROUP_RANGE: "1000620001/10000", SE_LINUX_LEVEL: "s0:c25,c10"}}});
-        let all = candidates(Direction::Receive, &namespace, &application());
+        let all = of(Direction::Receive, &namespace, &application());
         assert_eq!(numbers(&all), ["0:0", "1000:1001", "1000620000:0"]);
-        let all = candidates(Direction::Receive, &namespace, &ClaimUser::default());
+        let all = of(Direction::Receive, &namespace, &ClaimUser::default());
         assert_eq!(numbers(&all), ["0:0", "1000620000:0", "65532:65532"]);
         assert_eq!(all[1].of_pod()["fsGroup"], 1_000_620_001);
         assert_eq!(all[1].of_pod()["seLinuxOptions"]["level"], "s0:c25,c10");
@@ -310,24 +356,46 @@ mod tests {
 
     #[test]
     fn an_application_of_which_nothing_is_known_gets_a_user_that_is_said() {
-        let all = candidates(Direction::Receive, &Value::Null, &ClaimUser::default());
+        let all = of(Direction::Receive, &Value::Null, &ClaimUser::default());
         assert_eq!(numbers(&all), ["0:0", "65532:65532"]);
         assert_eq!(all[1].of_pod()["fsGroup"], NOBODY_KNOWN);
         let said = all[1].limits(Direction::Receive).unwrap();
         assert!(said.contains("65532") && said.contains("nothing says"), "{said}");
         assert_eq!(all[0].limits(Direction::Receive), None);
         let of_root = user(&json!({"securityContext": {"runAsUser": 0}}), None);
-        assert_eq!(numbers(&candidates(Direction::Send, &Value::Null, &of_root)), ["0:0", "65532:65532"]);
+        assert_eq!(numbers(&of(Direction::Send, &Value::Null, &of_root)), ["0:0", "65532:65532"]);
     }
 
     #[test]
     fn a_user_without_a_group_is_in_the_two_that_it_may_have() {
-        let all = candidates(
+        let all = of(
             Direction::Receive,
             &Value::Null,
             &user(&json!({"securityContext": {"runAsUser": 999}}), None),
         );
         assert_eq!(all[1].number(), "999:999");
         assert_eq!(all[1].of_pod()["supplementalGroups"], json!([0]));
+    }
+
+    #[test]
+    fn a_run_that_asks_for_privileged_attributes_gets_sys_admin_on_both_sides_and_nothing_less() {
+        let options = MoverOptions { privileged_attributes: true, ..MoverOptions::default() };
+        for direction in [Direction::Send, Direction::Receive] {
+            let all = candidates(direction, &Value::Null, &application(), &options);
+            assert_eq!(numbers(&all), ["0:0"], "there is nobody else whom they could be left to");
+            assert_eq!(all[0].refused_by(), Some(Level::Baseline));
+            assert_eq!(all[0].of_pod()["seLinuxOptions"], json!({"level": "s0:c1,c2"}));
+            let context = all[0].of_container(direction);
+            let added = context["capabilities"]["add"].as_array().unwrap();
+            assert!(
+                added.contains(&json!("SYS_ADMIN")) && added.contains(&json!("DAC_OVERRIDE")),
+                "{added:?}"
+            );
+            assert!(context.get("allowPrivilegeEscalation").is_none(), "{context}");
+            let plain = of(direction, &Value::Null, &application());
+            assert_eq!(plain[0].refused_by(), Some(Level::Restricted));
+            assert!(!plain[0].of_container(direction).to_string().contains("SYS_ADMIN"));
+            assert_eq!(plain[0].of_container(direction)["allowPrivilegeEscalation"], false);
+        }
     }
 }

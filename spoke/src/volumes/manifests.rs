@@ -216,7 +216,7 @@ mod tests {
             },
             options,
             placement,
-            identity: &Identity::root(),
+            identity: &Identity::root(options),
         })
     }
 

@@ -208,6 +208,7 @@ impl Mover<'_> {
             verify: self.run.spec.verify,
             content: self.content,
             still: self.reading.still,
+            privileged_attributes: self.run.spec.mover.privileged_attributes,
             exclude_paths: self.run.spec.exclude_paths.clone(),
             bandwidth_limit: self.volume.bandwidth_limit,
             parallel_files: self.run.spec.parallel_files,

@@ -6,7 +6,9 @@
 //! ```
 //!
 //! - Pods of [`MOVER_IMAGE`] run as real processes of this machine, over the folders of their volumes
-//!   ([`worker`], [`volumes`], [`command`]). There is no isolation: no namespaces, no users, no limits.
+//!   ([`worker`], [`volumes`], [`command`]). There is no isolation: no namespaces, no limits. Where the lab
+//!   runs as root they have the users, groups and capabilities of their security contexts
+//!   ([`security`]); else all are the lab's own user.
 //! - Pods of any other image have no process. They are Running and Ready as soon as their claims are
 //!   there; those of a Job succeed at once. [`NOT_READY`] and [`EXIT_CODE`] change that for tests.
 //!
@@ -15,6 +17,7 @@
 mod command;
 mod logs;
 mod nodes;
+mod security;
 pub(crate) mod status;
 mod volumes;
 mod worker;

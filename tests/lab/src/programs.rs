@@ -6,6 +6,7 @@
 //! - [`program`]: hubs, spokes and command lines as tests use them.
 //! - [`executable`]: which file is started.
 
+pub(crate) mod credentials;
 pub(crate) mod executable;
 pub(crate) mod process;
 pub(crate) mod program;

@@ -72,6 +72,10 @@ pub struct Movers {
     /// What movers may take at most: cpu=2,memory=1Gi
     #[arg(long = "mover-limit", value_name = "RESOURCE=AMOUNT", value_delimiter = ',', value_parser = pair_of_texts)]
     pub limits: Vec<(String, String)>,
+    /// Keep trusted.* and all security.* attributes: movers get the capability SYS_ADMIN, which
+    /// namespaces must allow (Pod Security level privileged)
+    #[arg(long = "mover-privileged-attributes")]
+    pub privileged_attributes: bool,
 }
 
 /// See [`VolumeMethod`].
@@ -132,6 +136,7 @@ impl Movers {
             node_selector: map("--mover-node-selector", &self.node_selector)?,
             tolerations: self.tolerations.clone(),
             priority_class_name: self.priority_class.clone(),
+            privileged_attributes: self.privileged_attributes,
         })
     }
 }

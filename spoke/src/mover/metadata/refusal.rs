@@ -61,8 +61,7 @@ const UNKNOWN_ID: &str = "the destination's filesystem does not take this id: lo
 const NO_XATTRS: &str = "the destination's filesystem keeps no such attributes: choose a storage class whose filesystem does, or set metadataPolicy to BestEffort";
 const NO_ROOM: &str = "the destination's filesystem has no room for attributes of this size: enlarge the claim, choose a filesystem that takes larger ones, or set metadataPolicy to BestEffort";
 const NO_LABEL: &str = "the node's SELinux policy refuses this label: let the mover run with a type that may relabel (spc_t), or set metadataPolicy to BestEffort";
-const SYS_ADMIN: &str =
-    "let the mover run as root with the capability SYS_ADMIN, or set metadataPolicy to BestEffort";
+const SYS_ADMIN: &str = "set mover.privilegedAttributes, with which movers have the capability SYS_ADMIN in namespaces that allow it, or set metadataPolicy to BestEffort";
 const SETFCAP: &str =
     "let the mover run as root with the capability SETFCAP, or set metadataPolicy to BestEffort";
 const MKNOD: &str =

@@ -96,6 +96,7 @@ fn grant() -> MoverGrant {
         verify: VerifyMethod::Inline,
         content: VolumeContent::Filesystem,
         still: false,
+        privileged_attributes: false,
         exclude_paths: Vec::new(),
         bandwidth_limit: None,
         parallel_files: None,

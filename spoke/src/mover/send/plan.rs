@@ -117,7 +117,7 @@ impl Planner {
     ) -> Result<(), MoverError> {
         let mut entry = self.entry(path, stat, Kind::Directory);
         match previous {
-            Some(old) if unchanged(&old, stat) && old.kind == Kind::Directory => entry = old,
+            Some(old) if self.unchanged_since(&old, stat) && old.kind == Kind::Directory => entry = old,
             _ => {
                 entry.metadata.xattrs =
                     metadata::read_xattrs(metadata::open_target(fd)).map_err(|errno| {
@@ -163,7 +163,7 @@ impl Planner {
         if let Some(old) = &previous
             && let Kind::File(content) = &old.kind
         {
-            let same = unchanged(old, &found.stat)
+            let same = self.unchanged_since(old, &found.stat)
                 && !content.inconsistent
                 && content.size == metadata::size(&found.stat)
                 && old.metadata.mtime == metadata::mtime(&found.stat);
@@ -183,6 +183,10 @@ impl Planner {
         self.queue(Pending::Whole(receiver), BASE_WEIGHT + entry.path.len())?;
         let job = Job::Whole { at, entry: Box::new(entry), previous: previous.map(Box::new), answer };
         self.shared.jobs.push(job, &self.shared.stop)
+    }
+
+    fn unchanged_since(&self, old: &Entry, stat: &Stat) -> bool {
+        self.previous.same_sight() && unchanged(old, stat)
     }
 
     /// The file did not change since the previous pass: neither does its entry.

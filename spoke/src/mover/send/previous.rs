@@ -14,12 +14,22 @@ pub struct Previous {
     runtime: Handle,
     records: std::vec::IntoIter<Record>,
     peeked: Option<Record>,
+    sees_trusted: bool,
+    /// Whether what is read last was written with the same sight.
+    same_sight: bool,
 }
 
 impl Previous {
-    /// Without a previous pass there is nothing to find.
-    pub fn new(reader: Option<SegmentReader>, runtime: Handle) -> Self {
-        Self { reader, runtime, records: Vec::new().into_iter(), peeked: None }
+    /// Without a previous pass there is nothing to find. `sees_trusted` says it of this pass.
+    pub fn new(reader: Option<SegmentReader>, runtime: Handle, sees_trusted: bool) -> Self {
+        let records = Vec::new().into_iter();
+        Self { reader, runtime, records, peeked: None, sees_trusted, same_sight: true }
+    }
+
+    /// Whether what it says of the last entry's attributes is all that this pass would see. A change
+    /// of sight changes no file's ctime.
+    pub fn same_sight(&self) -> bool {
+        self.same_sight
     }
 
     fn peek(&mut self) -> Result<Option<&Record>, MoverError> {
@@ -36,6 +46,7 @@ impl Previous {
                     if segment.last {
                         self.reader = None;
                     }
+                    self.same_sight = segment.report.sees_trusted == self.sees_trusted;
                     self.records = segment.records.into_iter();
                 }
                 // An incomplete pass is as good as far as it goes.

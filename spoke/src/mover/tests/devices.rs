@@ -2,19 +2,15 @@
 
 use std::{
     fs::{self, File},
-    ops::Range,
     os::unix::fs::{FileExt, MetadataExt},
     path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use bytes::Bytes;
-use futures::future::BoxFuture;
-use isthmus_shared::staging::{ListPage, StoreError};
-
 use super::{
-    faults::Cut,
+    faults::cut_after,
+    meddled::{Call, Meddled},
     trees::{Random, TreeKind, generate},
     *,
 };
@@ -231,10 +227,10 @@ async fn run_dying_pass(pair: &Pair, pass: u32, random: &mut Random) {
     let mut patience = 8;
     while !(sent && received) {
         let mut sending = pair.send_options(pass);
-        sending.pass.store = Cut::after(pair.volume.store.clone(), random.below(patience));
+        sending.pass.store = cut_after(pair.volume.store.clone(), random.below(patience));
         let mut receiving = pair.receive_options(pass);
         receiving.pass.limits.peer_timeout = Duration::from_millis(if sent { 10_000 } else { 100 });
-        receiving.pass.store = Cut::after(pair.volume.store.clone(), random.below(patience));
+        receiving.pass.store = cut_after(pair.volume.store.clone(), random.below(patience));
         let cancel = CancellationToken::new();
         let (sender, receiver) = tokio::join!(
             send_device(sending, Progress::new(), cancel.clone()),
@@ -256,7 +252,7 @@ async fn a_sender_that_starts_again_reads_only_the_rest() {
     pair.volume.limits.pack_bytes = 1_100_000;
     pair.write(0, &noise(1, 64 * MIB));
     let mut sending = pair.send_options(1);
-    sending.pass.store = Cut::after(pair.volume.store.clone(), 60);
+    sending.pass.store = cut_after(pair.volume.store.clone(), 60);
     send_device(sending, Progress::new(), CancellationToken::new()).await.unwrap_err();
     let sent = pair.send(1).await.unwrap();
     let packs: usize = pair
@@ -314,62 +310,20 @@ async fn reading_back_finds_what_somebody_else_wrote_meanwhile() {
         pair.send(1).await.unwrap();
         let mut options = pair.receive_options(1);
         options.verify = VerifyMethod::Full;
-        options.pass.store = Arc::new(Intruder {
-            inner: pair.volume.store.clone(),
-            device: pair.destination.clone(),
-            offset,
-            segments: AtomicU32::new(0),
+        // When its manifest is read for the second time.
+        let (device, segments) = (pair.destination.clone(), AtomicU32::new(0));
+        options.pass.store = Meddled::serving(pair.volume.store.clone(), move |call| {
+            let first = matches!(call, Call::Get(key) if key.ends_with("segments/0000000000"));
+            if first && segments.fetch_add(1, Ordering::SeqCst) == 1 {
+                let file = File::options().write(true).open(&device).unwrap();
+                file.write_all_at(b"intruder", offset).unwrap();
+            }
         });
         let received = receive_device(options, Progress::new(), CancellationToken::new()).await;
         let error = received.unwrap_err();
         assert_eq!(error.reason(), "VerificationFailed", "{error}");
         let MoverError::Differs { notes } = error else { panic!("{error}") };
         assert!(notes.listed[0].message.contains(how), "{notes:?}");
-    }
-}
-
-/// Writes to the device when its manifest is read for the second time.
-#[derive(Debug)]
-struct Intruder {
-    inner: Arc<dyn ObjectStore>,
-    device: PathBuf,
-    offset: u64,
-    segments: AtomicU32,
-}
-
-impl ObjectStore for Intruder {
-    fn put(&self, key: &str, body: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.inner.put(key, body)
-    }
-
-    fn get(&self, key: &str) -> BoxFuture<'_, Result<Bytes, StoreError>> {
-        if key.ends_with("segments/0000000000") && self.segments.fetch_add(1, Ordering::SeqCst) == 1 {
-            let file = File::options().write(true).open(&self.device).unwrap();
-            file.write_all_at(b"intruder", self.offset).unwrap();
-        }
-        self.inner.get(key)
-    }
-
-    fn read_range<'a>(
-        &'a self,
-        key: &str,
-        range: Range<u64>,
-        into: &'a mut Vec<u8>,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.inner.read_range(key, range, into)
-    }
-
-    fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<ListPage, StoreError>> {
-        self.inner.list(prefix, after, limit)
-    }
-
-    fn delete(&self, keys: &[String]) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.inner.delete(keys)
     }
 }
 

@@ -1,15 +1,11 @@
 //! A store that dies, and what is left to the next process.
 
-use std::{
-    ops::Range,
-    sync::atomic::{AtomicI64, Ordering},
-};
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use bytes::Bytes;
-use futures::{FutureExt, future::BoxFuture};
-use isthmus_shared::staging::{ListPage, StoreError};
+use isthmus_shared::staging::StoreError;
 
 use super::{
+    meddled::{Call, Fate, Meddled},
     trees::{Random, TreeKind, generate},
     *,
 };
@@ -25,83 +21,31 @@ enum Death {
     After(CancellationToken),
 }
 
-/// Serves a number of calls, then none any more: to the store, that is what a killed mover
-/// looks like.
-#[derive(Debug)]
-pub struct Cut {
-    inner: Arc<dyn ObjectStore>,
-    left: AtomicI64,
-    death: Death,
+/// A store that serves a number of calls, then none any more: to the store, that is what a killed
+/// mover looks like.
+pub fn cut_after(inner: Arc<dyn ObjectStore>, calls: u64) -> Arc<dyn ObjectStore> {
+    dying(inner, calls, Death::Before)
 }
 
-impl Cut {
-    pub fn after(inner: Arc<dyn ObjectStore>, calls: u64) -> Arc<Self> {
-        Self::dying(inner, calls, Death::Before)
-    }
-
-    fn dying(inner: Arc<dyn ObjectStore>, calls: u64, death: Death) -> Arc<Self> {
-        Arc::new(Self { inner, left: AtomicI64::new(i64::try_from(calls).unwrap()), death })
-    }
-
-    async fn serve<T>(
-        &self,
-        key: String,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+fn dying(inner: Arc<dyn ObjectStore>, calls: u64, death: Death) -> Arc<dyn ObjectStore> {
+    let left = AtomicI64::new(i64::try_from(calls).unwrap());
+    Meddled::with(inner, move |call| {
+        let (Call::Put(key) | Call::Get(key) | Call::ReadRange(key)) = call else { return Fate::Served };
         let killed = || StoreError::Unavailable {
             store: "the test's store".to_owned(),
             operation: "call",
-            key: key.clone(),
+            key: key.to_owned(),
             detail: "killed".to_owned(),
         };
-        let left = self.left.fetch_sub(1, Ordering::SeqCst);
-        match &self.death {
-            _ if left > 1 => call.await,
-            Death::LostAnswer if left == 1 => call.await.and(Err(killed())),
-            Death::After(cancel) if left == 1 => {
-                let answer = call.await;
-                cancel.cancel();
-                answer
-            }
-            Death::Before if left == 1 => call.await,
-            _ => Err(killed()),
+        let left = left.fetch_sub(1, Ordering::SeqCst);
+        match &death {
+            _ if left > 1 => Fate::Served,
+            Death::LostAnswer if left == 1 => Fate::Lost(killed()),
+            Death::After(cancel) if left == 1 => Fate::Last(cancel.clone()),
+            Death::Before if left == 1 => Fate::Served,
+            _ => Fate::Refused(killed()),
         }
-    }
-}
-
-impl ObjectStore for Cut {
-    fn put(&self, key: &str, body: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
-        let key = key.to_owned();
-        async move { self.serve(key.clone(), self.inner.put(&key, body)).await }.boxed()
-    }
-
-    fn get(&self, key: &str) -> BoxFuture<'_, Result<Bytes, StoreError>> {
-        let key = key.to_owned();
-        async move { self.serve(key.clone(), self.inner.get(&key)).await }.boxed()
-    }
-
-    fn read_range<'a>(
-        &'a self,
-        key: &str,
-        range: Range<u64>,
-        into: &'a mut Vec<u8>,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        let key = key.to_owned();
-        async move { self.serve(key.clone(), self.inner.read_range(&key, range, into)).await }.boxed()
-    }
-
-    fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<ListPage, StoreError>> {
-        self.inner.list(prefix, after, limit)
-    }
-
-    fn delete(&self, keys: &[String]) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.inner.delete(keys)
-    }
+    })
 }
 
 /// Runs a pass with both sides dying again and again at random calls, until both are through.
@@ -127,7 +71,7 @@ pub async fn run_dying_pass_while(
                 1 => Death::LostAnswer,
                 _ => Death::After(cancel.clone()),
             };
-            Cut::dying(volume.store.clone(), random.below(patience), death)
+            dying(volume.store.clone(), random.below(patience), death)
         };
         let mut sending = volume.send_options(pass);
         sending.pass.store = dying(&cancels[0]);
@@ -186,7 +130,7 @@ async fn a_restarted_sender_does_not_upload_again_what_segments_name() {
         other.send(1).await.unwrap().bytes_uploaded
     };
     let mut sending = volume.send_options(1);
-    sending.pass.store = Cut::after(volume.store.clone(), 14);
+    sending.pass.store = cut_after(volume.store.clone(), 14);
     let cancel = CancellationToken::new();
     send(sending, Progress::new(), cancel).await.unwrap_err();
     let left = volume.memory.contents().len();
@@ -211,7 +155,7 @@ async fn a_receiver_that_starts_again_does_not_fetch_finished_segments_again() {
     generate(volume.source.path(), TreeKind::Mixed, 2, 0.02).unwrap();
     volume.send(1).await.unwrap();
     let mut receiving = volume.receive_options(1);
-    receiving.pass.store = Cut::after(volume.store.clone(), 60);
+    receiving.pass.store = cut_after(volume.store.clone(), 60);
     receive(receiving, Progress::new(), CancellationToken::new()).await.unwrap_err();
     let report = volume.receive(1).await.unwrap();
     volume.assert_equal();
@@ -224,7 +168,7 @@ async fn a_dead_sender_is_named_by_its_receiver() {
     generate(volume.source.path(), TreeKind::Mixed, 2, 0.01).unwrap();
     volume.limits.peer_timeout = Duration::from_millis(400);
     let mut sending = volume.send_options(1);
-    sending.pass.store = Cut::after(volume.store.clone(), 3);
+    sending.pass.store = cut_after(volume.store.clone(), 3);
     send(sending, Progress::new(), CancellationToken::new()).await.unwrap_err();
     let error = volume.receive(1).await.unwrap_err();
     assert_eq!(error.reason(), "SenderSilent");

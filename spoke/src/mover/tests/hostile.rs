@@ -3,18 +3,16 @@
 
 use std::{
     fs,
-    ops::Range,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
-    sync::Mutex,
 };
 
 use bytes::Bytes;
-use futures::{FutureExt, future::BoxFuture};
-use isthmus_shared::staging::{ListPage, StoreError, layout};
+use isthmus_shared::staging::layout;
 
 use super::{
     damage::{entry, file, inline, receive_made_up, root},
     format::{BlockHash, Chain, Content, FrameRef, Kind, PackId, Piece, PiecePlace, Record},
+    meddled::{Call, Meddled},
     trees::{TreeKind, generate},
     *,
 };
@@ -244,58 +242,6 @@ async fn a_made_up_mark_cannot_lead_out_of_the_volume() {
     sentinel.assert_untouched("a mark that climbs");
 }
 
-type Meddling = Box<dyn FnMut() + Send>;
-
-/// A store beside which somebody changes the destination whenever content is fetched: between
-/// the planning of a file and its writing.
-struct Meddled {
-    inner: MemoryStore,
-    then: Mutex<Meddling>,
-}
-
-impl std::fmt::Debug for Meddled {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Meddled")
-    }
-}
-
-impl ObjectStore for Meddled {
-    fn put(&self, key: &str, body: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.inner.put(key, body)
-    }
-
-    fn get(&self, key: &str) -> BoxFuture<'_, Result<Bytes, StoreError>> {
-        self.inner.get(key)
-    }
-
-    fn read_range<'a>(
-        &'a self,
-        key: &str,
-        range: Range<u64>,
-        into: &'a mut Vec<u8>,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        let key = key.to_owned();
-        async move {
-            (self.then.lock().unwrap())();
-            self.inner.read_range(&key, range, into).await
-        }
-        .boxed()
-    }
-
-    fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<ListPage, StoreError>> {
-        self.inner.list(prefix, after, limit)
-    }
-
-    fn delete(&self, keys: &[String]) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.inner.delete(keys)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn links_planted_between_planning_and_writing_lead_nowhere() {
     for (what, passes) in [("files that are new", 1), ("files that are there", 2)] {
@@ -325,8 +271,12 @@ async fn links_planted_between_planning_and_writing_lead_nowhere() {
             symlink(outside.join("file"), to.join("moved/file")).ok();
         };
         let mut options = ReceiveOptions { verify: VerifyMethod::Full, ..volume.receive_options(passes) };
-        let then: Mutex<Meddling> = Mutex::new(Box::new(plant));
-        options.pass.store = Arc::new(Meddled { inner: volume.memory.clone(), then });
+        // Whenever content is fetched: between the planning of a file and its writing.
+        options.pass.store = Meddled::serving(volume.store.clone(), move |call| {
+            if matches!(call, Call::ReadRange(_)) {
+                plant();
+            }
+        });
         let received = receive(options, Progress::new(), CancellationToken::new()).await;
         let error = received.unwrap_err();
         // On writing, or where the file was open already on reading back.

@@ -5,6 +5,8 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
 };
 
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
 use super::{
     trees::{CmsVolume, TreeKind, cms, generate},
     *,
@@ -108,6 +110,70 @@ fn a_file_that_may_not_be_read_is_named() {
         let error = runtime.block_on(volume.send(1)).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("secret") && text.contains("let it run as root"), "{text}");
+    });
+}
+
+/// Runs `body` on a thread of root without `SYS_ADMIN`, as a mover that nobody asked for more.
+fn without_sys_admin<T: Send + 'static>(
+    body: impl FnOnce(&tokio::runtime::Runtime) -> T + Send + 'static,
+) -> T {
+    let thread = std::thread::spawn(|| {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective.remove(CapabilitySet::SYS_ADMIN);
+        sets.permitted.remove(CapabilitySet::SYS_ADMIN);
+        set_capabilities(None, sets).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        body(&runtime)
+    });
+    thread.join().unwrap()
+}
+
+#[test]
+fn trusted_attributes_arrive_with_the_capability_for_them_and_are_looked_for_anew_once_it_is_there() {
+    let volume = Volume::new();
+    let (source, destination) = (volume.source.path().to_owned(), volume.destination.path().to_owned());
+    fs::create_dir(source.join("folder")).unwrap();
+    fs::write(source.join("file"), b"x".repeat(5000)).unwrap();
+    let named = ["file", "folder", ""];
+    let set = |name: &str| xattr::set(source.join(name), "trusted.isthmus", name.as_bytes()).is_ok();
+    if !is_root() || !named.into_iter().all(set) {
+        left_out("trusted attributes need root and a filesystem that has them");
+        return;
+    }
+    let arrived = |name: &str| xattr::get(destination.join(name), "trusted.isthmus").unwrap();
+    // A ctime of the moment tells nothing: the next pass would read the file in any case.
+    std::thread::sleep(limits::RACY_AGE + Duration::from_secs(1));
+    let volume = without_sys_admin(move |runtime| {
+        let (sent, _) = runtime.block_on(volume.run_pass(1));
+        assert!(!sent.sees_trusted);
+        // Nothing changed, and nothing more is seen.
+        let (sent, _) = runtime.block_on(volume.run_pass(2));
+        assert_eq!((sent.totals.unchanged_files, sent.bytes_read), (1, 0), "{sent:?}");
+        volume
+    });
+    assert!(named.iter().all(|name| arrived(name).is_none()), "they were seen without SYS_ADMIN");
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (sent, _) = runtime.block_on(volume.run_pass(3));
+    assert!(sent.sees_trusted && sent.totals.unchanged_files == 0, "{sent:?}");
+    assert_eq!(sent.bytes_uploaded, 0, "the content is staged already");
+    for name in named {
+        assert_eq!(arrived(name).as_deref(), Some(name.as_bytes()), "{name:?}");
+    }
+    let (sent, _) = runtime.block_on(volume.run_pass(4));
+    assert_eq!((sent.totals.unchanged_files, sent.bytes_read), (1, 0), "{sent:?}");
+
+    // Who cannot set them says so, with what would help.
+    runtime.block_on(volume.send(5)).unwrap();
+    let fresh = tempfile::tempdir().unwrap();
+    without_sys_admin(move |runtime| {
+        let mut options = volume.receive_options(5);
+        options.pass.root = fresh.path().to_owned();
+        let error =
+            runtime.block_on(receive(options, Progress::new(), CancellationToken::new())).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.reason(), "MetadataRefused");
+        assert!(text.contains("trusted.isthmus") && text.contains("privilegedAttributes"), "{text}");
     });
 }
 

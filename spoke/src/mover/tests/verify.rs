@@ -2,81 +2,23 @@
 
 use std::{
     fs::{self, File},
-    ops::Range,
     os::unix::fs::{FileExt, PermissionsExt, symlink},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-use bytes::Bytes;
-use futures::{FutureExt, future::BoxFuture};
-use isthmus_shared::staging::{ListPage, StoreError, layout};
+use isthmus_shared::staging::layout;
 
 use super::{
     damage::{file, inline, own, receive_made_up, root},
     format::{Entry, Metadata, Record, Xattr},
+    meddled::{Call, Meddled},
     privileges::{as_ordinary_user, left_out},
     trees::{CmsVolume, TreeKind, cms, generate},
     *,
 };
-
-type Meddling = Box<dyn FnOnce() + Send>;
-
-/// A store beside which somebody changes the destination, at the moment when all is written:
-/// with the second reading of the first segment reading back begins.
-struct Meddled {
-    inner: Arc<dyn ObjectStore>,
-    seen: Mutex<u32>,
-    then: Mutex<Option<Meddling>>,
-}
-
-impl std::fmt::Debug for Meddled {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Meddled")
-    }
-}
-
-impl ObjectStore for Meddled {
-    fn put(&self, key: &str, body: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.inner.put(key, body)
-    }
-
-    fn get(&self, key: &str) -> BoxFuture<'_, Result<Bytes, StoreError>> {
-        let first =
-            layout::pass_segment(&PairUid::new("pair").unwrap(), &VolumeUid::new("volume").unwrap(), 1, 0);
-        if key == first {
-            *self.seen.lock().unwrap() += 1;
-            if *self.seen.lock().unwrap() == 2
-                && let Some(then) = self.then.lock().unwrap().take()
-            {
-                then();
-            }
-        }
-        let key = key.to_owned();
-        async move { self.inner.get(&key).await }.boxed()
-    }
-
-    fn read_range<'a>(
-        &'a self,
-        key: &str,
-        range: Range<u64>,
-        into: &'a mut Vec<u8>,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.inner.read_range(key, range, into)
-    }
-
-    fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<ListPage, StoreError>> {
-        self.inner.list(prefix, after, limit)
-    }
-
-    fn delete(&self, keys: &[String]) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.inner.delete(keys)
-    }
-}
 
 fn full(volume: &Volume, pass: u32) -> ReceiveOptions {
     ReceiveOptions { verify: VerifyMethod::Full, ..volume.receive_options(pass) }
@@ -86,10 +28,20 @@ async fn receive_full(volume: &Volume, pass: u32) -> Result<ReceiveReport, Mover
     receive(full(volume, pass), Progress::new(), CancellationToken::new()).await
 }
 
-/// The volume's store, with `then` done to the destination before it is read back.
+/// The volume's store, with `then` done to the destination at the moment when all is written: with the
+/// second reading of the first segment reading back begins.
 fn meddle(volume: &Volume, then: impl FnOnce() + Send + 'static) -> Arc<dyn ObjectStore> {
-    let then = Mutex::new(Some(Box::new(then) as Meddling));
-    Arc::new(Meddled { inner: volume.store.clone(), seen: Mutex::default(), then })
+    let first =
+        layout::pass_segment(&PairUid::new("pair").unwrap(), &VolumeUid::new("volume").unwrap(), 1, 0);
+    let (seen, then) = (AtomicU32::new(0), Mutex::new(Some(then)));
+    Meddled::serving(volume.store.clone(), move |call| {
+        if call == Call::Get(&first)
+            && seen.fetch_add(1, Ordering::SeqCst) == 1
+            && let Some(then) = then.lock().unwrap().take()
+        {
+            then();
+        }
+    })
 }
 
 /// Receives a pass that was sent, with `then` done to the destination before it is read back.

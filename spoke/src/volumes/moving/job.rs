@@ -13,7 +13,7 @@ use crate::cluster::{DeleteOptions, PatchKind, annotation, array, describe, esca
 use crate::collect::InventoryReader;
 use crate::task::TaskError;
 use crate::transform::Rewriter;
-use crate::volumes::admission::{Admitted, Answer, Trial, choose_by_label};
+use crate::volumes::admission::{Admitted, Answer, Trial, choose_by_label, no_privileged_attributes};
 use crate::volumes::identity::{Identity, candidates};
 use crate::volumes::manifests::{self, MoverJob, Peer, RESULT};
 use crate::volumes::placement::{Placement, Situation};
@@ -135,22 +135,28 @@ impl Mover<'_> {
         let cluster = self.context.cluster();
         let namespace = cluster.get(&format!("/api/v1/namespaces/{name}")).await;
         let namespace = namespace.map_err(|e| TaskError::cluster(&object, "reading it", &e))?;
+        let options = self.options();
         let trial = Trial {
             cluster,
             movers: &self.context.spoke.movers,
-            options: &self.options(),
+            options: &options,
             direction: self.direction,
         };
+        let all = candidates(self.direction, &namespace, user, &options);
         let chosen = trial
-            .choose(&namespace, candidates(self.direction, &namespace, user))
+            .choose(&namespace, all.clone())
             .await
             .map_err(|e| TaskError::cluster(&object, "trying the mover's Pod", &e))?;
         match chosen {
             Ok(Admitted { identity, .. }) => Ok(identity),
             // Nothing was tried: the label counts, and the Job's events say so if the trouble stays.
             Err(Answer::OverQuota(_) | Answer::MayNotTry(_) | Answer::Taken) => {
-                let by_label = choose_by_label(&namespace, candidates(self.direction, &namespace, user));
-                Ok(by_label.map_or_else(Identity::root, |admitted| admitted.identity))
+                let by_label = choose_by_label(&namespace, all);
+                Ok(by_label.map_or_else(|| Identity::root(&options), |admitted| admitted.identity))
+            }
+            Err(Answer::Refused(message)) if options.privileged_attributes => {
+                let message = no_privileged_attributes("the cluster", &message);
+                Err(TaskError::failed(object, "PrivilegedAttributesForbidden", message))
             }
             Err(Answer::Refused(message)) => {
                 let message =

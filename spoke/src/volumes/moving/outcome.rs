@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use isthmus_shared::protocol::{Direction, MoverResult, Outcome};
+use isthmus_shared::protocol::{Direction, MoverResult, Outcome, VolumeContent};
 use isthmus_shared::resources::{Finding, MetadataPolicy};
 use serde_json::Value;
 
@@ -71,12 +71,13 @@ impl Mover<'_> {
             TaskError::failed(self.describe_job(), "UnsoundResult", message)
         })?;
         self.context.progress(|progress| *progress = result.progress.clone());
+        let unlisted = result.warnings_total.saturating_sub(result.warnings.len() as u64);
         for warning in result.warnings {
             self.context.warn(self.of_claim(job, warning));
         }
-        let unlisted = result.warnings_total.saturating_sub(self.context.standing().warnings.total);
         if unlisted > 0 {
             self.context.log(format!("{unlisted} more warnings of {}", self.describe_claim()));
+            self.context.count_warnings(unlisted);
         }
         if !result.succeeded {
             let mut failures = Findings::default();
@@ -97,6 +98,15 @@ impl Mover<'_> {
             progress.bytes_done,
             progress.bytes_uploaded
         ));
+        if self.direction == Direction::Send
+            && self.content == VolumeContent::Filesystem
+            && !self.run.spec.mover.privileged_attributes
+        {
+            self.context.log(format!(
+                "{}: trusted.* attributes, if it has any, were not seen, as spec.mover.privilegedAttributes is not set",
+                self.describe_claim()
+            ));
+        }
         Ok(Outcome::VolumeMoved {
             bytes: progress.bytes_done,
             bytes_uploaded: progress.bytes_uploaded,

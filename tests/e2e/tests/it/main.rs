@@ -28,6 +28,7 @@ mod diff;
 mod existing;
 mod identity;
 mod left_behind;
+mod limited_access;
 mod limits;
 mod main_job;
 mod many;

@@ -1,10 +1,13 @@
 //! Movers where they are hard to run: with options of their own, in namespaces that let no root in,
 //! as the first consumer of a claim, on nodes that are cordoned, in quotas that leave no room.
 //!
-//! The lab's kubelet runs every mover as the user of the test: what is shown of its ids is that API
-//! servers take them, and that the Job has them.
+//! Where the tests run as root, the lab's kubelet gives movers the users, groups and capabilities of
+//! their Jobs. Else every mover is the user of the tests, and what is shown of ids is that API servers
+//! take them.
 
-use isthmus_lab::trees::{CompareOptions, compare_trees};
+use std::os::unix::fs::{MetadataExt, chown};
+
+use isthmus_lab::trees::{CompareOptions, Difference, compare_trees};
 use isthmus_shared::resources::MigrationPhase;
 use serde_json::{Value, json};
 
@@ -54,11 +57,27 @@ impl World {
         std::fs::write(folder.join("tables/one"), namespace.repeat(10_000)).unwrap();
     }
 
+    /// Makes what [`World::fill`] wrote the application's, as it would be; not where the tests have no
+    /// right to, and no file has another owner.
+    async fn give(&self, namespace: &str, user: u32, group: u32) {
+        if !is_root() {
+            return;
+        }
+        let folder = self.volume("east", namespace, "data").await;
+        for name in ["tables", "tables/one"] {
+            chown(folder.join(name), Some(user), Some(group)).unwrap();
+        }
+    }
+
     async fn arrived(&self, namespace: &str) {
+        let differences = self.differences(namespace).await;
+        assert!(differences.is_empty(), "{differences:?}");
+    }
+
+    async fn differences(&self, namespace: &str) -> Vec<Difference> {
         let (east, west) =
             (self.volume("east", namespace, "data").await, self.volume("west", namespace, "data").await);
-        let differences = compare_trees(&east, &west, &CompareOptions::default()).unwrap();
-        assert!(differences.is_empty(), "{differences:?}");
+        compare_trees(&east, &west, &CompareOptions::default()).unwrap()
     }
 
     /// The one mover's Job of a namespace, while a run is under way.
@@ -82,6 +101,10 @@ impl World {
         assert!(well, "{status:#?}");
         jobs.into()
     }
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 fn pod_of(job: &Value) -> &Value {
@@ -137,6 +160,7 @@ async fn a_namespace_that_lets_no_root_in_is_moved_with_the_ids_of_the_applicati
     let labels = "pod-security.kubernetes.io/enforce: restricted";
     world.apply("east", &application("narrow", labels, "lab-local", pod)).await;
     world.fill("narrow").await;
+    world.give("narrow", 1000, 1001).await;
     let running = "/api/v1/namespaces/narrow/pods";
     eventually("the application's Pod to be let in", || async {
         let pods = world.get("east", running).await;
@@ -162,7 +186,10 @@ async fn a_namespace_that_lets_no_root_in_is_moved_with_the_ids_of_the_applicati
     assert_eq!(pod_of(&send)["securityContext"]["supplementalGroups"], json!([2000]));
     assert!(pod_of(&send)["securityContext"].get("fsGroup").is_none(), "the source's groups are left alone");
     assert_eq!(pod_of(&receive)["securityContext"]["fsGroup"], 2000);
-    world.arrived("narrow").await;
+    // The root stays its provisioner's, and is given to the application's group.
+    let mut differences = world.differences("narrow").await;
+    differences.retain(|difference| !difference.path.is_empty());
+    assert!(differences.is_empty(), "{differences:?}");
     let warnings = world.migration("narrow").await.warnings;
     let said: Vec<&str> =
         warnings.iter().filter(|w| w.reason == "UnprivilegedMover").map(|w| w.message.as_str()).collect();
@@ -288,4 +315,122 @@ spec: {limits: [{type: Container, max: {cpu: '1'}, default: {cpu: '1', memory: 6
     let less = json!({"resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}}});
     world.run("cramped-less", json!({"namespaces": ["cramped"], "mover": less})).await.succeeded();
     world.arrived("cramped").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_destination_cannot_keep_ends_the_run_or_becomes_a_warning_as_the_policy_says() {
+    let world = World::shared().await;
+    if !is_root() {
+        println!("left out: files of other owners need root");
+        return;
+    }
+    let pod = "securityContext: {runAsNonRoot: true, runAsUser: 1000, runAsGroup: 1001, fsGroup: 2000, \
+               seccompProfile: {type: RuntimeDefault}}";
+    let labels = "pod-security.kubernetes.io/enforce: restricted";
+    world.apply("east", &application("strange", labels, "lab-local", pod)).await;
+    world.fill("strange").await;
+    world.give("strange", 1000, 1001).await;
+    // Readable to the mover, and of somebody else.
+    let folder = world.volume("east", "strange", "data").await.join("tables");
+    for name in ["theirs", "theirs-too"] {
+        std::fs::write(folder.join(name), name).unwrap();
+        chown(folder.join(name), Some(4242), Some(4242)).unwrap();
+    }
+
+    let refused = world.run("strange-strict", json!({"namespaces": ["strange"]})).await.failed();
+    let failure = refused.status.failures.iter().find(|failure| failure.reason == "MetadataRefused").unwrap();
+    assert!(
+        failure.object.contains("strange/data") && failure.object.contains("tables/theirs"),
+        "{failure:?}"
+    );
+    for said in
+        ["owner 4242:4242", "CHOWN", "metadataPolicy", "the mover ran as user 1000", "enforce=baseline"]
+    {
+        assert!(failure.message.contains(said), "{said}: {failure:?}");
+    }
+
+    let lenient = json!({"namespaces": ["strange"], "metadataPolicy": "BestEffort"});
+    let run = world.run("strange-lenient", lenient.clone()).await;
+    assert_eq!(run.status.status, MigrationPhase::SucceededWithWarnings, "{:#?}", run.status);
+    let warnings: Vec<_> = run.status.warnings.iter().filter(|w| w.reason == "MetadataRefused").collect();
+    // And the root, which stays its provisioner's under either policy.
+    assert_eq!(warnings.len(), 3, "{:#?}", run.status.warnings);
+    for name in ["theirs", "theirs-too"] {
+        let named = |w: &&&isthmus_shared::resources::Finding| w.object.ends_with(&format!("tables/{name}"));
+        let warning = warnings.iter().find(named).unwrap();
+        let said = &warning.message;
+        assert!(said.contains("4242") && said.contains("baseline") && !said.contains("BestEffort"), "{said}");
+    }
+    let arrived = world.volume("west", "strange", "data").await.join("tables");
+    for name in ["one", "theirs", "theirs-too"] {
+        let content = |folder: &std::path::Path| std::fs::read(folder.join(name)).unwrap();
+        assert!(content(&arrived) == content(&folder), "{name}");
+        assert_eq!(std::fs::metadata(arrived.join(name)).unwrap().uid(), 1000, "{name}");
+    }
+
+    // Of very many the first are named and all are counted.
+    for number in 0..60 {
+        let name = folder.join(format!("more-{number:02}"));
+        std::fs::write(&name, "x").unwrap();
+        chown(&name, Some(4242), Some(4242)).unwrap();
+    }
+    let mut full = lenient;
+    full["verify"] = "Full".into();
+    let run = world.run("strange-many", full).await;
+    assert_eq!(run.status.status, MigrationPhase::SucceededWithWarnings, "{:#?}", run.status);
+    let refused = 62 + 1;
+    assert!(run.status.warnings_total >= refused, "{:#?}", run.status);
+    assert!((run.status.warnings.len() as u64) < refused, "{:#?}", run.status);
+    // Reading back finds what was forgiven, and no more.
+    assert!(run.status.warnings.iter().any(|w| w.reason == "MetadataRefused"), "{:#?}", run.status);
+    let told = world.isthmus(&["migration", "describe", "strange-many"]).await.ends_with(0).out;
+    assert!(told.contains(&run.status.warnings_total.to_string()), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn privileged_attributes_are_kept_where_namespaces_let_sys_admin_in_and_refused_elsewhere() {
+    let world = World::shared().await;
+    let level = |level: &str| format!("pod-security.kubernetes.io/enforce: {level}");
+    let pod = "terminationGracePeriodSeconds: 1";
+    world.apply("east", &application("trusting", &level("baseline"), "lab-local", pod)).await;
+    world.fill("trusting").await;
+    let folder = world.volume("east", "trusting", "data").await;
+    let attribute = "trusted.isthmus";
+    let has_trusted = xattr::set(folder.join("tables/one"), attribute, b"kept").is_ok();
+    let asked =
+        json!({"namespaces": ["trusting"], "mover": {"privilegedAttributes": true}, "verify": "Full"});
+
+    // Without the setting they are not seen, and the run's log says so.
+    world.run("trusting-plain", json!({"namespaces": ["trusting"]})).await.succeeded();
+    let log = world.isthmus(&["migration", "logs", "trusting-plain"]).await.ends_with(0).out;
+    assert!(log.contains("trusted.* attributes, if it has any, were not seen"), "{log}");
+    let west = world.volume("west", "trusting", "data").await;
+    if is_root() {
+        assert_eq!(xattr::get(west.join("tables/one"), attribute).unwrap(), None);
+    }
+
+    // The level baseline has no room for it, on either side.
+    let label = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}});
+    for cluster in ["east", "west"] {
+        let refused = world.run(&format!("trusting-refused-{cluster}"), asked.clone()).await.failed();
+        let failure = refused.failure("Namespace trusting");
+        assert_eq!(failure.reason, "PrivilegedAttributesForbidden");
+        for said in [cluster, "enforce=privileged", "SYS_ADMIN", "leave privilegedAttributes out"] {
+            assert!(failure.message.contains(said), "{said}: {failure:?}");
+        }
+        world.patch(cluster, "/api/v1/namespaces/trusting", label.clone()).await;
+    }
+    for job in world.run_and_see("trusting", asked).await {
+        let context = &pod_of(&job)["containers"][0]["securityContext"];
+        let added = context["capabilities"]["add"].as_array().unwrap();
+        assert!(added.contains(&json!("SYS_ADMIN")), "{context:#}");
+        assert_eq!(context["capabilities"]["drop"], json!(["ALL"]));
+    }
+    world.arrived("trusting").await;
+    if has_trusted {
+        let arrived = xattr::get(west.join("tables/one"), attribute).unwrap();
+        assert_eq!(arrived.as_deref(), Some(&b"kept"[..]));
+    } else {
+        println!("left out: trusted attributes need root and a filesystem that has them");
+    }
 }

@@ -134,7 +134,7 @@ async fn shared() -> &'static World {
 
 impl World {
     /// Installs [`application`] on east; its volume, once its Pod runs.
-    async fn install(&self, namespace: &str, class: &str, access: &str, mode: &str) -> PathBuf {
+    pub async fn install(&self, namespace: &str, class: &str, access: &str, mode: &str) -> PathBuf {
         self.apply("east", &application(namespace, class, access, mode)).await;
         let deployment = format!("/apis/apps/v1/namespaces/{namespace}/deployments/writer");
         eventually("the writer to run", || async {
@@ -165,12 +165,12 @@ impl World {
         .await
     }
 
-    async fn ended(&self, name: &str) -> MigrationStatus {
+    pub async fn ended(&self, name: &str) -> MigrationStatus {
         self.migration_is(name, "ended", |status| status.status.is_terminal()).await
     }
 
     /// Nothing of a run is left on the source: no objects of ours, no volumes and no snapshots.
-    async fn nothing_stays(&self, namespace: &str) {
+    pub async fn nothing_stays(&self, namespace: &str) {
         eventually("everything of the run to be gone", || async {
             let all = in_namespace(self.client("east"), namespace).await;
             let ours = |name: &&String| !name.starts_with("Event ") && name.contains("isthmus");
@@ -194,7 +194,7 @@ impl World {
 }
 
 /// A run of one namespace.
-fn run_of(namespace: &str, more: &Value) -> Value {
+pub fn run_of(namespace: &str, more: &Value) -> Value {
     let mut spec = json!({"clusterPair": crate::world::PAIR, "namespaces": [namespace]});
     for (field, value) in more.as_object().unwrap() {
         spec[field] = value.clone();
@@ -203,7 +203,7 @@ fn run_of(namespace: &str, more: &Value) -> Value {
 }
 
 #[track_caller]
-fn succeeded(status: &MigrationStatus, method: &str) {
+pub fn succeeded(status: &MigrationStatus, method: &str) {
     assert_eq!(status.status, MigrationPhase::Succeeded, "{status:#?}");
     assert_eq!(status.volumes[0].method.as_deref(), Some(method), "{status:#?}");
 }

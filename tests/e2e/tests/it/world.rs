@@ -57,7 +57,8 @@ pub async fn bare() -> Lab {
     bare_with(LabOptions::default()).await
 }
 
-async fn bare_with(options: LabOptions) -> Lab {
+/// As [`bare`], of one's own making, whose members are `east` and `west`.
+pub async fn bare_with(options: LabOptions) -> Lab {
     isthmus_lab::programs::set_executable(PathBuf::from(env!("CARGO_BIN_EXE_isthmus-e2e")));
     let clusters = vec!["east".to_owned(), "west".to_owned()];
     Lab::start(LabOptions { clusters, ..options }).await.unwrap()
@@ -109,12 +110,21 @@ impl World {
         Self::joined_on(bare().await).await
     }
 
+    /// As [`World::start`], on a lab that is there, with this spoke for east.
+    pub async fn start_as(lab: Lab, east: SpokeOptions) -> Self {
+        Self::joined_by(lab, east).await.paired(&[], &[]).await
+    }
+
     async fn joined_on(lab: Lab) -> Self {
+        Self::joined_by(lab, SpokeOptions::new("east", NAMESPACE)).await
+    }
+
+    async fn joined_by(lab: Lab, east: SpokeOptions) -> Self {
         // Under a name of its own, a hub that was killed leads again at once.
         let named = vec!["--replica".to_owned(), "the-hub".to_owned()];
         let hub = lab.start_hub(HubOptions { args: named, ..HubOptions::new(NAMESPACE) }).await.unwrap();
         let (east, west) = tokio::try_join!(
-            lab.start_spoke(&hub, SpokeOptions::new("east", NAMESPACE)),
+            lab.start_spoke(&hub, east),
             lab.start_spoke(&hub, SpokeOptions::new("west", NAMESPACE)),
         )
         .unwrap();

@@ -120,6 +120,7 @@ impl Plane<'_> {
             args: args.into_iter().map(OsString::from).collect(),
             env: Vec::new(),
             inherit_env: true,
+            credentials: None,
             dir: Some(self.dir.clone()),
             log: self.dir.join(format!("{name}.log")),
         };

@@ -1,9 +1,9 @@
 //! Makes a pod's volumes as folders: claims' own (for raw blocks a file), and copies of what the API
 //! holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use kube::{Api, ResourceExt};
 
 use super::Kubelet;
 use super::command::{self, Mount};
+use super::security;
 use crate::controllers::namespace_of;
 
 /// The lifetime of a token that asks for none.
@@ -97,9 +98,9 @@ impl Maker<'_> {
         let name = &volume.name;
         let missing = |problem: String| VolumeError::Missing { volume: name.clone(), problem };
         if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() {
-            return self
-                .claim(volume)
-                .ok_or_else(|| missing("its claim is not bound to a folder".to_owned()));
+            let folder =
+                self.claim(volume).ok_or_else(|| missing("its claim is not bound to a folder".to_owned()))?;
+            return self.given(name, folder).await;
         }
         if let Some(source) = &volume.host_path {
             return Ok(source.path.clone().into());
@@ -140,6 +141,18 @@ impl Maker<'_> {
         Ok(folder)
     }
 
+    /// The folder once it is the pod's group's, where it has one for its volumes.
+    async fn given(&self, volume: &str, folder: PathBuf) -> Result<PathBuf, VolumeError> {
+        let Some(group) = security::fs_group(self.pod).filter(|_| security::applies()) else {
+            return Ok(folder);
+        };
+        let failed = |path: PathBuf, source| VolumeError::Write { path, volume: volume.to_owned(), source };
+        let path = folder.clone();
+        let given = tokio::task::spawn_blocking(move || security::give_to_group(&path, group)).await;
+        let given = given.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        given.map(|()| folder.clone()).map_err(|source| failed(folder, source))
+    }
+
     fn claim(&self, volume: &Volume) -> Option<PathBuf> {
         let cache = &self.kubelet.context.cache;
         let name = match &volume.persistent_volume_claim {
@@ -178,7 +191,17 @@ impl Maker<'_> {
                 source: Box::new(source),
             })?;
         let text = issued.status.map(|status| status.token).unwrap_or_default();
-        Self::write(&token.volume, &token.file, text.as_bytes())
+        Self::write_for(self.user(), &token.volume, &token.file, text.as_bytes())
+    }
+
+    /// The user of all containers, where they have one: whose a token is.
+    fn user(&self) -> Option<u32> {
+        let containers = self.pod.spec.iter().flat_map(|spec| &spec.containers);
+        let users: BTreeSet<Option<u32>> = containers
+            .map(|container| security::credentials(self.pod, container).map(|found| found.user))
+            .collect();
+        let one = users.first().copied().flatten();
+        one.filter(|_| users.len() == 1 && security::applies())
     }
 
     fn api<K>(&self) -> Api<K>
@@ -277,6 +300,11 @@ impl Maker<'_> {
 
     /// Writes a file whole: a reader sees the old or the new content.
     fn write(volume: &str, path: &Path, bytes: &[u8]) -> Result<(), VolumeError> {
+        Self::write_for(None, volume, path, bytes)
+    }
+
+    /// As [`Self::write`], for a user to read.
+    fn write_for(user: Option<u32>, volume: &str, path: &Path, bytes: &[u8]) -> Result<(), VolumeError> {
         if let Some(parent) = path.parent() {
             Self::folder(volume, parent)?;
         }
@@ -285,6 +313,7 @@ impl Maker<'_> {
         let fresh = PathBuf::from(fresh);
         let written = fs::write(&fresh, bytes)
             .and_then(|()| fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600)))
+            .and_then(|()| user.map_or(Ok(()), |user| chown(&fresh, Some(user), None)))
             .and_then(|()| fs::rename(&fresh, path));
         written.map_err(|source| VolumeError::Write {
             path: path.to_owned(),

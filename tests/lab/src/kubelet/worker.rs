@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Kubelet;
 use super::command::{self, Mount};
 use super::logs;
+use super::security;
 use super::status::{self, ContainerState, State, Terminated};
 use super::volumes::{Maker, Token, Volumes};
 use crate::controllers::namespace_of;
@@ -32,6 +35,7 @@ const RETRY: Duration = Duration::from_millis(500);
 const STATUS_TRIES: usize = 20;
 /// The API server takes no more of a termination message.
 const MESSAGE_BYTES: usize = 4096;
+const MESSAGE_MODE: u32 = 0o666;
 /// What a container's process sees of the lab's own environment.
 const PASSED_ON: &[&str] = &["PATH", "RUST_LOG", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"];
 
@@ -309,7 +313,15 @@ impl Running {
         env.extend(values.iter().map(|(name, value)| (name.clone(), command::rewrite(value, mounts).into())));
         env.push(("TERMINATION_LOG".to_owned(), message_file.into()));
         let program = executable::path().map_err(|error| error.to_string())?.into();
-        Ok(Run { program, args, env, inherit_env: false, dir: Some(self.dir.clone()), log })
+        let mut credentials = None;
+        if security::applies() {
+            credentials = security::credentials(&self.pod, container);
+            // Whoever it is may leave its last words.
+            std::fs::write(message_file, b"")
+                .and_then(|()| std::fs::set_permissions(message_file, Permissions::from_mode(MESSAGE_MODE)))
+                .map_err(|error| format!("making {}: {error}", message_file.display()))?;
+        }
+        Ok(Run { program, args, env, inherit_env: false, credentials, dir: Some(self.dir.clone()), log })
     }
 
     async fn value(&self, variable: &EnvVar) -> Result<String, String> {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::credentials::Credentials;
 use super::executable;
 
 /// A supervisor says the program's process id within this time, or something is very wrong.
@@ -99,6 +100,8 @@ pub(crate) struct Run {
     pub env: Vec<(String, OsString)>,
     /// Whether the program sees the lab's own environment too.
     pub inherit_env: bool,
+    /// As whom it runs; as the lab does, without.
+    pub credentials: Option<Credentials>,
     pub dir: Option<PathBuf>,
     pub log: PathBuf,
 }
@@ -127,7 +130,11 @@ impl Process {
         let spawn_error =
             |source| ProcessError::Spawn { program: run.name(), executable: executable.clone(), source };
         let mut command = Command::new(&executable);
-        command.arg("supervise").arg("--log").arg(&run.log).arg("--").arg(&run.program).args(&run.args);
+        command.arg("supervise").arg("--log").arg(&run.log);
+        if let Some(credentials) = &run.credentials {
+            command.arg("--as").arg(credentials.to_string());
+        }
+        command.arg("--").arg(&run.program).args(&run.args);
         if !run.inherit_env {
             command.env_clear();
         }

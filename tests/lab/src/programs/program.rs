@@ -234,7 +234,7 @@ pub(crate) fn serve(
     all.extend(args);
     all.extend(more.iter().map(OsString::from));
     let env = env.iter().map(|(name, value)| (name.clone(), value.into())).collect();
-    Ok(Run { program, args: all, env, inherit_env: true, dir: None, log })
+    Ok(Run { program, args: all, env, inherit_env: true, credentials: None, dir: None, log })
 }
 
 impl Hub {

@@ -1,4 +1,4 @@
-//! `supervise [--remove-dir D] [--log F] -- PROGRAM ARGS`: ties a program's life to its parent's.
+//! `supervise [--remove-dir D] [--log F] [--as WHOM] -- PROGRAM ARGS`: ties a program's life to its parent's.
 //!
 //! The lab starts every process (etcd, API servers, hubs, spokes, movers) through this hidden
 //! subcommand of its own executable. The supervisor's stdin is a pipe from the lab; the kernel closes
@@ -8,6 +8,7 @@
 //! Lines on stdin: `term` and `kill` send the signal to the program's group. Lines on stdout:
 //! `pid N` once, then `exit N` or `signal N` when the program has ended. The program's output goes to
 //! `--log`, kept at no more than twice [`LOG_LIMIT_BYTES`]; without it, to the supervisor's stderr.
+//! With `--as` it runs with those [`Credentials`], and else with the lab's.
 //!
 //! It runs before any async runtime and uses no unsafe code.
 
@@ -20,6 +21,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+
+use super::credentials::{BadCredentials, Credentials};
 
 /// At this size a log is renamed to `F.1` (over an older one) and begun anew.
 pub(crate) const LOG_LIMIT_BYTES: u64 = 8 << 20;
@@ -34,13 +37,18 @@ const COPY_BUFFER_BYTES: usize = 64 << 10;
 struct Order {
     remove_dir: Option<PathBuf>,
     log: Option<PathBuf>,
+    credentials: Option<Credentials>,
     program: Option<(OsString, Vec<OsString>)>,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum SuperviseError {
-    #[error("unknown argument {0:?}; usage: supervise [--remove-dir D] [--log F] [-- PROGRAM ARGS]")]
+    #[error(
+        "unknown argument {0:?}; usage: supervise [--remove-dir D] [--log F] [--as WHOM] [-- PROGRAM ARGS]"
+    )]
     Usage(OsString),
+    #[error("argument --as: {0}")]
+    As(#[from] BadCredentials),
     #[error("opening the log {path}: {source}; check that its folder exists")]
     Log { path: PathBuf, source: io::Error },
     #[error("starting {program:?}: {source}; check that it exists and may be executed")]
@@ -83,6 +91,10 @@ fn parse(args: Vec<OsString>) -> Result<Order, SuperviseError> {
             (Some("--log"), rest) => {
                 order.log = Some(rest.next().ok_or(SuperviseError::Usage(arg))?.into());
             }
+            (Some("--as"), rest) => {
+                let whom = rest.next().ok_or(SuperviseError::Usage(arg))?;
+                order.credentials = Some(whom.to_string_lossy().parse()?);
+            }
             (Some("--"), rest) => {
                 order.program = rest.next().map(|program| (program, rest.collect()));
             }
@@ -94,7 +106,15 @@ fn parse(args: Vec<OsString>) -> Result<Order, SuperviseError> {
 
 fn run(order: &Order, program: &OsString, args: &[OsString]) -> Result<ExitCode, SuperviseError> {
     let start_error = |source| SuperviseError::Start { program: program.clone(), source };
-    let mut command = Command::new(program);
+    let mut command = match &order.credentials {
+        // Somebody else may have no way to the lab's own executable, which may be in a home.
+        Some(_) if std::env::current_exe().is_ok_and(|own| own == Path::new(program)) => {
+            let mut command = Command::new("/proc/self/exe");
+            command.arg0(program);
+            command
+        }
+        _ => Command::new(program),
+    };
     command.args(args).stdin(Stdio::null()).process_group(0);
     let log = if let Some(path) = &order.log {
         let log = Log::open(path)?;
@@ -105,7 +125,11 @@ fn run(order: &Order, program: &OsString, args: &[OsString]) -> Result<ExitCode,
         command.stdout(io::stderr());
         None
     };
-    let mut child = command.spawn().map_err(start_error)?;
+    let spawned = match &order.credentials {
+        Some(credentials) => credentials.spawn(&mut command),
+        None => command.spawn(),
+    };
+    let mut child = spawned.map_err(start_error)?;
     // The command still holds the pipe's writing ends; the copier would never see its end.
     drop(command);
     let group = Pid::from_child(&child);
