@@ -206,7 +206,8 @@ fn refusal(object: String, error: &ClusterError) -> Finding {
             "raise the namespace's quota for the time of the run: a snapshot and a claim as large as the \
              volume are needed for each volume that is under way",
         )
-    } else if error.code() == Some(403) && said.contains("cannot create resource") {
+    } else if error.code() == Some(403) && said.contains(" cannot ") && said.contains(" resource \"") {
+        // RBAC's own words; a trial is a patch, and the real thing a creation.
         ("Forbidden", "grant the spoke's service account what its ClusterRole in deploy/ lists")
     } else {
         (error.reason(), "correct what it names")
@@ -254,8 +255,10 @@ mod tests {
         let quota = finding("persistentvolumeclaims \"b\" is forbidden: exceeded quota: small");
         assert_eq!(quota.reason, "QuotaExceeded");
         assert!(quota.message.contains("raise the namespace's quota"), "{}", quota.message);
-        let role = finding("User \"spoke\" cannot create resource \"volumesnapshots\"");
-        assert!(role.message.contains("ClusterRole"), "{}", role.message);
+        for verb in ["create", "patch"] {
+            let role = finding(&format!("User \"spoke\" cannot {verb} resource \"volumesnapshots\""));
+            assert!(role.message.contains("ClusterRole"), "{}", role.message);
+        }
         assert_eq!(finding("admission webhook \"x\" denied the request").reason, "Forbidden");
     }
 
