@@ -23,7 +23,7 @@ pub const PACK_BUFFERS: usize = 4;
 /// A file larger than this is spread over several records and read by several workers.
 pub const STREAMED_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// How much of a streamed file one job covers.
-pub const STREAMED_RANGE_BYTES: u64 = 8 * 1024 * 1024;
+pub const STREAMED_RANGE_BYTES: u64 = 2 * 1024 * 1024;
 /// A segment is closed at this many bytes of records ...
 pub const SEGMENT_BYTES: usize = 512 * 1024;
 /// ... or when its records name this much new content, so that the receiver is never far behind,
@@ -38,8 +38,8 @@ pub const SEGMENT_AGE: Duration = Duration::from_secs(2);
 pub const MAX_SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// The most pieces of content in one segment that a reader takes.
 pub const MAX_SEGMENT_PIECES: usize = 128 * 1024;
-/// Segments that a reader asks for before it needs them.
-pub const SEGMENTS_AHEAD: usize = 4;
+/// Segments that a reader asks for before it needs them; each is some hundred KiB in memory.
+pub const SEGMENTS_AHEAD: usize = 16;
 /// The longest path below the volume's root, in bytes.
 pub const MAX_PATH_BYTES: usize = 64 * 1024;
 /// The most names in a path: each directory on the way is held open, with its path in memory.

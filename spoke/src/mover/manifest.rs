@@ -48,9 +48,9 @@ type Sealed = Result<Option<Bytes>, MoverError>;
 /// The segments of a pass in order.
 ///
 /// The time that a segment takes to come is not waited for again and again: once one was there,
-/// the next ones are asked for before they are needed, first one, then one more each time, up to
-/// [`SEGMENTS_AHEAD`]. Behind a sender that is still at work nothing is asked for in vain more
-/// than that often.
+/// the next ones are asked for before they are needed, first one, then twice as many each time,
+/// up to [`SEGMENTS_AHEAD`]. One that was not there lets it begin anew, so that a reader that has
+/// caught up with a sender asks for little in vain.
 #[derive(Debug)]
 pub struct SegmentReader {
     place: Place,
@@ -99,7 +99,7 @@ impl SegmentReader {
     async fn take(&mut self) -> Sealed {
         // An answer from before may have become untrue: then it is asked once more.
         let early = !self.asked.is_empty();
-        while self.asked.len() <= self.found.min(SEGMENTS_AHEAD) {
+        while self.asked.len() <= self.ahead() {
             self.ask(self.next + self.asked.len() as u64);
         }
         let mut sealed = self.answer().await?;
@@ -112,6 +112,12 @@ impl SegmentReader {
             }
         }
         Ok(sealed)
+    }
+
+    /// How many segments behind the next one to ask for.
+    fn ahead(&self) -> usize {
+        let doubled = u32::try_from(self.found).ok().and_then(|found| 1_usize.checked_shl(found));
+        doubled.map_or(SEGMENTS_AHEAD, |doubled| (doubled - 1).min(SEGMENTS_AHEAD))
     }
 
     fn object(&self, number: u64) -> String {
