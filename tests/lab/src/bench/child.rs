@@ -95,7 +95,8 @@ async fn whole_input() -> anyhow::Result<String> {
 async fn mover() -> anyhow::Result<()> {
     let job: Job = serde_json::from_str(&whole_input().await?).context("reading the job")?;
     let previous = job.pass.checked_sub(1).filter(|pass| *pass > 0);
-    let store = s3::open(&job.access)?;
+    // As patient as a mover in a cluster: a server that loses one request must not end a run.
+    let store = s3::open_with(&job.access, s3::RetryPolicy::PATIENT)?;
     let (pair, volume) = (PairUid::new("bench")?, VolumeUid::new("tree")?);
     let limits = Limits { peer_timeout: PEER_TIMEOUT, durable: job.durable, ..Limits::default() };
     let (progress, cancel) = (Progress::new(), CancellationToken::new());
