@@ -23,14 +23,12 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
         Work::ApplyResources { run } => Box::pin(apply::apply_run(context, run)).await,
         Work::Verify { run } => apply::verify_run(context, run).await,
         Work::StartApplications { run } => workloads::start_applications(context, run).await,
-        Work::HealthCheck { run } => {
-            workloads::check_health(context, run, run.spec.health.timeout_seconds).await
-        }
+        Work::HealthCheck { run } => Box::pin(workloads::check_health(context, run)).await,
+        Work::Quiesce { run } => Box::pin(workloads::quiesce(context, run)).await,
+        Work::StopDestination { run } => Box::pin(workloads::stop_destination(context, run)).await,
+        Work::RestoreSource { run } => Box::pin(workloads::restore_source(context, run)).await,
         Work::RemoveFromDestination { run } => Box::pin(apply::remove_run(context, run)).await,
-        Work::RunHooks { .. }
-        | Work::Quiesce { .. }
-        | Work::StopDestination { .. }
-        | Work::RestoreSource { .. } => {
+        Work::RunHooks { .. } => {
             let message = "this spoke cannot do it: update it to the hub's version";
             Err(TaskError::failed(format!("task {}", context.id), "NotSupported", message))
         }

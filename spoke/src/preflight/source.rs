@@ -178,7 +178,8 @@ async fn look_at_claims(
                 }
             };
             // A snapshot is read wherever the application's Pods are.
-            match verdict(claim, pod.filter(|_| !by_snapshot), &run.source) {
+            // A cutover reads it once the application has stopped.
+            match verdict(claim, pod.filter(|_| !by_snapshot && !run.spec.quiesce), &run.source) {
                 Verdict::Moves => {}
                 Verdict::Empty(message) => {
                     context.warn(finding(object, "ClaimNotBound", message));

@@ -159,6 +159,8 @@ impl Mover<'_> {
         let own = job.filter(|job| annotation(job, TASK) == Some(&self.context.id.to_string()));
         if let Some(job) = own {
             self.reading = Reading::of_job(&job, &self.volume.claim);
+        } else if self.direction == Direction::Send && self.volume.quiesced {
+            self.reading = snapshot::still(self.context, &claim).await?;
         } else if self.direction == Direction::Send {
             self.reading = Box::pin(snapshot::prepare(self.context, self.run, &claim)).await?;
         }

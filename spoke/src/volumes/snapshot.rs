@@ -100,6 +100,25 @@ pub async fn prepare(context: &TaskContext, run: &Run, claim: &Value) -> Result<
     Ok(Reading::live(name(claim), !in_use).after(why))
 }
 
+/// What is read where the application was stopped for it: the volume itself, which nobody writes to. That
+/// a Pod uses it all the same is a failure, or what is read would not be its last state.
+pub async fn still(context: &TaskContext, claim: &Value) -> Result<Reading, TaskError> {
+    let object = describe(claim);
+    let users = pods_of_claims(context.cluster(), namespace(claim), name(claim))
+        .await
+        .map_err(|e| TaskError::cluster(&object, "looking for the Pods that use it", &e))?;
+    match users.first() {
+        None => Ok(Reading::live(name(claim), true)),
+        Some(pod) => {
+            let message = format!(
+                "{} uses it although the source was stopped: suspend what has started it, then run again",
+                describe(pod)
+            );
+            Err(TaskError::failed(object, "UsedAgain", message))
+        }
+    }
+}
+
 /// Gives the claim and the snapshot of a task up, whose mover did not start, if the volume itself may
 /// be read instead; tells what is read then.
 pub async fn give_up(

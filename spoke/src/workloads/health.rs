@@ -1,122 +1,185 @@
-//! Whether started workloads become ready, and if not, what their pods say.
+//! Whether started workloads become ready and stay so, and if not, what their pods say.
+//!
+//! ```text
+//!   watch    pure: ready in time, and ready for long enough
+//!   trouble  what the Pods of one that is not ready say: states, events, last lines of their logs
+//! ```
+//!
+//! In a promotion those that are not ready are warnings. A cutover fails by them: the source is started
+//! again, so what the destination's Pods said is in the failure, for it will be gone.
+
+mod trouble;
+mod watch;
 
 use std::time::{Duration, Instant};
 
 use isthmus_shared::protocol::{Outcome, Run};
 use isthmus_shared::resources::Finding;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
-use super::state::{self, Switch};
-use super::workloads;
-use crate::cluster::{ClusterError, array, describe, discover, kind, name, namespace, text};
-use crate::findings::finding;
+use super::Tools;
+use super::charge::{Charge, Owners, has_ended, is_own};
+use super::inventory::Reader;
+use super::rules::Registry;
+use super::state::{self, Switch, Way};
+use crate::cluster::{ClusterError, array, describe, kind, text};
+use crate::findings::Findings;
 use crate::task::{TaskContext, TaskError};
-use crate::volumes::pod_trouble;
+use watch::{Verdict, Watch};
 
 /// How often the workloads are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Pods of one workload whose state is told.
-const MAX_PODS: usize = 3;
-/// Pods that are looked at.
-const MAX_LISTED: usize = 500;
 
-/// Waits until the workloads are ready; those that are not in time are warnings.
-pub async fn check_health(
-    context: &TaskContext,
-    run: &Run,
-    timeout_seconds: u32,
-) -> Result<Outcome, TaskError> {
-    let deadline = Instant::now() + Duration::from_secs(u64::from(timeout_seconds));
-    let asking = |e: ClusterError| TaskError::cluster("the workloads", "reading them", &e);
-    let catalogue = discover(context.cluster()).await.map_err(asking)?;
+/// Waits until the workloads are ready, and for as long as they are to stay so.
+pub async fn check_health(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
+    let tools = Tools::lenient(context).await?;
+    let reader = tools.reader(context);
+    let (health, cutover) = (&run.spec.health, run.spec.quiesce);
+    let mut watch = Watch::new(
+        Instant::now(),
+        Duration::from_secs(health.timeout_seconds.into()),
+        Duration::from_secs(health.duration(cutover).into()),
+    );
     loop {
-        let mut ready = 0;
-        let mut waiting = Vec::new();
-        for namespace in run.destinations() {
-            for (_, workload) in workloads(context.cluster(), &catalogue, namespace).await.map_err(asking)? {
-                match readiness(&workload) {
-                    Some(true) => ready += 1,
-                    Some(false) => waiting.push(workload),
-                    None => {}
-                }
-            }
-        }
+        let (ready, waiting) = look(reader, run).await?;
         let total = ready + waiting.len() as u64;
+        let verdict = watch.look(Instant::now(), waiting.is_empty());
         context.progress(|p| {
             p.objects_total = total;
             p.objects_done = ready;
-            p.message = waiting
-                .first()
-                .map(|first| format!("waiting for {} of {total}, e.g. {}", waiting.len(), describe(first)));
+            p.message = match (waiting.first(), verdict) {
+                (Some(first), _) => {
+                    Some(format!("waiting for {} of {total}, e.g. {}", waiting.len(), describe(first)))
+                }
+                (None, Verdict::Holds { left }) => {
+                    Some(format!("all are ready; {} s more they must stay so", left.as_secs()))
+                }
+                (None, _) => None,
+            };
         });
-        if waiting.is_empty() || Instant::now() >= deadline {
-            for workload in &waiting {
-                let warning = explain(context, workload, timeout_seconds).await.map_err(asking)?;
-                context.warn(warning);
+        match verdict {
+            Verdict::Waits | Verdict::Holds { .. } => tokio::time::sleep(LOOK_EVERY).await,
+            Verdict::Healthy => {
+                let ready_at = first_ready(reader, run).await?;
+                let workloads = u32::try_from(ready).unwrap_or(u32::MAX);
+                return Ok(Outcome::Healthy { workloads, ready_at: ready_at.map(Time) });
             }
-            return Ok(Outcome::Workloads { workloads: u32::try_from(ready).unwrap_or(u32::MAX) });
+            Verdict::Late => {
+                let seconds = health.timeout_seconds;
+                let findings = explain_all(reader, &waiting, seconds, cutover).await?;
+                if cutover {
+                    return Err(TaskError::Failed(findings));
+                }
+                for warning in findings.list {
+                    context.warn(warning);
+                }
+                let ready_at = first_ready(reader, run).await?;
+                let workloads = u32::try_from(ready).unwrap_or(u32::MAX);
+                return Ok(Outcome::Healthy { workloads, ready_at: ready_at.map(Time) });
+            }
         }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// How many workloads are ready, and those that are not yet.
+async fn look(reader: Reader<'_>, run: &Run) -> Result<(u64, Vec<Value>), TaskError> {
+    let (mut ready, mut waiting) = (0, Vec::new());
+    for namespace in run.destinations() {
+        let workloads = reader.workloads(namespace).await.map_err(|e| asking(&e))?;
+        let mut owners = Owners::default();
+        for workload in &workloads {
+            owners.note(reader.registry, &workload.object);
+        }
+        for workload in workloads {
+            if owners.charge(reader.registry, &workload.object, false) != Charge::Ours {
+                continue;
+            }
+            match readiness(reader.registry, &workload.object) {
+                Some(true) => ready += 1,
+                Some(false) => waiting.push(workload.object),
+                None => {}
+            }
+        }
+    }
+    Ok((ready, waiting))
+}
+
+async fn explain_all(
+    reader: Reader<'_>,
+    waiting: &[Value],
+    seconds: u32,
+    cutover: bool,
+) -> Result<Findings, TaskError> {
+    let mut findings = Findings::default();
+    for workload in waiting {
+        // Beyond what is kept they are only counted.
+        let found: Finding = if findings.list.len() < isthmus_shared::resources::MAX_FINDINGS {
+            trouble::explain(reader.cluster, workload, seconds, cutover).await.map_err(|e| asking(&e))?
+        } else {
+            crate::findings::finding(describe(workload), "NotReady", String::new())
+        };
+        findings.push(found);
+    }
+    Ok(findings)
+}
+
+/// When the first of the Pods was ready.
+async fn first_ready(reader: Reader<'_>, run: &Run) -> Result<Option<Timestamp>, TaskError> {
+    let mut first = None;
+    for namespace in run.destinations() {
+        for pod in reader.pods(namespace).await.map_err(|e| asking(&e))? {
+            if let Some(at) = ready_since(&pod).filter(|_| !is_own(&pod) && !has_ended(&pod)) {
+                first = Some(first.map_or(at, |first: Timestamp| first.min(at)));
+            }
+        }
+    }
+    Ok(first)
+}
+
+fn ready_since(pod: &Value) -> Option<Timestamp> {
+    array(pod, "/status/conditions")
+        .iter()
+        .find(|c| text(c, "/type") == "Ready" && text(c, "/status") == "True")
+        .and_then(|c| text(c, "/lastTransitionTime").parse().ok())
 }
 
 /// Whether a workload that is to run is ready; none for what has no readiness.
-fn readiness(workload: &Value) -> Option<bool> {
+fn readiness(registry: &Registry, workload: &Value) -> Option<bool> {
     let number = |pointer: &str| workload.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();
     let observed = number("/status/observedGeneration") >= number("/metadata/generation");
-    match (state::switch(workload)?, kind(workload)) {
-        (Switch::Replicas, _) => {
+    let way = registry.way(workload)?;
+    match (way, kind(workload)) {
+        // Its operator counts its generations as text.
+        (Way::Switch(Switch::Replicas), "Rollout") => {
+            let wanted = state::replicas(workload);
+            Some(wanted == 0 || number("/status/readyReplicas") >= wanted)
+        }
+        (Way::Switch(Switch::Replicas), _) => {
             let wanted = state::replicas(workload);
             Some(wanted == 0 || (observed && number("/status/readyReplicas") >= wanted))
         }
-        (Switch::NodeSelector, _) if state::is_stopped(workload) => None,
-        (Switch::NodeSelector, _) => {
+        (Way::Switch(Switch::NodeSelector), _) if way.is_stopped(workload) => None,
+        (Way::Switch(Switch::NodeSelector), _) => {
             Some(observed && number("/status/numberReady") >= number("/status/desiredNumberScheduled"))
         }
-        (Switch::Suspend, _) => None,
+        (Way::Switch(Switch::Suspend), _) => None,
+        (Way::Rule(_), _) if way.is_stopped(workload) => None,
+        (Way::Rule(_), _) => ready_condition(workload),
     }
 }
 
-async fn explain(context: &TaskContext, workload: &Value, timeout: u32) -> Result<Finding, ClusterError> {
-    let number = |pointer: &str| workload.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();
-    let ready = number("/status/readyReplicas") + number("/status/numberReady");
-    let wanted = if kind(workload) == "DaemonSet" {
-        number("/status/desiredNumberScheduled")
-    } else {
-        state::replicas(workload)
-    };
-    let mut message = format!("{ready} of {wanted} pods were ready after {timeout} s");
-    let labels = workload
-        .pointer("/spec/selector/matchLabels")
-        .or_else(|| workload.pointer("/spec/selector"))
-        .and_then(Value::as_object);
-    let selector: Vec<String> = labels
-        .into_iter()
-        .flatten()
-        .filter_map(|(key, value)| value.as_str().map(|value| format!("{key}={value}")))
-        .collect();
-    if !selector.is_empty() {
-        let path = format!("/api/v1/namespaces/{}/pods", namespace(workload));
-        let query = format!("labelSelector={}", crate::cluster::escape(&selector.join(",")));
-        let pods = context.cluster().list(&path, &query, MAX_LISTED).await?;
-        let unwell = pods.iter().filter(|pod| !is_ready(pod)).take(MAX_PODS);
-        for pod in unwell {
-            let trouble =
-                pod_trouble(pod).map_or_else(|| "not ready yet".to_owned(), |trouble| trouble.to_string());
-            message = format!("{message}; Pod {}: {trouble}", name(pod));
-        }
-        if pods.is_empty() {
-            message.push_str("; no pods were made: look at the workload's events");
-        }
-    }
-    message.push_str("; look at its pods with kubectl describe and logs, and start it again if need be");
-    Ok(finding(describe(workload), "NotReady", message))
-}
-
-fn is_ready(pod: &Value) -> bool {
-    array(pod, "/status/conditions")
+/// What a custom resource's own condition says; none where it has no such condition.
+fn ready_condition(resource: &Value) -> Option<bool> {
+    array(resource, "/status/conditions")
         .iter()
-        .any(|c| text(c, "/type") == "Ready" && text(c, "/status") == "True")
+        .find(|condition| text(condition, "/type") == "Ready")
+        .map(|condition| text(condition, "/status") == "True")
+}
+
+fn asking(error: &ClusterError) -> TaskError {
+    TaskError::cluster("the workloads", "reading them", error)
 }
 
 #[cfg(test)]
@@ -125,23 +188,46 @@ mod tests {
 
     use super::*;
 
+    fn of(workload: &Value) -> Option<bool> {
+        readiness(Registry::built_in(), workload)
+    }
+
     #[test]
     fn a_deployment_is_ready_when_the_controller_has_seen_it_and_all_its_pods_are() {
         let mut deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "web", "generation": 2}, "spec": {"replicas": 2},
             "status": {"observedGeneration": 1, "readyReplicas": 2}});
-        assert_eq!(readiness(&deployment), Some(false));
+        assert_eq!(of(&deployment), Some(false));
         deployment["status"]["observedGeneration"] = json!(2);
-        assert_eq!(readiness(&deployment), Some(true));
+        assert_eq!(of(&deployment), Some(true));
         deployment["status"]["readyReplicas"] = json!(1);
-        assert_eq!(readiness(&deployment), Some(false));
+        assert_eq!(of(&deployment), Some(false));
         deployment["spec"]["replicas"] = json!(0);
-        assert_eq!(readiness(&deployment), Some(true));
+        assert_eq!(of(&deployment), Some(true));
     }
 
     #[test]
     fn cron_jobs_have_no_readiness() {
         let job = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "c"}, "spec": {}});
-        assert_eq!(readiness(&job), None);
+        assert_eq!(of(&job), None);
+    }
+
+    #[test]
+    fn a_custom_resource_is_ready_by_its_own_condition_if_it_has_one() {
+        let mut cluster = json!({"apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster", "metadata": {"name": "db"},
+                                 "spec": {}, "status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+        assert_eq!(of(&cluster), Some(false));
+        cluster["status"]["conditions"][0]["status"] = json!("True");
+        assert_eq!(of(&cluster), Some(true));
+        cluster["status"] = json!({});
+        assert_eq!(of(&cluster), None);
+    }
+
+    #[test]
+    fn a_pod_is_ready_since_its_condition_changed() {
+        let pod = json!({"status": {"conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:05Z"}]}});
+        assert_eq!(ready_since(&pod), Some("2026-01-01T00:00:05Z".parse().unwrap()));
+        assert_eq!(ready_since(&json!({"status": {}})), None);
     }
 }

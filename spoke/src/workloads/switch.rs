@@ -1,12 +1,12 @@
-//! Stops and starts all workloads of a namespace.
+//! Workloads brought into a state, one conflict-checked patch each.
 
 use futures::stream::{self, StreamExt};
-use isthmus_shared::protocol::{Outcome, Run};
-use isthmus_shared::resources::TargetState;
 use serde_json::{Value, json};
 
-use super::{state, workloads};
-use crate::cluster::{Catalogue, Kind, PatchKind, array, describe, discover, name, text};
+use super::inventory::Workload;
+use super::rules::Registry;
+use super::state::{self, BadKept, Way};
+use crate::cluster::{PatchKind, describe, text};
 use crate::findings::{Findings, finding};
 use crate::task::{TaskContext, TaskError};
 
@@ -15,86 +15,82 @@ const PARALLEL: usize = 8;
 /// How often a patch is made anew because the object changed meanwhile.
 const MAX_CONFLICTS: usize = 10;
 
-/// Starts the applications of the run's namespaces at the counts that were kept.
-pub async fn start_applications(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
-    let mut changed = 0;
-    for namespace in run.destinations() {
-        changed += switch_all(context, namespace, TargetState::Active).await?;
-    }
-    Ok(Outcome::Workloads { workloads: changed })
+/// What is to become of a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim<'a> {
+    /// It runs as it did.
+    Start,
+    /// It is stopped.
+    Stop,
+    /// It is stopped, if it runs, with a migration's mark.
+    Quiesce(&'a str),
+    /// It runs as it did, if it carries the migration's mark.
+    Restore(&'a str),
 }
 
-/// Starts or stops a namespace's applications.
-pub async fn activate(
+impl Aim<'_> {
+    fn patch(self, way: Way<'_>, object: &Value) -> Result<Option<Value>, BadKept> {
+        match self {
+            Self::Start => way.start(object),
+            Self::Stop => Ok(way.stop(object)),
+            Self::Quiesce(migration) => Ok(way.quiesce(object, migration)),
+            Self::Restore(migration) => way.restore(object, migration),
+        }
+    }
+
+    fn starts(self) -> bool {
+        matches!(self, Self::Start | Self::Restore(_))
+    }
+}
+
+/// Brings workloads into a state, some at a time, and returns those that were changed. All are
+/// tried; what failed is told together.
+pub async fn bring_all(
     context: &TaskContext,
-    namespace: &str,
-    wanted: TargetState,
-) -> Result<Outcome, TaskError> {
-    let object = format!("Namespace {namespace}");
-    let found = context
-        .cluster()
-        .find(&format!("/api/v1/namespaces/{namespace}"))
-        .await
-        .map_err(|e| TaskError::cluster(&object, "reading it", &e))?;
-    if found.is_none() {
-        let message =
-            format!("cluster {} has no such namespace: check the name and the cluster", context.spoke.name);
-        return Err(TaskError::failed(object, "NamespaceNotFound", message));
-    }
-    Ok(Outcome::Workloads { workloads: switch_all(context, namespace, wanted).await? })
-}
-
-async fn switch_all(context: &TaskContext, namespace: &str, wanted: TargetState) -> Result<u32, TaskError> {
-    let asking = |e| TaskError::cluster(format!("Namespace {namespace}"), "listing its workloads", &e);
-    let catalogue: Catalogue = discover(context.cluster()).await.map_err(asking)?;
-    let all = workloads(context.cluster(), &catalogue, namespace).await.map_err(asking)?;
-    context.progress(|p| p.objects_total += all.len() as u64);
-    let mut changed = 0;
+    registry: &Registry,
+    workloads: Vec<Workload>,
+    aim: Aim<'_>,
+) -> Result<Vec<Value>, TaskError> {
+    let mut changed = Vec::new();
     let mut failures = Findings::default();
-    let switches: Vec<_> =
-        all.into_iter().map(|(kind, object)| switch(context, kind, object, wanted)).collect();
-    let mut results = stream::iter(switches).buffer_unordered(PARALLEL);
+    let brought: Vec<_> =
+        workloads.into_iter().map(|workload| bring(context, registry, workload, aim)).collect();
+    let mut results = stream::iter(brought).buffer_unordered(PARALLEL);
     while let Some(result) = results.next().await {
-        context.progress(|p| p.objects_done += 1);
         match result {
-            Ok(Some(line)) => {
-                changed += 1;
-                context.log(line);
-            }
+            Ok(Some(after)) => changed.push(after),
             Ok(None) => {}
-            Err(TaskError::Failed(found)) => failures.extend(found.list),
+            Err(TaskError::Failed(found)) => failures.append(found),
             Err(transient) => return Err(transient),
         }
     }
     if failures.is_empty() { Ok(changed) } else { Err(TaskError::Failed(failures)) }
 }
 
-/// Brings one workload into the state. The patch names the version that it was made for, so it
-/// never meets an object that somebody changed meanwhile.
-async fn switch(
+/// Brings one workload into a state, and returns it if it was changed. The patch names the version
+/// that it was made for, so it never meets an object that somebody changed meanwhile.
+pub async fn bring(
     context: &TaskContext,
-    kind: Kind,
-    mut object: Value,
-    wanted: TargetState,
-) -> Result<Option<String>, TaskError> {
+    registry: &Registry,
+    workload: Workload,
+    aim: Aim<'_>,
+) -> Result<Option<Value>, TaskError> {
+    let path = workload.path();
+    let Workload { mut object, .. } = workload;
     let what = describe(&object);
-    let path = kind.object(Some(text(&object, "/metadata/namespace")), name(&object));
     for _ in 0..MAX_CONFLICTS {
-        if has_finished(&object) {
+        let Some(way) = registry.way(&object).filter(|_| !state::has_finished(&object)) else {
             return Ok(None);
-        }
-        let patch = match wanted {
-            TargetState::Inactive => state::stop(&object),
-            TargetState::Active => {
-                state::start(&object).map_err(|e| TaskError::failed(&what, "BadKeptValue", e.to_string()))?
-            }
         };
+        let patch =
+            aim.patch(way, &object).map_err(|e| TaskError::failed(&what, "BadKeptValue", e.to_string()))?;
         let Some(mut patch) = patch else { return Ok(None) };
         patch["metadata"]["resourceVersion"] = json!(text(&object, "/metadata/resourceVersion"));
         match context.cluster().patch(&path, &patch, PatchKind::Merge).await {
             Ok(after) => {
-                let done = if wanted == TargetState::Active { "started" } else { "stopped" };
-                return Ok(Some(format!("{what} {done}{}", count(&after, &object, wanted))));
+                let done = if aim.starts() { "started" } else { "stopped" };
+                context.log(format!("{what} {done}{}", count(&after, &object, aim)));
+                return Ok(Some(after));
             }
             Err(error) if error.is_conflict() => match context.cluster().find(&path).await {
                 Ok(Some(newer)) => object = newer,
@@ -114,18 +110,18 @@ async fn switch(
     )))
 }
 
-fn count(after: &Value, before: &Value, wanted: TargetState) -> String {
-    let with = if wanted == TargetState::Active { after } else { before };
+/// Ruled ones and others: operators stop before what is stopped under them, and start after it.
+pub fn by_turns(registry: &Registry, workloads: Vec<Workload>, starts: bool) -> [Vec<Workload>; 2] {
+    let (ruled, others): (Vec<_>, Vec<_>) = workloads
+        .into_iter()
+        .partition(|workload| matches!(registry.way(&workload.object), Some(Way::Rule(_))));
+    if starts { [others, ruled] } else { [ruled, others] }
+}
+
+fn count(after: &Value, before: &Value, aim: Aim<'_>) -> String {
+    let with = if aim.starts() { after } else { before };
     match state::switch(with) {
         Some(state::Switch::Replicas) => format!(" ({} replicas)", state::replicas(with)),
         _ => String::new(),
     }
-}
-
-/// A Job that has run cannot be suspended any more, and need not be.
-fn has_finished(object: &Value) -> bool {
-    crate::cluster::kind(object) == "Job"
-        && array(object, "/status/conditions")
-            .iter()
-            .any(|c| matches!(text(c, "/type"), "Complete" | "Failed") && text(c, "/status") == "True")
 }

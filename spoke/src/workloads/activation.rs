@@ -1,0 +1,87 @@
+//! Applications started and stopped for good: at the end of a migration, and when a person says so.
+
+use isthmus_shared::protocol::{Outcome, Run};
+use isthmus_shared::resources::TargetState;
+
+use super::charge::{Charge, Owners};
+use super::inventory::{Reader, Workload};
+use super::switch::{Aim, bring_all, by_turns};
+use super::{Tools, fence};
+use crate::cluster::ClusterError;
+use crate::task::{TaskContext, TaskError};
+
+/// Starts the applications of the run's namespaces at the counts that were kept. In a cutover their
+/// namespaces are marked as the active ones before.
+pub async fn start_applications(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
+    let tools = Tools::lenient(context).await?;
+    let mut changed = 0;
+    for namespace in run.destinations() {
+        if run.spec.quiesce {
+            fence::mark(context, namespace, true, Some(&fence::of_destination(run, namespace))).await?;
+        }
+        changed += switch_all(context, tools.reader(context), namespace, TargetState::Active).await?;
+    }
+    Ok(Outcome::Workloads { workloads: u32::try_from(changed).unwrap_or(u32::MAX) })
+}
+
+/// Starts or stops a namespace's applications.
+pub async fn activate(
+    context: &TaskContext,
+    namespace: &str,
+    wanted: TargetState,
+) -> Result<Outcome, TaskError> {
+    let object = format!("Namespace {namespace}");
+    let found = context
+        .cluster()
+        .find(&format!("/api/v1/namespaces/{namespace}"))
+        .await
+        .map_err(|e| TaskError::cluster(&object, "reading it", &e))?;
+    let Some(found) = found else {
+        let message =
+            format!("cluster {} has no such namespace: check the name and the cluster", context.spoke.name);
+        return Err(TaskError::failed(object, "NamespaceNotFound", message));
+    };
+    let starts = wanted == TargetState::Active;
+    if let Some(refusal) = fence::active_elsewhere(&found).filter(|_| starts) {
+        return Err(TaskError::Failed(refusal.into()));
+    }
+    if starts {
+        fence::follow(context, &found, true).await?;
+    }
+    let tools = Tools::lenient(context).await?;
+    let changed = switch_all(context, tools.reader(context), namespace, wanted).await?;
+    if !starts {
+        fence::follow(context, &found, false).await?;
+    }
+    Ok(Outcome::Workloads { workloads: u32::try_from(changed).unwrap_or(u32::MAX) })
+}
+
+async fn switch_all(
+    context: &TaskContext,
+    reader: Reader<'_>,
+    namespace: &str,
+    wanted: TargetState,
+) -> Result<usize, TaskError> {
+    let asking =
+        |e: ClusterError| TaskError::cluster(format!("Namespace {namespace}"), "listing its workloads", &e);
+    let all = reader.workloads(namespace).await.map_err(asking)?;
+    let mut owners = Owners::default();
+    for workload in &all {
+        owners.note(reader.registry, &workload.object);
+    }
+    let ours: Vec<Workload> = all
+        .iter()
+        .filter(|workload| owners.charge(reader.registry, &workload.object, false) == Charge::Ours)
+        .cloned()
+        .collect();
+    context.progress(|p| p.objects_total += ours.len() as u64);
+    let starts = wanted == TargetState::Active;
+    let aim = if starts { Aim::Start } else { Aim::Stop };
+    let mut changed = 0;
+    for turn in by_turns(reader.registry, ours, starts) {
+        let of_turn = turn.len() as u64;
+        changed += bring_all(context, reader.registry, turn, aim).await?.len();
+        context.progress(|p| p.objects_done += of_turn);
+    }
+    Ok(changed)
+}

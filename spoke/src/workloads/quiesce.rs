@@ -1,0 +1,80 @@
+//! The source brought to a stand, each workload remembered; and the destination, without.
+//!
+//! In this order: what cannot be stopped is told before anything is changed; the namespaces are marked
+//! as not the active ones; operators that the run names stop; then all else, until the Pods have gone;
+//! then the volumes are let go by their nodes.
+
+use std::time::{Duration, Instant};
+
+use isthmus_shared::protocol::{Outcome, Run};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::inventory::Reader;
+use super::standstill::Standstill;
+use super::{Tools, detached, fence, operators};
+use crate::task::{TaskContext, TaskError};
+
+/// Stops the source's applications; done only when all stand still.
+pub async fn quiesce(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
+    let tools = Tools::strict(context).await?;
+    let reader = tools.reader(context);
+    let namespaces: Vec<String> = run.sources().map(str::to_owned).collect();
+    let deadline = deadline(run);
+    let (operators, missing) = operators::find(reader, run).await?;
+    if !missing.is_empty() {
+        return Err(TaskError::Failed(missing));
+    }
+    let standstill = Standstill {
+        context,
+        reader,
+        namespaces: namespaces.clone(),
+        mark: Some(&run.migration),
+        operators_stop: !operators.is_empty(),
+        deadline,
+    };
+    standstill.survey().await?;
+    for namespace in &namespaces {
+        if !fence::mark(context, namespace, false, Some(&fence::of_source(run, namespace))).await? {
+            let message = "it is gone: it was there at the start of the run; run again";
+            return Err(TaskError::failed(format!("Namespace {namespace}"), "NamespaceNotFound", message));
+        }
+    }
+    operators::stop(context, reader, &operators, &run.migration, deadline).await?;
+    let stopped = standstill.stop().await?;
+    detached::wait(context, reader, &namespaces, deadline).await?;
+    context.log(format!(
+        "{} workloads stand still, {} of them were stopped",
+        stopped.workloads, stopped.changed
+    ));
+    Ok(Outcome::Quiesced {
+        workloads: u32::try_from(stopped.workloads).unwrap_or(u32::MAX),
+        stopped_at: Some(Time(stopped.at)),
+    })
+}
+
+/// Stops the applications in the destination's namespaces, and waits until their Pods have gone.
+/// Namespaces that are not there are stopped.
+pub async fn stop_destination(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
+    let tools = Tools::lenient(context).await?;
+    let reader: Reader<'_> = tools.reader(context);
+    let mut namespaces = Vec::new();
+    for namespace in run.destinations() {
+        if fence::mark(context, namespace, false, Some(&fence::of_destination(run, namespace))).await? {
+            namespaces.push(namespace.to_owned());
+        }
+    }
+    let standstill = Standstill {
+        context,
+        reader,
+        namespaces,
+        mark: None,
+        operators_stop: false,
+        deadline: deadline(run),
+    };
+    let stopped = standstill.stop().await?;
+    Ok(Outcome::Workloads { workloads: u32::try_from(stopped.changed).unwrap_or(u32::MAX) })
+}
+
+fn deadline(run: &Run) -> Instant {
+    Instant::now() + Duration::from_secs(u64::from(run.spec.step_timeout_seconds))
+}
