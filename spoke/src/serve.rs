@@ -11,6 +11,8 @@
 //!   `pods/log`, `events`: `get`, `list`;
 //! - `volumesnapshots`, `persistentvolumeclaims`: `create`, `patch`, `delete`;
 //!   `volumesnapshotcontents`, `persistentvolumes`: `patch` (snapshots that volumes are read from);
+//! - the kinds of workloads, and custom resources that are stopped by rules: `patch`;
+//!   `strimzipodsets`: `delete` (cutovers);
 //! - applying roles and bindings that grant more than the spoke itself has: `escalate` and `bind`
 //!   on `roles` and `clusterroles`;
 //! - `tokenreviews`: `create`;

@@ -1,5 +1,6 @@
 //! What the source's API server and controllers wrote into every object.
 
+use isthmus_shared::resources::QUIESCED_BY;
 use serde_json::Value;
 
 use super::{Scope, remove};
@@ -18,7 +19,7 @@ const SERVER_FIELDS: &[&str] = &[
     "finalizers",
 ];
 
-/// Written by controllers: how far they got on the source, and what they made there.
+/// Written by controllers, and by cutovers: how far they got on the source, and what they made there.
 const CONTROLLER_ANNOTATIONS: &[&str] = &[
     "autoscaling.alpha.kubernetes.io/conditions",
     "autoscaling.alpha.kubernetes.io/current-metrics",
@@ -38,6 +39,7 @@ const CONTROLLER_ANNOTATIONS: &[&str] = &[
     "ingress.kubernetes.io/ssl-cert",
     "ingress.kubernetes.io/target-proxy",
     "ingress.kubernetes.io/url-map",
+    QUIESCED_BY,
 ];
 
 /// Drops them.

@@ -90,7 +90,9 @@ mod tests {
     use super::*;
 
     fn namespace(annotations: Value) -> Value {
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "cms", "annotations": annotations}})
+        let mut namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "cms"}});
+        namespace["metadata"]["annotations"] = annotations;
+        namespace
     }
 
     #[test]

@@ -160,12 +160,11 @@ fn readiness(registry: &Registry, workload: &Value) -> Option<bool> {
             let wanted = state::replicas(workload);
             Some(wanted == 0 || (observed && number("/status/readyReplicas") >= wanted))
         }
-        (Way::Switch(Switch::NodeSelector), _) if way.is_stopped(workload) => None,
+        (Way::Switch(Switch::NodeSelector) | Way::Rule(_), _) if way.is_stopped(workload) => None,
         (Way::Switch(Switch::NodeSelector), _) => {
             Some(observed && number("/status/numberReady") >= number("/status/desiredNumberScheduled"))
         }
         (Way::Switch(Switch::Suspend), _) => None,
-        (Way::Rule(_), _) if way.is_stopped(workload) => None,
         (Way::Rule(_), _) => ready_condition(workload),
     }
 }

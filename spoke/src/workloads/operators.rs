@@ -38,13 +38,13 @@ pub async fn find(reader: Reader<'_>, run: &Run) -> Result<(Vec<Workload>, Findi
             continue;
         };
         let failed = |e| TaskError::cluster(&object, "reading the operator", &e);
-        match reader.cluster.find(&kind.object(Some(namespace), name)).await.map_err(failed)? {
-            Some(live) => found.push(Workload { kind: kind.clone(), object: live }),
-            None => {
-                let message = "the run names it under `operators`, and it is not there: correct the name, or take it out, \
-                               then run again";
-                failures.push(finding(object, "OperatorNotFound", message));
-            }
+        let live = reader.cluster.find(&kind.object(Some(namespace), name)).await.map_err(failed)?;
+        if let Some(live) = live {
+            found.push(Workload { kind: kind.clone(), object: live });
+        } else {
+            let message = "the run names it under `operators`, and it is not there: correct the name, or take it out, \
+                           then run again";
+            failures.push(finding(object, "OperatorNotFound", message));
         }
     }
     Ok((found, failures))

@@ -254,7 +254,7 @@ impl Standstill<'_> {
                 0 => {}
                 1 => self.context.warn(undoing::started_again(way, object)),
                 times if times >= MAX_UNDONE => {
-                    failures.push(undoing::will_not_stand_still(way, object, times))
+                    failures.push(undoing::will_not_stand_still(way, object, times));
                 }
                 _ => {}
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use isthmus_shared::protocol::{Outcome, Run};
 use isthmus_shared::resources::{
-    ACTIVE, COUNTERPART, MIGRATION_REPLICAS, MigrationSpec, QUIESCED_BY, TargetState,
+    ACTIVE, COUNTERPART, MIGRATION_REPLICAS, MigrationSpec, QUIESCED_BY, TargetState, UndoneRun,
 };
 use serde_json::{Value, json};
 
@@ -53,7 +53,10 @@ fn run() -> Run {
 }
 
 fn object(version: &str, kind: &str, name: &str, spec: Value) -> Value {
-    json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "cms"}, "spec": spec})
+    let mut object =
+        json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "cms"}});
+    object["spec"] = spec;
+    object
 }
 
 fn owned(mut object: Value, owner: (&str, &str, &str)) -> Value {
@@ -327,7 +330,7 @@ async fn going_back_starts_nothing_that_another_run_has_stopped() {
     other.migration = "m2".to_owned();
     restore_source(&context(&server), &other).await.unwrap();
     assert_eq!(server.picture(), stopped);
-    other.undoes = Some("m1".to_owned());
+    other.undoes = Some(UndoneRun { uid: "m1".to_owned(), started_at: None });
     restore_source(&context(&server), &other).await.unwrap();
     assert_eq!(server.object("web")["spec"]["replicas"], 3);
 }

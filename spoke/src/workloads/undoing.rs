@@ -131,8 +131,11 @@ mod tests {
     use super::*;
 
     fn deployment(name: &str, labels: Value, annotations: Value) -> Value {
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 2},
-               "metadata": {"name": name, "namespace": "cms", "labels": labels, "annotations": annotations}})
+        let mut deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 2},
+                                    "metadata": {"name": name, "namespace": "cms"}});
+        deployment["metadata"]["labels"] = labels;
+        deployment["metadata"]["annotations"] = annotations;
+        deployment
     }
 
     #[test]

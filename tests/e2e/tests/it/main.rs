@@ -22,6 +22,7 @@ mod activation;
 mod admission;
 mod app;
 mod bad_input;
+mod cutover;
 mod damage;
 mod demo;
 mod diff;
