@@ -2,9 +2,10 @@
 //! still write.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::inventory::Reader;
 use crate::cluster::{describe, name, text};

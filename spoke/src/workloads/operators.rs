@@ -1,11 +1,12 @@
 //! The operators that a run names: workloads that manage others, stopped before them and started
 //! before them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use isthmus_shared::protocol::Run;
 use isthmus_shared::resources::OperatorRef;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::charge::has_ended;
 use super::inventory::{Reader, Workload};

@@ -4,10 +4,11 @@
 //! as not the active ones; operators that the run names stop; then all else, until the Pods have gone;
 //! then the volumes are let go by their nodes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use isthmus_shared::protocol::{Outcome, Run};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tokio::time::Instant;
 
 use super::inventory::Reader;
 use super::standstill::Standstill;

@@ -4,8 +4,8 @@
 //! ```text
 //!   survey   what cannot be stopped, told before anything is changed
 //!   stop     ┌▶ sweep   everything that runs is stopped; what runs again is stopped again and told
-//!            │   │
-//!            └─ Pods are left, or something ran ─▶ until none is left and a sweep found nothing to do
+//!            │   ▼
+//!            └─ Pods are left, or something ran; else all stand still
 //! ```
 //!
 //! A sweep that finds everything stopped, after the last Pod has gone, is what success stands on.
@@ -13,11 +13,12 @@
 mod remaining;
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use isthmus_shared::resources::Finding;
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::charge::{Charge, Owners, Standing, mounts_claims, runs, unknown_owner};
 use super::inventory::{Reader, Workload};
@@ -88,14 +89,11 @@ impl Standstill<'_> {
     }
 
     async fn look(&self) -> Result<Scene, TaskError> {
-        let mut scene = Scene { workloads: Vec::new(), pods: Vec::new(), owners: Owners::default() };
+        let mut workloads = Vec::new();
         for namespace in &self.namespaces {
-            let failed = |e: ClusterError| {
-                TaskError::cluster(format!("Namespace {namespace}"), "listing what runs in it", &e)
-            };
-            scene.workloads.extend(self.reader.workloads(namespace).await.map_err(failed)?);
-            scene.pods.extend(self.reader.pods(namespace).await.map_err(failed)?);
+            workloads.extend(self.reader.workloads(namespace).await.map_err(|e| listing(namespace, &e))?);
         }
+        let mut scene = Scene { workloads, pods: self.pods().await?, owners: Owners::default() };
         for workload in &scene.workloads {
             scene.owners.note(self.registry(), &workload.object);
         }
@@ -105,6 +103,14 @@ impl Standstill<'_> {
             .await
             .map_err(|e| TaskError::cluster("the workloads", "reading what owns them", &e))?;
         Ok(scene)
+    }
+
+    async fn pods(&self) -> Result<Vec<Value>, TaskError> {
+        let mut pods = Vec::new();
+        for namespace in &self.namespaces {
+            pods.extend(self.reader.pods(namespace).await.map_err(|e| listing(namespace, &e))?);
+        }
+        Ok(pods)
     }
 
     /// What is in the way of a stand; changes nothing. What a person should know is told on the way.
@@ -172,37 +178,44 @@ impl Standstill<'_> {
     pub async fn stop(&self) -> Result<Stopped, TaskError> {
         let mut stopped_by_us: HashMap<String, u32> = HashMap::new();
         let mut changed = 0;
-        let mut swept: Option<(Instant, Sweep)> = None;
+        let mut gone_at = None;
         loop {
-            let due = swept.as_ref().is_none_or(|(at, _)| at.elapsed() >= SWEEP_EVERY);
             let scene = self.look().await?;
             let failures = self.obstacles(&scene);
             if !failures.is_empty() {
                 return Err(TaskError::Failed(failures));
             }
-            let left: Vec<&Value> =
-                scene.pods.iter().filter(|pod| self.standing(&scene, pod) == Standing::Goes).collect();
-            let at = Timestamp::now();
-            let sweep = if due || left.is_empty() {
-                let sweep = self.sweep(&scene, &mut stopped_by_us).await?;
-                changed += sweep.changed;
-                &swept.insert((Instant::now(), sweep)).1
-            } else {
-                // It is not due, so there was one.
-                match &swept {
-                    Some((_, sweep)) => sweep,
-                    None => continue,
-                }
-            };
-            if left.is_empty() && sweep.changed == 0 && sweep.restless.is_empty() {
+            let left = self.left(&scene);
+            gone_at = if left.is_empty() { gone_at.or_else(|| Some(Timestamp::now())) } else { None };
+            let sweep = self.sweep(&scene, &mut stopped_by_us).await?;
+            changed += sweep.changed;
+            if let Some(at) = gone_at.filter(|_| sweep.changed == 0 && sweep.restless.is_empty()) {
                 return Ok(Stopped { workloads: sweep.total, changed, at });
             }
+            self.wait_for_pods(scene, &sweep).await?;
+        }
+    }
+
+    /// Waits until the Pods have gone, or it is time for a sweep. Only Pods are read meanwhile.
+    async fn wait_for_pods(&self, mut scene: Scene, sweep: &Sweep) -> Result<(), TaskError> {
+        let until = Instant::now() + SWEEP_EVERY;
+        loop {
+            let left = self.left(&scene);
             self.context.progress(|progress| progress_of(progress, sweep.total, &left, &sweep.restless));
             if Instant::now() >= self.deadline {
                 return Err(TaskError::Failed(timed_out(&left, &sweep.restless)));
             }
             tokio::time::sleep(LOOK_EVERY).await;
+            if left.is_empty() || Instant::now() >= until {
+                return Ok(());
+            }
+            scene.pods = self.pods().await?;
         }
+    }
+
+    /// The Pods that have to go and have not.
+    fn left<'a>(&self, scene: &'a Scene) -> Vec<&'a Value> {
+        scene.pods.iter().filter(|pod| self.standing(scene, pod) == Standing::Goes).collect()
     }
 
     /// Stops what runs: operators' custom resources first, then what is stopped by itself.
@@ -319,6 +332,10 @@ fn belongs(registry: &Registry, rule: &Rule, resource: &Value, object: &Value) -
         registry.rule(group, text(owner, "/kind")).is_some()
     });
     !of_another && rule.claims(resource, object)
+}
+
+fn listing(namespace: &str, error: &ClusterError) -> TaskError {
+    TaskError::cluster(format!("Namespace {namespace}"), "listing what runs in it", error)
 }
 
 fn bare_pod(pod: &Value) -> Finding {
