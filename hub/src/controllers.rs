@@ -9,6 +9,9 @@ mod cluster_pair;
 mod migration;
 mod object_store;
 mod pair_state;
+mod plan;
+
+pub(crate) use plan::changed;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -85,6 +88,7 @@ pub(crate) fn start(desk: &Arc<Desk>, tasks: &mut JoinSet<()>) {
         migration::concerns,
         migration::reconcile,
     );
+    let start = start.controller("migrationplan", records.plans.watched(), |_| true, plan::reconcile);
     let desk = Arc::clone(desk);
     start.tasks.spawn(async move { sweep(&desk).await });
 }

@@ -1,5 +1,5 @@
-//! What a spoke should be doing now: the tasks of all migrations, of its cluster's record and of
-//! its pairs, with the keys that they need.
+//! What a spoke should be doing now: the tasks of all migrations, of its cluster's record, of its
+//! pairs and of the checks of plans, with the keys that they need.
 
 use isthmus_shared::protocol::{
     MAX_POLL_SECONDS, PollRequest, Staging, StoreToProbe, Task, TaskId, TaskList, Work,
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::itinerary::tasks;
 use crate::presence::Presence;
 use crate::records::Records;
-use crate::{pruning, staging, surroundings};
+use crate::{checks, pruning, staging, surroundings};
 
 /// The most tasks that are handed out at a time.
 pub(crate) const MAX_TASKS: usize = 1000;
@@ -43,6 +43,13 @@ pub(crate) fn task_list(records: &Records, presence: &Presence, cluster: &Cluste
             break;
         }
         tasks.extend(of_migration(records, presence, &migration, &name));
+    }
+    // Checks of plans come last: they find room where runs leave it.
+    let mut checks: Vec<Migration> =
+        records.plans.all().iter().filter_map(|plan| checks::as_migration(plan)).collect();
+    checks.sort_by(|a, b| a.metadata.uid.cmp(&b.metadata.uid));
+    for check in checks.iter().filter(|check| is_under_way(check)) {
+        tasks.extend(of_migration(records, presence, check, &name));
     }
     tasks.truncate(MAX_TASKS);
     let revision = staging::fingerprint(&serde_json::to_vec(&tasks).unwrap_or_default());

@@ -19,6 +19,7 @@
 pub mod api;
 pub mod auth;
 mod causes;
+mod checks;
 mod clients;
 mod conditions;
 mod controllers;

@@ -1,5 +1,9 @@
 //! From the records and who was heard to the values that the itinerary decides on.
 
+mod plans;
+
+pub(crate) use plans::{around, plans_beside};
+
 use isthmus_shared::resources::{
     Cluster, ClusterPair, Finding, LinkState, Migration, MigrationAction, MigrationPhase,
 };

@@ -48,8 +48,8 @@ pub use migration_status::{
 pub use namespaces::{BadNamespaceEntry, NamespaceEntry, NamespaceMove, NamespaceRule};
 pub use object_store::{ObjectStore, ObjectStoreSpec, ObjectStoreStatus, SecretRef, StsSpec};
 pub use plan::{
-    MAX_PLAN_PROBLEMS, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, PlanPhase, PlanProblem,
-    ProblemSeverity,
+    MAX_PLAN_PROBLEMS, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, PlanCheck, PlanPhase,
+    PlanProblem, ProblemSeverity,
 };
 pub use pruning::{MAX_STAGED_VOLUMES, PrunePhase, PruneRequest, PruneStatus, PruneTotals, StagedVolume};
 pub use rewriting::{ExistingResourcePolicy, IncludeClusterResources, Transform, TransformMatch};

@@ -11,7 +11,7 @@ use isthmus_shared::protocol::{
     TaskReport, TaskState,
 };
 use isthmus_shared::resources::{
-    ActivationPhase, ActivationStatus, Cluster, ClusterPair, ClusterStatus, Migration, Side,
+    ActivationPhase, ActivationStatus, Cluster, ClusterPair, ClusterStatus, Migration, MigrationPlan, Side,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -21,9 +21,10 @@ use serde_json::{Value, json};
 use super::problem::{Body, bearer};
 use super::{Front, Office, Problem, unix_now};
 use crate::auth::spoke::Gate;
+use crate::controllers::changed;
 use crate::docket::{self, ACTIVATE};
 use crate::itinerary::side_of;
-use crate::pruning;
+use crate::{checks, pruning, surroundings};
 
 /// `lastHeartbeat` is written when it is older than this, seconds: it says when a spoke was last
 /// heard to within a minute, and a write more often would wake every watcher for nothing.
@@ -149,6 +150,9 @@ pub(super) async fn reports(
             if !reports.is_empty() {
                 office.runs.report(&migration, reports).await?;
             }
+        } else if let Some(plan) = checks::plan_uid(&record).and_then(|uid| office.records.plans.by_uid(uid))
+        {
+            checked(&office, &plan, &record, reports, &cluster.name_any()).await?;
         } else if let Some(pair) = office.records.pairs.by_uid(&record)
             && pair.spec.source == cluster.name_any()
         {
@@ -172,6 +176,26 @@ fn is_of(migration: &Migration, report: &TaskReport, cluster: &str) -> bool {
         tracing::warn!(cluster, task = %report.task, "a spoke reported on a task that is not its own; ignored");
     }
     is
+}
+
+/// Takes in reports on a plan's check; those of a check that is over have nobody to tell any more.
+async fn checked(
+    office: &Office,
+    plan: &MigrationPlan,
+    uid: &str,
+    mut reports: Vec<TaskReport>,
+    cluster: &str,
+) -> Result<(), Problem> {
+    let records = &office.records;
+    let change = |known: &MigrationPlan| {
+        let check = checks::as_migration(known).filter(|check| check.uid().as_deref() == Some(uid))?;
+        reports.retain(|report| is_of(&check, report, cluster));
+        let around = surroundings::around(records, &office.presence, known);
+        changed(known, checks::step(known, &around, &reports, Timestamp::now()))
+    };
+    let namespace = plan.namespace().unwrap_or_default();
+    office.writer.status(&records.plans, &namespace, &plan.name_any(), change).await?;
+    Ok(())
 }
 
 /// Takes in reports on starting and stopping applications.

@@ -97,7 +97,8 @@ async fn tell_left(desk: &Desk, migration: &Migration, why: &str) {
     }
 }
 
-async fn remove_staging(desk: &Desk, migration: &Migration) -> Result<(), String> {
+/// Removes what a run has in staging, or tells why not.
+pub(super) async fn remove_staging(desk: &Desk, migration: &Migration) -> Result<(), String> {
     let Some(pair) = migration.status.as_ref().and_then(|status| status.pair_uid.clone()) else {
         // It never began.
         return Ok(());

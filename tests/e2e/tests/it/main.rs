@@ -37,6 +37,7 @@ mod movers;
 mod openshift;
 mod operator;
 mod overloaded;
+mod plans;
 mod probes;
 mod purge;
 mod reading;
