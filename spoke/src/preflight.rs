@@ -4,13 +4,14 @@
 //! ```text
 //!   survey       what the destination serves, for the source to choose versions by
 //!   source       the namespaces, their claims and objects ──▶ inventory, candidates
+//!    └─ health       its Pods that are not well, pure
 //!   destination  every candidate tried on the destination ──▶ preview, findings
 //!    ├─ places       the namespaces as they are, or will be
 //!    ├─ trial        one object: rewritten, met, dry-run; refusal judges the answers
 //!    ├─ pods         one workload's Pods, dry-run
 //!    ├─ claims       whether data can be written into the claims that are there
 //!    ├─ checks       what no single object tells, each part pure:
-//!    │   quota, limits, pod_level, classes, ports, hosts
+//!    │   quota, limits, pod_level, classes, nodes, ports, hosts
 //!    └─ preview      a line for each object
 //!   movers       whether movers can work on a side
 //! ```
@@ -23,9 +24,11 @@ mod claims;
 mod classes;
 mod concern;
 mod destination;
+mod health;
 mod hosts;
 mod limits;
 mod movers;
+mod nodes;
 mod places;
 mod pod_level;
 mod pod_shape;

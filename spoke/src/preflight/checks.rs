@@ -2,7 +2,7 @@
 //! destination once all were.
 //!
 //! ```text
-//!   tried object ──▶ classes, ports, hosts, quotas, bounds ──▶ the destination's ──▶ concerns
+//!   tried object ──▶ classes, nodes, ports, hosts, quotas, bounds ──▶ the destination's ──▶ concerns
 //! ```
 //!
 //! Small facts of each object are kept, never the objects.
@@ -17,6 +17,7 @@ use super::classes::{Classes, Has, Needs};
 use super::concern::Concern;
 use super::hosts::{Hosts, serves_hosts};
 use super::limits::{self, Bounds};
+use super::nodes::Wishes;
 use super::places::{Place, Places};
 use super::pod_level;
 use super::pod_shape::{PodShape, pods, running_pods, template};
@@ -41,6 +42,7 @@ const MAX_KEPT: usize = 1_000;
 pub struct Checks {
     starts: bool,
     classes: Needs,
+    nodes: Wishes,
     ports: Ports,
     hosts: Hosts,
     brought: BTreeMap<String, Brought>,
@@ -100,6 +102,7 @@ impl Checks {
             self.see_object(&wanted, tried.live.is_none(), catalogue);
         }
         let Some(template) = template(&wanted) else { return };
+        self.nodes.see(&wanted, template);
         self.brought.entry(place.clone()).or_default().workloads.push(Workload {
             object: describe(&wanted),
             more: pods(&wanted) - tried.live.as_ref().map_or(0, running_pods),
@@ -243,6 +246,11 @@ impl Checks {
         if !self.classes.is_empty() {
             let has = classes(cluster, catalogue).await?;
             concerns.extend(self.classes.concerns(&has, &context.spoke.name, self.starts));
+        }
+        if !self.nodes.is_empty() {
+            let nodes = context.spoke.nodes.read(cluster).await;
+            let nodes = nodes.map_err(|e| TaskError::cluster("the nodes", "listing them", &e))?;
+            concerns.extend(self.nodes.concerns(&nodes, &context.spoke.name));
         }
         if !self.ports.is_empty() {
             let ports = &mut self.ports;

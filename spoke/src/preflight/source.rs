@@ -13,6 +13,7 @@ use isthmus_shared::staging::{ArchiveError, ArchiveName};
 use serde_json::Value;
 
 use super::concern::{Concern, Severity};
+use super::health::Unwell;
 use super::movers::{Site, SiteClaim, look_at_movers, node_of};
 use crate::cluster::{ObjectId, array, describe, discover, name, namespace, text, uid};
 use crate::collect::{
@@ -26,6 +27,8 @@ use crate::volumes::{ClaimUser, Outlook, Users, newest_passes, outlook};
 
 /// The most namespaces of a source that are looked at.
 const MAX_LOOKED_AT: usize = 20_000;
+/// The most Pods of one namespace that are looked at.
+const MAX_PODS: usize = 10_000;
 
 /// Looks at the source; writes the inventory, the candidates and what is left behind. Changes
 /// nothing in the cluster.
@@ -62,6 +65,9 @@ pub async fn inspect_source(context: &TaskContext, run: &Run) -> Result<Outcome,
     if run.spec.include_volumes {
         (header.volumes, header.users) =
             look_at_claims(context, run, &header.namespaces, &header.claims, &mut failures).await?;
+    }
+    for name in &names {
+        look_at_pods(context, name).await?;
     }
     header.storage_classes = classes::of_storage(context.cluster(), &needs.storage_classes).await?;
     header.ingress_classes = classes::of_ingress(context.cluster(), &needs.ingress_classes).await?;
@@ -143,6 +149,26 @@ async fn write_candidates(area: &StagingArea, header: &Header, namespaces: &[&st
     }
     candidates.finish().await?;
     inventory.finish().await?;
+    Ok(())
+}
+
+/// Tells of Pods that are not well.
+async fn look_at_pods(context: &TaskContext, place: &str) -> Result<(), TaskError> {
+    let path = format!("/api/v1/namespaces/{place}/pods");
+    let (mut unwell, mut next, mut count) = (Unwell::default(), None, 0);
+    loop {
+        let page = context.cluster().page(&path, "", next.as_deref()).await;
+        let page = page.map_err(|e| TaskError::cluster(&path, "listing it", &e))?;
+        page.items.iter().for_each(|pod| unwell.see(pod));
+        count += page.items.len();
+        next = page.next;
+        if next.is_none() || count >= MAX_PODS {
+            break;
+        }
+    }
+    for found in unwell.findings(place) {
+        context.warn(found);
+    }
     Ok(())
 }
 
