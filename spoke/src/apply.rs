@@ -42,7 +42,7 @@ mod run;
 mod tally;
 mod verify;
 
-pub use comparison::covers;
+pub use comparison::{covers, will_do};
 pub use decision::{Decision, Facts, Subject, decide};
 pub use live::{Found, LiveIndex};
 pub use merge::merged;

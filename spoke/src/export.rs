@@ -9,6 +9,7 @@ use isthmus_shared::protocol::{Outcome, Run};
 use crate::cluster::discover;
 use crate::collect::{Scope, Staged, gather, read_survey};
 use crate::task::{TaskContext, TaskError};
+use crate::volumes::kept_names;
 
 /// Reads the objects into staging.
 pub async fn export(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
@@ -17,10 +18,11 @@ pub async fn export(context: &TaskContext, run: &Run) -> Result<Outcome, TaskErr
     let source = discover(context.cluster())
         .await
         .map_err(|e| TaskError::cluster("the source", "asking which kinds it serves", &e))?;
-    let (scope, failures) = Scope::of(&run.spec, source, &destination);
+    let (mut scope, failures) = Scope::of(&run.spec, source, &destination);
     if !failures.is_empty() {
         return Err(TaskError::Failed(failures));
     }
+    scope.context.kept_volumes = kept_names(context, run).await?;
     let namespaces: Vec<&str> = run.sources().collect();
     let mut staged = Staged::begin(context, &area, "reading the objects of")?;
     let gathered = gather(context.cluster(), &scope, &namespaces, &mut staged).await?;

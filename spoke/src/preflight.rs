@@ -9,6 +9,7 @@
 //!    ├─ places       the namespaces as they are, or will be
 //!    ├─ trial        one object: rewritten, met, dry-run; refusal judges the answers
 //!    ├─ pods         one workload's Pods, dry-run
+//!    ├─ kept         whether volumes that move themselves can be reached here
 //!    ├─ claims       whether data can be written into the claims that are there
 //!    ├─ checks       what no single object tells, each part pure:
 //!    │   quota, limits, pod_level, classes, nodes, ports, hosts
@@ -26,6 +27,7 @@ mod concern;
 mod destination;
 mod health;
 mod hosts;
+mod kept;
 mod limits;
 mod movers;
 mod nodes;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   standard rules
+//!     volume_choice                             single claims, and what mounts them
 //!     service, claim, volume, job, pod,         what the source's cluster allocated, bound,
 //!     service_account, secret, injected,          made or filled in
 //!     definition, openshift, metadata
@@ -50,6 +51,7 @@ mod service;
 mod service_account;
 mod storage;
 mod volume;
+mod volume_choice;
 
 use std::sync::Arc;
 
@@ -64,6 +66,7 @@ use notes::Notes;
 use options::{Namespaces, Options};
 use own::OwnTransform;
 pub use scc::scc_collisions;
+pub use volume::RETAIN;
 
 use crate::cluster::{label, namespace as namespace_of};
 use crate::workloads::state;
@@ -155,6 +158,7 @@ const STANDARD: &[Rule] = &[
     service::rewrite,
     claim::rewrite,
     volume::rewrite,
+    volume_choice::rewrite,
     job::rewrite,
     pod::rewrite,
     service_account::rewrite,

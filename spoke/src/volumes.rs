@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   prepare     namespaces and claims on the destination
+//!   kept        volumes that move themselves, on storage that both clusters reach
 //!   passes      what earlier passes of a volume lie in staging
 //!   users       who uses a claim: Pods and workloads
 //!   nodes       the nodes, as far as a place depends on them
@@ -25,6 +26,7 @@ mod access;
 mod admission;
 mod cleanup;
 mod identity;
+mod kept;
 mod manifests;
 mod moving;
 mod nodes;
@@ -39,6 +41,7 @@ mod users;
 pub use admission::{Admitted, Answer, ENFORCE, Trial, choose_by_label, no_privileged_attributes};
 pub use cleanup::clean_up;
 pub use identity::{Identity, candidates};
+pub use kept::{Reach, arriving_claims, await_bound, hold, is_retained, is_same_storage, kept_names, reach, release, retain, settle, stands_for};
 pub use manifests::{RESULT, trial_pod};
 pub use moving::move_volume;
 pub use nodes::{Node, Nodes};

@@ -12,7 +12,10 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
         Work::InspectSource { run } => Box::pin(preflight::inspect_source(context, run)).await,
         Work::InspectDestination { run } => Box::pin(preflight::inspect_destination(context, run)).await,
         Work::PrepareDestination { run } => volumes::prepare_destination(context, run).await,
-        Work::ExportResources { run } => Box::pin(export::export(context, run)).await,
+        Work::ExportResources { run } => {
+            volumes::retain(context, run).await?;
+            Box::pin(export::export(context, run)).await
+        }
         Work::SendVolume { run, volume } => {
             Box::pin(prune::note_origin(context, run, volume)).await;
             Box::pin(volumes::move_volume(context, run, volume, Direction::Send)).await
@@ -32,8 +35,11 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
             let message = "this spoke cannot do it: update it to the hub's version";
             Err(TaskError::failed(format!("task {}", context.id), "NotSupported", message))
         }
-        Work::Cleanup { run, prune } => {
+        Work::Cleanup { run, prune, settled } => {
             let outcome = Box::pin(volumes::clean_up(context, run)).await?;
+            if *settled && context.spoke.name == run.destination {
+                volumes::settle(context, run).await?;
+            }
             if let Some(prune) = prune {
                 Box::pin(prune::after_run(context, run, prune)).await;
             }

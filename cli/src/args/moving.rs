@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::names;
 
 mod cutover;
+mod volume_choice;
 mod volumes;
 
 pub use cutover::{Cutover, Reclaim};
@@ -208,6 +209,7 @@ impl MigrationOptions {
             verify: volumes.verify.into(),
             metadata_policy: volumes.metadata_policy.into(),
             exclude_paths: volumes.exclude_paths.clone(),
+            volumes: volumes.choices.clone(),
             bandwidth_limit: volumes.bandwidth_limit.clone(),
             parallel_volumes: volumes.at_a_time,
             parallel_files: volumes.parallel_files,

@@ -2,7 +2,7 @@
 
 use isthmus_shared::protocol::{Run, RunPrune, Staging, TaskId, VolumeTask, Work};
 use isthmus_shared::resources::{
-    HookPhase, IncludeClusterResources, Migration, MigrationPhase, MigrationStatus, Side, Step, StepState,
+    HookPhase, IncludeClusterResources, Migration, MigrationAction, MigrationPhase, MigrationStatus, Side, Step, StepState,
     TaskRecord, VolumePhase, VolumeStatus,
 };
 
@@ -214,10 +214,27 @@ impl Job {
             Self::RestoreSource => Work::RestoreSource { run },
             Self::RemoveFromDestination => Work::RemoveFromDestination { run },
             Self::Cleanup { collects } => {
-                Work::Cleanup { run, prune: if collects { collection(migration) } else { None } }
+                let prune = if collects { collection(migration) } else { None };
+                Work::Cleanup { run, prune, settled: is_settled(migration) }
             }
         }
     }
+}
+
+/// Whether the migration is a cutover that has come to its end without a failure or going back.
+fn is_settled(migration: &Migration) -> bool {
+    let Some(status) = migration.status.as_ref() else { return false };
+    let options = migration.options();
+    options.quiesce
+        && options.action == MigrationAction::Final
+        && !options.dry_run
+        && status.undoes.is_none()
+        && status.pipeline.iter().all(|step| match step.step {
+            Step::Cleanup => true,
+            step if is_undo(step) => false,
+            _ => matches!(step.state, StepState::Succeeded | StepState::Skipped),
+        })
+        && status.pipeline.iter().any(|step| step.step == Step::Quiesce && step.state == StepState::Succeeded)
 }
 
 /// What of the run's volumes is collected at its end. A run that failed leaves what the next one

@@ -177,6 +177,9 @@ pub enum Work {
         /// What of the run's volumes is then collected in staging, on the side that sent them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         prune: Option<RunPrune>,
+        /// Whether a cutover has succeeded: what it kept back for going back is then let go.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        settled: bool,
     },
     /// Collect what staging keeps of a pair's volumes and nobody needs.
     PruneStaging {
@@ -234,6 +237,11 @@ impl Run {
     /// What a namespace of the source is called on the destination.
     pub fn destination_of<'a>(&'a self, namespace: &'a str) -> &'a str {
         self.namespaces.iter().find(|moved| moved.from == namespace).map_or(namespace, |moved| &moved.to)
+    }
+
+    /// What a claim of the source is called on the destination.
+    pub fn claim_on_destination<'a>(&'a self, namespace: &str, claim: &'a str) -> &'a str {
+        self.spec.arriving_claim(namespace, claim)
     }
 
     /// The namespaces by their names on the source.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::VerifyMethod;
+use super::{MigrationSpec, VerifyMethod};
 
 /// What becomes of one claim of the source.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -50,4 +50,26 @@ pub enum VolumeAction {
     /// The volume itself moves: its PersistentVolume is made on the destination, for storage that
     /// both clusters reach. Only where the source stops.
     Keep,
+}
+
+impl MigrationSpec {
+    /// What `volumes` says of a claim, by its names on the source.
+    pub fn choice_of(&self, namespace: &str, claim: &str) -> Option<&VolumeChoice> {
+        self.volumes.iter().find(|choice| choice.namespace == namespace && choice.claim == claim)
+    }
+
+    /// What becomes of a claim, by its names on the source.
+    pub fn action_of(&self, namespace: &str, claim: &str) -> VolumeAction {
+        self.choice_of(namespace, claim).map(|choice| choice.action).unwrap_or_default()
+    }
+
+    /// What a claim of the source is called on the destination.
+    pub fn arriving_claim<'a>(&'a self, namespace: &str, claim: &'a str) -> &'a str {
+        self.choice_of(namespace, claim).and_then(|choice| choice.name.as_deref()).unwrap_or(claim)
+    }
+
+    /// The claims whose volume itself moves.
+    pub fn kept_volumes(&self) -> impl Iterator<Item = &VolumeChoice> {
+        self.volumes.iter().filter(|choice| choice.action == VolumeAction::Keep)
+    }
 }

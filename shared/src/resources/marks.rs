@@ -24,6 +24,9 @@ pub const MIGRATED_BY: &str = "isthmus.dev/migrated-by";
 pub const PLAN: &str = "isthmus.dev/plan";
 /// Annotation on a kept volume: the reclaim policy that it had on the source.
 pub const RECLAIM_POLICY: &str = "isthmus.dev/reclaim-policy";
+/// Annotation on a volume of the source: the uid of the migration that set its reclaim policy to
+/// Retain. Going back gives the policy back to what carries its own, and to nothing else.
+pub const RETAINED_BY: &str = "isthmus.dev/retained-by";
 /// Annotation on any source object: `"true"` leaves it behind.
 pub const SKIP: &str = "isthmus.dev/skip";
 /// Label on everything that a spoke makes for its own use in an application's namespace.

@@ -6,6 +6,19 @@
 
 use serde_json::Value;
 
+use super::body::unmarked;
+use crate::cluster::{api_version, kind};
+use crate::volumes::stands_for;
+
+/// Whether an object of cluster scope that is not ours will do as it is. A volume will where it is
+/// the same storage for the same claim, whatever else is said of it: it is what the run would make.
+pub fn will_do(live: &Value, wanted: &Value) -> bool {
+    if kind(wanted) == "PersistentVolume" && api_version(wanted) == "v1" {
+        return stands_for(live, wanted);
+    }
+    covers(live, &unmarked(wanted))
+}
+
 /// Whether everything in `wanted` is in `live` already, lists in the same order and length.
 pub fn covers(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {

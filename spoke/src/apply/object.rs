@@ -17,7 +17,7 @@ use isthmus_shared::resources::{ExistingResourcePolicy as Policy, MIGRATED_BY, P
 use serde_json::{Value, json};
 
 use super::body::{of_uid, unmarked, without_managed};
-use super::comparison::{content, covers, first_difference};
+use super::comparison::{content, covers, first_difference, will_do};
 use super::decision::{Decision, Facts, Subject, decide};
 use super::live::{Found, LiveIndex};
 use super::problem::{Problem, refused};
@@ -171,7 +171,7 @@ impl<'a> Applier<'a> {
                 (Some(Facts { deleting: *deleting, ..Facts::default() }), &Value::Null)
             }
             Found::Object(live) => {
-                let covered = !subject.namespaced && covers(live, &unmarked(meeting.wanted));
+                let covered = !subject.namespaced && will_do(live, meeting.wanted);
                 (Some(Facts::of(live).covered(covered)), &**live)
             }
         };
@@ -212,7 +212,7 @@ impl<'a> Applier<'a> {
             return Ok(if lacking { Examined::Differs(path()) } else { Examined::Same });
         }
         let Some(mark) = mark else {
-            let left = subject.is_kept() || (!subject.namespaced && covers(&live, &unmarked(&wanted)));
+            let left = subject.is_kept() || (!subject.namespaced && will_do(&live, &wanted));
             return Ok(if left { Examined::Left } else { Examined::NotOurs });
         };
         let same = self.rewritten(object, mark, self.stopped(&live), &[])?.object;

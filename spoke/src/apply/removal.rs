@@ -58,13 +58,17 @@ impl Marked {
 pub async fn remove_run(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
     // A mover that still writes would keep its claim.
     volumes::clean_up(context, run).await?;
+    // With a claim goes what it is bound to, as the volume's reclaim policy says.
+    volumes::hold(context, run).await?;
     let catalogue = discover(context.cluster())
         .await
         .map_err(|e| TaskError::cluster("the destination", "asking which kinds it serves", &e))?;
+    let kept_claims = volumes::arriving_claims(run);
     let undoing = Undoing {
         uid: run.undone(),
         since: run.undone_since().map(|since| since.0),
         reclaim: run.spec.reclaim,
+        kept_claims: &kept_claims,
     };
     let namespaces: HashSet<&str> = run.destinations().collect();
     let mut removed = Vec::new();

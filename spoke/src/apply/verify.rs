@@ -21,6 +21,7 @@ use crate::findings::{Findings, finding};
 use crate::staging_area::StagingArea;
 use crate::task::{TaskContext, TaskError};
 use crate::transform::Rewriter;
+use crate::volumes;
 
 /// How many objects pass between two notes of the progress.
 const PROGRESS_EVERY: u64 = 100;
@@ -61,8 +62,9 @@ async fn verify_claims(
     let inventory = InventoryReader::new(area.read(ArchiveName::Inventory).await?).await?;
     for volume in &inventory.header.volumes {
         let namespace = run.destination_of(&volume.namespace);
-        let object = format!("PersistentVolumeClaim {namespace}/{}", volume.claim);
-        let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims/{}", volume.claim);
+        let claim = run.claim_on_destination(&volume.namespace, &volume.claim);
+        let object = format!("PersistentVolumeClaim {namespace}/{claim}");
+        let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}");
         let claim =
             context.cluster().find(&path).await.map_err(|e| TaskError::cluster(&object, "reading it", &e))?;
         let phase = claim.as_ref().map_or("missing", |claim| text(claim, "/status/phase"));
@@ -74,7 +76,7 @@ async fn verify_claims(
             ));
         }
     }
-    Ok(())
+    volumes::await_bound(context, run, &inventory.header.kept).await
 }
 
 struct Check<'a> {

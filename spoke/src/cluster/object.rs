@@ -34,6 +34,9 @@ impl ObjectId {
     #[must_use]
     pub fn on_destination(mut self, run: &Run) -> Self {
         if let Some(namespace) = &mut self.namespace {
+            if self.kind == "PersistentVolumeClaim" && self.api_version == "v1" {
+                self.name = run.claim_on_destination(namespace, &self.name).to_owned();
+            }
             *namespace = run.destination_of(namespace).to_owned();
         }
         self

@@ -23,6 +23,9 @@ use super::selection::{self, Choice, Context};
 
 /// Whether an object of cluster scope goes along, if it is wanted at all.
 pub fn choose(object: &Value, context: &Context) -> Choice {
+    if context.keeps(object) {
+        return Choice::Keep;
+    }
     match own::stays(object) {
         Some(stays) => stays,
         None => selection::choose_any(object, context),

@@ -23,6 +23,8 @@ pub struct Header {
     pub claims: Vec<Value>,
     /// Who uses the volumes whose data moves.
     pub users: Vec<ClaimUser>,
+    /// The volumes that move themselves, untouched.
+    pub kept: Vec<Value>,
     /// The kinds of which objects are taken.
     pub kinds: Vec<KindCount>,
     /// The storage classes that claims and claim templates name, as the source has them.

@@ -15,7 +15,7 @@ mod kinds;
 mod workloads;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use isthmus_shared::resources::{COMPONENT, GROUP, SKIP};
 use kube::core::{Selector, SelectorExt};
@@ -35,6 +35,17 @@ pub struct Context {
     pub exclude_selectors: Vec<Selector>,
     /// What is taken only where it is asked for.
     pub optional: Optional,
+    /// PersistentVolumes that the run names itself.
+    pub kept_volumes: BTreeSet<String>,
+}
+
+impl Context {
+    /// Whether an object is a volume that the run names itself: no other choice counts for it.
+    pub fn keeps(&self, object: &Value) -> bool {
+        kind(object) == "PersistentVolume"
+            && api_version(object) == "v1"
+            && self.kept_volumes.contains(name(object))
+    }
 }
 
 /// What is to become of an object.

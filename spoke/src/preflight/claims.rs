@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use isthmus_shared::protocol::{Direction, Run};
+use isthmus_shared::resources::VolumeChoice;
 use serde_json::{Value, json};
 
 use super::concern::Concern;
@@ -35,21 +36,23 @@ pub async fn look_at_claims(
         let site = sites.entry(to).or_insert_with(|| site_of(to, place));
         let is_of = |user: &&ClaimUser| user.namespace == namespace(claim) && user.claim == name(claim);
         let user = header.users.iter().find(is_of).cloned().unwrap_or_default().arriving(rewriter, run);
-        let mut arriving = SiteClaim { claim: without_volume(claim), user, mounted_on: None };
+        let chosen = run.spec.choice_of(namespace(claim), name(claim));
+        let called = run.claim_on_destination(namespace(claim), name(claim));
+        let mut arriving = SiteClaim { claim: without_volume(claim, called, chosen), user, mounted_on: None };
         if !place.is_there() {
             site.claims.push(arriving);
             continue;
         }
-        let object = format!("PersistentVolumeClaim {to}/{}", name(claim));
+        let object = format!("PersistentVolumeClaim {to}/{called}");
         context.doing(format!("looking at {object}"));
-        let path = format!("/api/v1/namespaces/{to}/persistentvolumeclaims/{}", name(claim));
+        let path = format!("/api/v1/namespaces/{to}/persistentvolumeclaims/{called}");
         let live =
             context.cluster().find(&path).await.map_err(|e| TaskError::cluster(&object, "reading it", &e))?;
         let Some(live) = live else {
             site.claims.push(arriving);
             continue;
         };
-        let users = pods_of_claims(context.cluster(), to, name(claim))
+        let users = pods_of_claims(context.cluster(), to, called)
             .await
             .map_err(|e| TaskError::cluster(&object, "looking for the Pods that use it", &e))?;
         concerns.extend(in_the_way(&object, claim, &live, &users, to, &context.spoke.name));
@@ -69,10 +72,11 @@ fn site_of(to: &str, place: &Place) -> Site {
     Site { namespace, is_there: place.is_there(), claims: Vec::new() }
 }
 
-/// A claim as it is before it is bound on the destination.
-fn without_volume(claim: &Value) -> Value {
-    let name = name(claim);
-    json!({"metadata": {"name": name}, "spec": {"accessModes": array(claim, "/spec/accessModes")}})
+/// A claim as it is before it is bound on the destination, by its name there.
+fn without_volume(claim: &Value, name: &str, chosen: Option<&VolumeChoice>) -> Value {
+    let modes = chosen.filter(|choice| !choice.access_modes.is_empty());
+    let modes = modes.map_or_else(|| json!(array(claim, "/spec/accessModes")), |c| json!(c.access_modes));
+    json!({"metadata": {"name": name}, "spec": {"accessModes": modes}})
 }
 
 fn in_the_way(

@@ -183,9 +183,11 @@ fn class_of(claim: &Value) -> &str {
     text(claim, "/spec/storageClassName")
 }
 
-/// With an empty class a claim takes a volume that somebody makes by hand.
+/// With an empty class a claim takes a volume that somebody makes by hand, and one that names its
+/// volume needs no class to have one made.
 fn wants_a_class(claim: &Value) -> bool {
-    claim.pointer("/spec/storageClassName").and_then(Value::as_str) != Some("")
+    text(claim, "/spec/volumeName").is_empty()
+        && claim.pointer("/spec/storageClassName").and_then(Value::as_str) != Some("")
 }
 
 fn more(users: &Users) -> String {

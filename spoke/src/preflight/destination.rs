@@ -18,6 +18,7 @@ use serde_json::Value;
 use super::checks::Checks;
 use super::claims::look_at_claims;
 use super::concern::{Concern, Severity};
+use super::kept::look_at_kept;
 use super::places::Places;
 use super::pods::try_template;
 use super::preview::Preview;
@@ -84,6 +85,7 @@ pub async fn inspect_destination(context: &TaskContext, run: &Run) -> Result<Out
     if run.spec.include_volumes {
         look_at_claims(context, run, (&header, &rewriter), &places, &mut concerns).await?;
     }
+    concerns.extend(look_at_kept(context, run, &header.kept).await?);
     concerns.extend(checks.conclude(context, &catalogue, &places).await?);
     let counts = preview.finish().await?;
     context.log(format!(

@@ -4,11 +4,12 @@
 //! replaces later. `Candidates` is put together from them: what is of cluster scope is known only
 //! once the namespaces were read, and comes first.
 
+mod choices;
 mod classes;
 
 use isthmus_shared::protocol::{Direction, Outcome, Run, VolumeFacts};
 use isthmus_shared::quantity;
-use isthmus_shared::resources::{MAX_VOLUMES, NamespaceMove};
+use isthmus_shared::resources::{MAX_VOLUMES, NamespaceMove, VolumeAction};
 use isthmus_shared::staging::{ArchiveError, ArchiveName};
 use serde_json::Value;
 
@@ -23,7 +24,7 @@ use crate::collect::{
 use crate::findings::{Findings, finding};
 use crate::staging_area::StagingArea;
 use crate::task::{TaskContext, TaskError};
-use crate::volumes::{ClaimUser, Outlook, Users, newest_passes, outlook};
+use crate::volumes::{ClaimUser, Outlook, Users, kept_names, newest_passes, outlook};
 
 /// The most namespaces of a source that are looked at.
 const MAX_LOOKED_AT: usize = 20_000;
@@ -48,8 +49,9 @@ pub async fn inspect_source(context: &TaskContext, run: &Run) -> Result<Outcome,
     }
     let mut failures = Findings::default();
     let moves = namespaces(context, run, &mut failures).await?;
-    let (scope, of_spec) = Scope::of(&run.spec, source, &destination);
+    let (mut scope, of_spec) = Scope::of(&run.spec, source, &destination);
     failures.append(of_spec);
+    scope.context.kept_volumes = kept_names(context, run).await?;
     let mut header = Header::default();
     for moved in &moves {
         header.namespaces.extend(read_namespace(context, &moved.from).await?);
@@ -62,6 +64,8 @@ pub async fn inspect_source(context: &TaskContext, run: &Run) -> Result<Outcome,
     failures.append(disagreements);
     header.kinds = kinds;
     header.claims = claims;
+    failures.extend(choices::in_the_way(&run.spec, &header.claims, &needs.claim_templates));
+    header.kept = choices::kept_volumes(context, run, &header.claims, &mut failures).await?;
     if run.spec.include_volumes {
         (header.volumes, header.users) =
             look_at_claims(context, run, &header.namespaces, &header.claims, &mut failures).await?;
@@ -194,6 +198,9 @@ async fn look_at_claims(
             .map_err(|e| TaskError::cluster(describe(place), "looking for who uses its claims", &e))?;
         for claim in claims {
             let object = describe(claim);
+            if run.spec.action_of(namespace(claim), name(claim)) != VolumeAction::Copy {
+                continue;
+            }
             let pod = of_place.pods(name(claim)).next();
             let by_snapshot = match outlook(context, run, &mut means, claim, pod.is_some()).await? {
                 Outlook::Live => false,

@@ -18,10 +18,10 @@ use serde_json::{Value, json};
 use super::concern::Concern;
 use super::places::Places;
 use super::refusal::{Coming, Verdict, Where, judge};
-use crate::apply::body::{of_uid, unmarked, without_managed};
+use crate::apply::body::{of_uid, without_managed};
 use crate::apply::{
     Decision, Facts, Found, LiveIndex, Problem, Subject, covers, decide, merged, ownership, refused,
-    replacement, undeletable,
+    replacement, undeletable, will_do,
 };
 use crate::cluster::{
     Catalogue, Cluster, ClusterError, Kind, ObjectId, PatchKind, api_version, array, kind, name, namespace,
@@ -213,7 +213,7 @@ impl Trier<'_> {
         };
         let facts = live
             .as_ref()
-            .map(|live| Facts::of(live).covered(!subject.namespaced && covers(live, &unmarked(wanted))));
+            .map(|live| Facts::of(live).covered(!subject.namespaced && will_do(live, wanted)));
         let decision = decide(subject, facts, policy, &self.run.migration);
         let there = live.as_ref().unwrap_or(&Value::Null);
         let answer = match decision {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Scope, is, remove};
+use crate::cluster::{name, namespace};
 
 /// Written while the claim was bound; with them the destination would wait for the source's
 /// volume, node or provisioner.
@@ -18,11 +19,14 @@ const BINDING: &[&str] = &[
 ];
 
 /// Drops it. `dataSource` goes too: the data comes from the source's volume, not from what that
-/// was made of.
-pub fn rewrite(object: &mut Value, _: &mut Scope<'_>) {
+/// was made of. Only a claim whose volume itself moves goes on naming it.
+pub fn rewrite(object: &mut Value, scope: &mut Scope<'_>) {
     if !is(object, "", "PersistentVolumeClaim") {
         return;
     }
     remove(object, "/metadata/annotations", BINDING);
-    remove(object, "/spec", &["volumeName", "dataSource", "dataSourceRef"]);
+    remove(object, "/spec", &["dataSource", "dataSourceRef"]);
+    if !scope.options.volumes.keeps(namespace(object), name(object)) {
+        remove(object, "/spec", &["volumeName"]);
+    }
 }

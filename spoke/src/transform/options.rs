@@ -7,12 +7,15 @@ use isthmus_shared::resources::NamespaceMove;
 
 use super::TransformError;
 use super::images::ImageMap;
+use super::volume_choice::VolumeChoices;
 
 /// The options of a run that rules read.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// What namespaces are called on the destination.
     pub namespaces: Namespaces,
+    /// What becomes of single claims.
+    pub volumes: VolumeChoices,
     /// Storage classes, source to destination.
     pub storage_classes: BTreeMap<String, String>,
     /// Access modes of claims, source to destination.
@@ -41,6 +44,7 @@ impl Options {
         let spec = &run.spec;
         Ok(Self {
             namespaces: Namespaces::new(&run.namespaces),
+            volumes: VolumeChoices::of(run),
             storage_classes: spec.storage_class_mapping.clone(),
             access_modes: spec.access_mode_mapping.clone(),
             ingress_classes: spec.ingress_class_mapping.clone(),

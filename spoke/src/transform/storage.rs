@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use isthmus_shared::resources::{VolumeAction, VolumeChoice};
 use serde_json::{Map, Value};
 
 use super::{Options, Scope, is};
+use crate::cluster::{name, namespace, text};
 
 /// The annotation that older claims name their class by.
 const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
@@ -21,8 +23,17 @@ pub fn rewrite(object: &mut Value, scope: &mut Scope<'_>) {
     if options.storage_classes.is_empty() && options.access_modes.is_empty() {
         return;
     }
-    if is(object, "", "PersistentVolumeClaim") || is(object, "", "PersistentVolume") {
-        claim(object, options);
+    if is(object, "", "PersistentVolumeClaim") {
+        match options.volumes.arriving(namespace(object), name(object)) {
+            Some(choice) => chosen(object, choice, options),
+            None => claim(object, options),
+        }
+    } else if is(object, "", "PersistentVolume") {
+        let of = |field: &str| text(object, &format!("/spec/claimRef/{field}"));
+        match options.volumes.arriving(of("namespace"), of("name")) {
+            Some(choice) => chosen(object, choice, options),
+            None => claim(object, options),
+        }
     } else if is(object, "", "ResourceQuota") {
         if let Some(Value::Object(hard)) = object.pointer_mut("/spec/hard") {
             quotas(hard, &options.storage_classes);
@@ -32,7 +43,23 @@ pub fn rewrite(object: &mut Value, scope: &mut Scope<'_>) {
     }
 }
 
+/// What was chosen for one claim is not mapped, and nothing of a volume that moves itself.
+fn chosen(object: &mut Value, choice: &VolumeChoice, options: &Options) {
+    let kept = choice.action == VolumeAction::Keep;
+    if !kept && choice.storage_class.is_none() {
+        class(object, options);
+    }
+    if !kept && choice.access_modes.is_empty() {
+        modes(object, options);
+    }
+}
+
 fn claim(claim: &mut Value, options: &Options) {
+    class(claim, options);
+    modes(claim, options);
+}
+
+fn class(claim: &mut Value, options: &Options) {
     if let Some(class) = claim.pointer_mut("/spec/storageClassName") {
         map_text(class, &options.storage_classes);
     }
@@ -41,6 +68,9 @@ fn claim(claim: &mut Value, options: &Options) {
     {
         map_text(class, &options.storage_classes);
     }
+}
+
+fn modes(claim: &mut Value, options: &Options) {
     if let Some(Value::Array(modes)) = claim.pointer_mut("/spec/accessModes") {
         for mode in modes.iter_mut() {
             map_text(mode, &options.access_modes);

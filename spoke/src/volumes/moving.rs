@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use isthmus_shared::protocol::{Direction, MoverGrant, Outcome, Run, VolumeContent, VolumeTask};
-use isthmus_shared::resources::TASK;
+use isthmus_shared::resources::{TASK, VerifyMethod};
 use isthmus_shared::staging::sts::StsError;
 use isthmus_shared::staging::{ArchiveError, VolumeUid};
 use serde_json::Value;
@@ -49,13 +49,16 @@ pub async fn move_volume(
     direction: Direction,
 ) -> Result<Outcome, TaskError> {
     // A receiver runs where the claim is on its own side.
+    let chosen = run.spec.choice_of(&volume.namespace, &volume.claim);
+    let verify = chosen.and_then(|choice| choice.verify).unwrap_or(run.spec.verify);
     let mut volume = volume.clone();
     if direction == Direction::Receive {
+        volume.claim = run.claim_on_destination(&volume.namespace, &volume.claim).to_owned();
         volume.namespace = run.destination_of(&volume.namespace).to_owned();
     }
     let reading = Reading::live(&volume.claim, false);
     let content = VolumeContent::default();
-    let mut mover = Mover { context, run, volume: &volume, direction, content, reading };
+    let mut mover = Mover { context, run, volume: &volume, direction, content, reading, verify };
     mover.prepare().await?;
     let mut renewal = mover.open_session().await?;
     let mut watched = Watched::default();
@@ -147,6 +150,8 @@ struct Mover<'a> {
     content: VolumeContent,
     /// What it mounts.
     reading: Reading,
+    /// How the arrival is made sure of.
+    verify: VerifyMethod,
 }
 
 impl Mover<'_> {
@@ -207,7 +212,7 @@ impl Mover<'_> {
             access,
             access_expires,
             metadata_policy: self.run.spec.metadata_policy,
-            verify: self.run.spec.verify,
+            verify: self.verify,
             content: self.content,
             still: self.reading.still,
             privileged_attributes: self.run.spec.mover.privileged_attributes,

@@ -72,6 +72,16 @@ impl ClaimUser {
         {
             self.workload = Some(rewritten.object);
         }
+        let to = run.claim_on_destination(&self.namespace, &self.claim).to_owned();
+        let volumes = self.pod.as_mut().and_then(|pod| pod.pointer_mut("/spec/volumes")?.as_array_mut());
+        for volume in volumes.into_iter().flatten() {
+            if let Some(Value::String(claim)) = volume.pointer_mut("/persistentVolumeClaim/claimName")
+                && *claim == self.claim
+            {
+                claim.clone_from(&to);
+            }
+        }
+        self.claim = to;
         self
     }
 

@@ -146,3 +146,30 @@ fn transforms_are_read_from_a_file() {
     let told = refused(&["cms", "--transforms", path]);
     assert!(told.contains("spec.transforms[0].jsonPatch[0].path") && told.contains("spec.transforms[1]"));
 }
+
+#[test]
+fn a_volume_is_copied_skipped_or_kept_as_one_option_says() {
+    let chosen = ["--volume", "cms/data=copy,class=fast,size=20Gi,mode=RWX,name=content,verify=Full",
+                  "--volume", "cms/tmp=skip"];
+    let spec = moving(&[&["cms"], &chosen[..]].concat()).spec().unwrap();
+    assert_eq!(
+        serde_json::to_value(&spec.volumes).unwrap(),
+        json!([
+            {"namespace": "cms", "claim": "data", "action": "Copy", "storageClass": "fast", "size": "20Gi",
+             "accessModes": ["ReadWriteMany"], "name": "content", "verify": "Full"},
+            {"namespace": "cms", "claim": "tmp", "action": "Skip"}
+        ])
+    );
+    for (choice, told) in [
+        ("data=copy", "NAMESPACE/CLAIM"),
+        ("cms/data", "NAMESPACE/CLAIM"),
+        ("cms/data=burn", "NAMESPACE/CLAIM"),
+        ("cms/data=copy,colour=red", "colour"),
+        ("cms/data=copy,class=", "says nothing"),
+        ("cms/data=copy,size=much", "spec.volumes[0].size"),
+        ("cms/data=keep", "spec.volumes[0].action"),
+    ] {
+        let said = refused(&["cms", "--volume", choice]);
+        assert!(said.contains(told), "{choice}: {said}");
+    }
+}

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
 use isthmus_shared::resources::{
-    MetadataPolicy, MoverOptions, Retention, SnapshotRetention, VerifyMethod, VolumeMethod,
+    MetadataPolicy, MoverOptions, Retention, SnapshotRetention, VerifyMethod, VolumeChoice, VolumeMethod,
 };
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::volume_choice::volume_choice;
 use super::{map, pair_of_texts};
 use crate::error::Error;
 
@@ -47,6 +48,12 @@ pub struct Volumes {
     /// what changed since the newest, or with 0 everything
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub keep_passes: u32,
+    /// What becomes of one volume: copy, skip (the claim goes along without its data) or keep (the
+    /// volume itself moves, in a cutover), and with copy its storage class, size, access mode, name
+    /// and verification on the destination. May be given several times
+    #[arg(long = "volume", value_parser = volume_choice,
+          value_name = "NAMESPACE/CLAIM=ACTION[,class=…,size=…,mode=…,name=…,verify=…]")]
+    pub choices: Vec<VolumeChoice>,
     /// Leave the CSI snapshots that the run makes where they are
     #[arg(long)]
     pub retain_snapshots: bool,

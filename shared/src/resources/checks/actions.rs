@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Problems, is_label, is_subdomain};
 use crate::quantity::Amount;
-use crate::resources::{Hook, MigrationAction, MigrationSpec, VolumeAction};
+use crate::resources::{Hook, IncludeClusterResources, MigrationAction, MigrationSpec, VolumeAction, VolumeChoice};
 
 pub(super) fn check(spec: &MigrationSpec, found: &mut Problems) {
     if spec.action == MigrationAction::Rollback && spec.rollback_of.is_none() {
@@ -76,7 +76,7 @@ fn hooks(hooks: &[Hook], found: &mut Problems) {
 }
 
 fn volumes(spec: &MigrationSpec, found: &mut Problems) {
-    let mut seen = HashSet::new();
+    let (mut seen, mut arriving) = (HashSet::new(), HashSet::new());
     for (at, choice) in spec.volumes.iter().enumerate() {
         let field = format!("spec.volumes[{at}]");
         let what = format!("{}/{}", choice.namespace, choice.claim);
@@ -88,12 +88,24 @@ fn volumes(spec: &MigrationSpec, found: &mut Problems) {
         }
         if !seen.insert(what.clone()) {
             found.add(&field, "BadVolume", format!("claim {what} is there twice: write it once"));
+            continue;
         }
         if choice.action == VolumeAction::Keep && !spec.quiesce && spec.action == MigrationAction::Final {
             let message = format!(
                 "claim {what} cannot be kept while the source goes on using it: set `quiesce: true`, or copy it"
             );
             found.add(format!("{field}.action"), "BadVolume", message);
+        }
+        if choice.action == VolumeAction::Keep {
+            kept(spec, choice, &field, found);
+        }
+        let to = (choice.namespace.as_str(), choice.name.as_deref().unwrap_or(&choice.claim));
+        if !arriving.insert(to) {
+            let message = format!(
+                "two claims would arrive as {}: give each a name of its own",
+                to.1
+            );
+            found.add(format!("{field}.name"), "BadVolume", message);
         }
         if let Some(size) = &choice.size
             && Amount::parse(size).is_none_or(|size| size.units() == 0)
@@ -109,6 +121,28 @@ fn volumes(spec: &MigrationSpec, found: &mut Problems) {
                 format!("{mode:?} is no access mode: write one of {}", super::ACCESS_MODES.join(", "));
             found.add(format!("{field}.accessModes"), "BadVolume", message);
         }
+    }
+}
+
+/// A volume that is kept stays what it is.
+fn kept(spec: &MigrationSpec, choice: &VolumeChoice, field: &str, found: &mut Problems) {
+    if !spec.include_volumes {
+        let message = "no volume goes along without `includeVolumes`: leave that out, or skip this one";
+        found.add(format!("{field}.action"), "BadVolume", message);
+    }
+    if spec.include_cluster_resources == IncludeClusterResources::None {
+        let message = "a volume is of cluster scope, of which `includeClusterResources: None` takes nothing: write Auto, or copy it";
+        found.add(format!("{field}.action"), "BadVolume", message);
+    }
+    let set = [
+        ("storageClass", choice.storage_class.is_some()),
+        ("size", choice.size.is_some()),
+        ("accessModes", !choice.access_modes.is_empty()),
+        ("verify", choice.verify.is_some()),
+    ];
+    for (option, _) in set.iter().filter(|(_, set)| *set) {
+        let message = format!("a kept volume stays as it is: leave `{option}` out, or copy the volume");
+        found.add(format!("{field}.{option}"), "BadVolume", message);
     }
 }
 
@@ -170,6 +204,22 @@ mod tests {
             ["spec.volumes[0].size", "spec.volumes[0].name", "spec.volumes[0].accessModes"]
         );
         assert_eq!(told(&json!({"volumes": [keep, keep], "quiesce": true})), ["spec.volumes[1]"]);
+        let resized = json!({"namespace": "cms", "claim": "data", "action": "Keep", "size": "1Gi", "verify": "Full"});
+        assert_eq!(
+            told(&json!({"volumes": [resized], "quiesce": true})),
+            ["spec.volumes[0].size", "spec.volumes[0].verify"]
+        );
+        let without = json!({"volumes": [keep], "quiesce": true, "includeVolumes": false});
+        assert_eq!(told(&without), ["spec.volumes[0].action"]);
+        let of_namespaces = json!({"volumes": [keep], "quiesce": true, "includeClusterResources": "None"});
+        assert_eq!(told(&of_namespaces), ["spec.volumes[0].action"]);
+    }
+
+    #[test]
+    fn two_claims_cannot_arrive_under_one_name() {
+        let to = |claim: &str, name: &str| json!({"namespace": "cms", "claim": claim, "name": name});
+        assert_eq!(told(&json!({"volumes": [to("a", "x"), to("b", "x")]})), ["spec.volumes[1].name"]);
+        assert!(told(&json!({"volumes": [to("a", "b"), to("b", "a")]})).is_empty(), "they change places");
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Which objects a run made, and which of those are taken away when it is undone: pure, and
 //! cautious. What it is not sure of, it leaves and says so.
 
+use std::collections::BTreeSet;
+
 use isthmus_shared::resources::{COMPONENT, MIGRATED_BY, VolumeReclaim};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::apply::ownership;
-use crate::cluster::{Kind, array, label, text};
+use crate::cluster::{Kind, array, label, name, namespace, text};
+use crate::volumes::is_retained;
 
 /// The run that is undone.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +20,9 @@ pub struct Undoing<'a> {
     pub since: Option<Timestamp>,
     /// What becomes of claims.
     pub reclaim: VolumeReclaim,
+    /// The namespaces and names of claims whose volume itself moved: the data is the source's, and
+    /// there is none to retain.
+    pub kept_claims: &'a BTreeSet<(String, String)>,
 }
 
 /// What becomes of an object.
@@ -41,7 +47,12 @@ impl Undoing<'_> {
             return Fate::Keep("it was there before the run, which has changed it");
         }
         match (kind.group.as_str(), kind.kind.as_str()) {
-            ("", "PersistentVolumeClaim") if self.reclaim == VolumeReclaim::Retain => {
+            ("", "PersistentVolume") if !is_retained(live) => {
+                Fate::Keep("its reclaim policy is not Retain, and its data is the source's too")
+            }
+            ("", "PersistentVolumeClaim")
+                if self.reclaim == VolumeReclaim::Retain && !self.is_of_kept_volume(live) =>
+            {
                 Fate::Keep("claims are retained")
             }
             // With a definition all objects of the kind would go, whoever made them.
@@ -50,6 +61,11 @@ impl Undoing<'_> {
             }
             _ => Fate::Remove,
         }
+    }
+
+    fn is_of_kept_volume(&self, claim: &Value) -> bool {
+        let names = (namespace(claim).to_owned(), name(claim).to_owned());
+        self.kept_claims.contains(&names)
     }
 
     fn is_older(&self, live: &Value) -> bool {
@@ -116,7 +132,8 @@ mod tests {
         }});
         crate::transform::merge(&mut live, extra);
         let since = "2026-11-23T10:00:00Z".parse().ok();
-        Undoing { uid: "run", since, reclaim: VolumeReclaim::Retain }.fate(of, &live)
+        let kept = BTreeSet::from([("cms".to_owned(), "kept".to_owned())]);
+        Undoing { uid: "run", since, reclaim: VolumeReclaim::Retain, kept_claims: &kept }.fate(of, &live)
     }
 
     #[test]
@@ -144,11 +161,26 @@ mod tests {
     }
 
     #[test]
+    fn of_a_volume_that_was_kept_object_and_claim_go_and_never_its_data() {
+        let volume = kind("", "PersistentVolume");
+        let policy = |policy: &str| json!({"spec": {"persistentVolumeReclaimPolicy": policy}});
+        assert_eq!(fate(&volume, &policy("Retain")), Fate::Remove);
+        assert!(matches!(fate(&volume, &policy("Delete")), Fate::Keep(_)));
+        let foreign = json!({"metadata": {"labels": {MIGRATED_BY: null}}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}});
+        assert_eq!(fate(&volume, &foreign), Fate::Foreign);
+        let claim = |name: &str| json!({"metadata": {"namespace": "cms", "name": name}});
+        assert_eq!(fate(&kind("", "PersistentVolumeClaim"), &claim("kept")), Fate::Remove);
+        assert!(matches!(fate(&kind("", "PersistentVolumeClaim"), &claim("copied")), Fate::Keep(_)));
+    }
+
+    #[test]
     fn claims_go_only_where_that_is_asked_for_and_definitions_never() {
         let claim = kind("", "PersistentVolumeClaim");
         assert_eq!(fate(&claim, &json!({})), Fate::Keep("claims are retained"));
         let live = json!({"metadata": {"labels": {MIGRATED_BY: "run"}}});
-        let deleting = Undoing { uid: "run", since: None, reclaim: VolumeReclaim::Delete };
+        let none = BTreeSet::new();
+        let deleting =
+            Undoing { uid: "run", since: None, reclaim: VolumeReclaim::Delete, kept_claims: &none };
         assert_eq!(deleting.fate(&claim, &live), Fate::Remove);
         let definition = kind("apiextensions.k8s.io", "CustomResourceDefinition");
         assert!(matches!(deleting.fate(&definition, &live), Fate::Keep(_)));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::cluster::{ObjectId, annotation, api_version, array, kind, text};
+use crate::cluster::{ObjectId, annotation, api_version, array, kind, name, namespace, text};
 
 /// Where kinds hold the template of their Pods; custom workloads mostly keep to the first.
 const POD_SPECS: &[&str] = &["/spec/template/spec", "/spec/jobTemplate/spec/template/spec", "/template/spec"];
@@ -26,6 +26,9 @@ pub struct Needs {
     pub priority_classes: BTreeSet<String>,
     /// Storage classes that claims name, and how many do; `""` where none is named.
     pub storage_classes: BTreeMap<String, u64>,
+    /// What the names of claims begin with that StatefulSets make: their namespace, and
+    /// `<template>-<set>-`.
+    pub claim_templates: BTreeSet<(String, String)>,
     /// Ingress classes, likewise.
     pub ingress_classes: BTreeMap<String, u64>,
 }
@@ -55,6 +58,8 @@ impl Needs {
                     self.pod(object.pointer(pointer));
                 }
                 for claim in array(object, "/spec/volumeClaimTemplates") {
+                    let made = format!("{}-{}-", name(claim), name(object));
+                    self.claim_templates.insert((namespace(object).to_owned(), made));
                     self.claim(claim);
                 }
             }

@@ -35,6 +35,8 @@ impl<S: Sink> Gathering<'_, S> {
         self.take_named("apiextensions.k8s.io", "CustomResourceDefinition", definitions).await?;
         let classes = self.needs.priority_classes.clone();
         self.take_named("scheduling.k8s.io", "PriorityClass", classes).await?;
+        let volumes = self.scope.context.kept_volumes.clone();
+        self.take_named("", "PersistentVolume", volumes).await?;
 
         let mut bindings = BTreeSet::new();
         let mut roles = self.needs.cluster_roles.clone();
@@ -121,7 +123,9 @@ impl<S: Sink> Gathering<'_, S> {
             let object = found
                 .map_err(|e| TaskError::cluster(format!("{} {name}", reading.kind.kind), "reading it", &e))?;
             let Some(object) = object else { continue };
-            if let Some(Refused::ByType(refusal)) = reading.refusal {
+            if let Some(Refused::ByType(refusal)) = reading.refusal
+                && !self.scope.context.keeps(&object)
+            {
                 let (reason, message) = refusal.told();
                 self.leave(&ObjectId::of(&object), reason, message).await?;
                 continue;

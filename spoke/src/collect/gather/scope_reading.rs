@@ -150,7 +150,7 @@ pub(super) fn trouble(reading: &Reading, code: Option<u16>) -> Trouble {
 }
 
 fn verdict(reading: &Reading, object: &Value, context: &Context, rules: Rules) -> Choice {
-    match reading.refusal {
+    match reading.refusal.filter(|_| !context.keeps(object)) {
         None => (rules.choose)(object, context),
         Some(Refused::ByType(refusal)) => {
             let (reason, message) = refusal.told();

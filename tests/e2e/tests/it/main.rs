@@ -52,5 +52,6 @@ mod staging;
 mod stateful;
 mod transforms;
 mod versions;
+mod volume_choices;
 mod volume_options;
 mod world;
