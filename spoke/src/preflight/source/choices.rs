@@ -103,7 +103,7 @@ pub async fn kept_volumes(
     let keeps = |claim: &&Value| run.spec.action_of(namespace(claim), name(claim)) == VolumeAction::Keep;
     for claim in claims.iter().filter(keeps) {
         let volume = volume_of(context.cluster(), claim).await?;
-        match keepable(claim, volume.as_ref(), run.spec.include_cluster_resources) {
+        match keepable(volume.as_ref(), run.spec.include_cluster_resources) {
             Ok(()) => kept.extend(volume),
             Err((reason, message)) => failures.push(finding(describe(claim), reason, message)),
         }
@@ -113,7 +113,6 @@ pub async fn kept_volumes(
 
 /// Whether a claim's volume can be one of another cluster too, as far as its own cluster tells.
 fn keepable(
-    claim: &Value,
     volume: Option<&Value>,
     scope: IncludeClusterResources,
 ) -> Result<(), (&'static str, String)> {
@@ -203,7 +202,7 @@ mod tests {
     fn only_what_another_cluster_can_reach_is_kept() {
         let kept = |volume: Value, scope| {
             let volume = json!({"kind": "PersistentVolume", "metadata": {"name": "pv"}, "spec": volume});
-            keepable(&claim("plain", "Bound"), Some(&volume), scope).err().map(|(reason, _)| reason)
+            keepable(Some(&volume), scope).err().map(|(reason, _)| reason)
         };
         let auto = IncludeClusterResources::Auto;
         assert_eq!(kept(json!({"nfs": {"server": "s", "path": "/"}}), auto), None);
@@ -213,7 +212,7 @@ mod tests {
         assert_eq!(kept(json!({"azureDisk": {"diskName": "d"}}), auto), Some("VolumeNotShared"));
         let none = IncludeClusterResources::None;
         assert_eq!(kept(json!({"csi": {"driver": "d"}}), none), Some("VolumeOfClusterScope"));
-        let unbound = keepable(&claim("new", "Pending"), None, auto);
+        let unbound = keepable(None, auto);
         assert_eq!(unbound.err().map(|(reason, _)| reason), Some("ClaimNotBound"));
     }
 }
