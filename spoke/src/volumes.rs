@@ -41,7 +41,10 @@ mod users;
 pub use admission::{Admitted, Answer, ENFORCE, Trial, choose_by_label, no_privileged_attributes};
 pub use cleanup::clean_up;
 pub use identity::{Identity, candidates};
-pub use kept::{Reach, arriving_claims, await_bound, hold, is_retained, is_same_storage, kept_names, reach, release, retain, settle, stands_for};
+pub use kept::{
+    Reach, arriving_claims, await_bound, hold, is_retained, is_same_storage, kept_names, reach, release,
+    retain, settle, stands_for,
+};
 pub use manifests::{RESULT, trial_pod};
 pub use moving::move_volume;
 pub use nodes::{Node, Nodes};

@@ -12,10 +12,7 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
         Work::InspectSource { run } => Box::pin(preflight::inspect_source(context, run)).await,
         Work::InspectDestination { run } => Box::pin(preflight::inspect_destination(context, run)).await,
         Work::PrepareDestination { run } => volumes::prepare_destination(context, run).await,
-        Work::ExportResources { run } => {
-            volumes::retain(context, run).await?;
-            Box::pin(export::export(context, run)).await
-        }
+        Work::ExportResources { run } => Box::pin(export::export(context, run)).await,
         Work::SendVolume { run, volume } => {
             Box::pin(prune::note_origin(context, run, volume)).await;
             Box::pin(volumes::move_volume(context, run, volume, Direction::Send)).await
@@ -27,9 +24,16 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
         Work::Verify { run } => apply::verify_run(context, run).await,
         Work::StartApplications { run } => workloads::start_applications(context, run).await,
         Work::HealthCheck { run } => Box::pin(workloads::check_health(context, run)).await,
-        Work::Quiesce { run } => Box::pin(workloads::quiesce(context, run)).await,
+        Work::Quiesce { run } => {
+            volumes::retain(context, run).await?;
+            Box::pin(workloads::quiesce(context, run)).await
+        }
         Work::StopDestination { run } => Box::pin(workloads::stop_destination(context, run)).await,
-        Work::RestoreSource { run } => Box::pin(workloads::restore_source(context, run)).await,
+        Work::RestoreSource { run } => {
+            let outcome = Box::pin(workloads::restore_source(context, run)).await?;
+            volumes::release(context, run).await?;
+            Ok(outcome)
+        }
         Work::RemoveFromDestination { run } => Box::pin(apply::remove_run(context, run)).await,
         Work::RunHooks { .. } => {
             let message = "this spoke cannot do it: update it to the hub's version";

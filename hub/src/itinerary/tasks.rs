@@ -2,8 +2,8 @@
 
 use isthmus_shared::protocol::{Run, RunPrune, Staging, TaskId, VolumeTask, Work};
 use isthmus_shared::resources::{
-    HookPhase, IncludeClusterResources, Migration, MigrationAction, MigrationPhase, MigrationStatus, Side, Step, StepState,
-    TaskRecord, VolumePhase, VolumeStatus,
+    HookPhase, IncludeClusterResources, Migration, MigrationAction, MigrationPhase, MigrationStatus, Side,
+    Step, StepState, TaskRecord, VolumePhase, VolumeStatus,
 };
 
 use super::advance::current;

@@ -134,7 +134,8 @@ impl Facts {
         if let Some(claim) = &self.live_claim {
             let bound = text(claim, "/spec/volumeName");
             if bound != name(volume) {
-                let to = if bound.is_empty() { "not bound yet".to_owned() } else { format!("bound to {bound}") };
+                let to =
+                    if bound.is_empty() { "not bound yet".to_owned() } else { format!("bound to {bound}") };
                 let message = format!(
                     "it is there already on cluster {cluster} and {to}, and should be bound to the kept volume {}: remove \
                      it there if it is not needed, or give the arriving one another `name`",
@@ -231,9 +232,7 @@ mod tests {
     #[test]
     fn a_name_that_another_volume_has_is_in_the_way_and_the_volume_itself_is_not() {
         let there = |more: Value| Facts { there: Some(volume(more)), ..facts() };
-        let of_claim = |name: &str, phase: &str| {
-            json!({"spec": {"claimRef": {"namespace": "shop", "name": name}}, "status": {"phase": phase}})
-        };
+        let of_claim = |name: &str, phase: &str| json!({"spec": {"claimRef": {"namespace": "shop", "name": name}}, "status": {"phase": phase}});
         assert!(reasons(&there(of_claim("data", "Bound")), &volume(json!({}))).is_empty());
         assert_eq!(reasons(&there(of_claim("data", "Released")), &volume(json!({}))), ["VolumeReleased"]);
         assert_eq!(reasons(&there(of_claim("other", "Bound")), &volume(json!({}))), ["VolumeInUse"]);
@@ -255,7 +254,8 @@ mod tests {
     #[test]
     fn the_secrets_of_a_driver_are_found_once_each() {
         let secret = json!({"name": "s", "namespace": "rook"});
-        let with = volume(json!({"spec": {"csi": {"nodeStageSecretRef": secret, "nodePublishSecretRef": secret}}}));
+        let with =
+            volume(json!({"spec": {"csi": {"nodeStageSecretRef": secret, "nodePublishSecretRef": secret}}}));
         assert_eq!(secrets(&with).collect::<Vec<_>>(), [("rook", "s")]);
         assert_eq!(secrets(&volume(json!({}))).count(), 0);
     }

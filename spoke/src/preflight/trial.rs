@@ -211,9 +211,8 @@ impl Trier<'_> {
             }
             Found::Object(live) => Some(*live),
         };
-        let facts = live
-            .as_ref()
-            .map(|live| Facts::of(live).covered(!subject.namespaced && will_do(live, wanted)));
+        let facts =
+            live.as_ref().map(|live| Facts::of(live).covered(!subject.namespaced && will_do(live, wanted)));
         let decision = decide(subject, facts, policy, &self.run.migration);
         let there = live.as_ref().unwrap_or(&Value::Null);
         let answer = match decision {

@@ -71,7 +71,8 @@ pub async fn retain(context: &TaskContext, run: &Run) -> Result<(), TaskError> {
         let done = change(context, volume, |volume| retaining(volume, &run.migration)).await?;
         match done {
             Changed::Gone => {
-                let message = format!("its volume {volume} is gone: restore it, or copy the volume, then run again");
+                let message =
+                    format!("its volume {volume} is gone: restore it, or copy the volume, then run again");
                 return Err(TaskError::failed(object, "ClaimLost", message));
             }
             Changed::Written => context.log(format!("PersistentVolume {volume} is retained from now on")),
@@ -142,7 +143,9 @@ pub async fn hold(context: &TaskContext, run: &Run) -> Result<(), TaskError> {
         let (place, claim) = arriving(run, choice);
         let claim = read_claim(context, place, claim).await?;
         let claim = claim.filter(|claim| label(claim, MIGRATED_BY) == Some(run.undone()));
-        names.extend(claim.map(|claim| text(&claim, "/spec/volumeName").to_owned()).filter(|name| !name.is_empty()));
+        names.extend(
+            claim.map(|claim| text(&claim, "/spec/volumeName").to_owned()).filter(|name| !name.is_empty()),
+        );
     }
     for volume in names {
         if matches!(change(context, &volume, holding).await?, Changed::Written) {
@@ -231,7 +234,9 @@ async fn change(
         match context.cluster().patch(&path, &patch, PatchKind::Merge).await {
             Ok(_) => break,
             Err(error) if error.is_conflict() && look < MAX_LOOKS => {}
-            Err(error) => return Err(TaskError::cluster(describe(&live), "setting its reclaim policy", &error)),
+            Err(error) => {
+                return Err(TaskError::cluster(describe(&live), "setting its reclaim policy", &error));
+            }
         }
     }
     Ok(Changed::Written)

@@ -149,8 +149,12 @@ fn transforms_are_read_from_a_file() {
 
 #[test]
 fn a_volume_is_copied_skipped_or_kept_as_one_option_says() {
-    let chosen = ["--volume", "cms/data=copy,class=fast,size=20Gi,mode=RWX,name=content,verify=Full",
-                  "--volume", "cms/tmp=skip"];
+    let chosen = [
+        "--volume",
+        "cms/data=copy,class=fast,size=20Gi,mode=RWX,name=content,verify=Full",
+        "--volume",
+        "cms/tmp=skip",
+    ];
     let spec = moving(&[&["cms"], &chosen[..]].concat()).spec().unwrap();
     assert_eq!(
         serde_json::to_value(&spec.volumes).unwrap(),

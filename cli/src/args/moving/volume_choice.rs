@@ -41,7 +41,8 @@ pub fn volume_choice(text: &str) -> Result<VolumeChoice, String> {
     for part in parts {
         let (key, value) = part.split_once('=').map_or((part, ""), |(key, value)| (key.trim(), value.trim()));
         let value = (!value.is_empty()).then(|| value.to_owned());
-        let value = value.ok_or_else(|| format!("{part:?} of {text:?} says nothing: write it as key=value"))?;
+        let value =
+            value.ok_or_else(|| format!("{part:?} of {text:?} says nothing: write it as key=value"))?;
         match key {
             "class" => chosen.storage_class = Some(value),
             "size" => chosen.size = Some(value),

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use super::{Problems, is_label, is_subdomain};
 use crate::quantity::Amount;
-use crate::resources::{Hook, IncludeClusterResources, MigrationAction, MigrationSpec, VolumeAction, VolumeChoice};
+use crate::resources::{
+    Hook, IncludeClusterResources, MigrationAction, MigrationSpec, VolumeAction, VolumeChoice,
+};
 
 pub(super) fn check(spec: &MigrationSpec, found: &mut Problems) {
     if spec.action == MigrationAction::Rollback && spec.rollback_of.is_none() {
@@ -101,10 +103,7 @@ fn volumes(spec: &MigrationSpec, found: &mut Problems) {
         }
         let to = (choice.namespace.as_str(), choice.name.as_deref().unwrap_or(&choice.claim));
         if !arriving.insert(to) {
-            let message = format!(
-                "two claims would arrive as {}: give each a name of its own",
-                to.1
-            );
+            let message = format!("two claims would arrive as {}: give each a name of its own", to.1);
             found.add(format!("{field}.name"), "BadVolume", message);
         }
         if let Some(size) = &choice.size
@@ -204,7 +203,8 @@ mod tests {
             ["spec.volumes[0].size", "spec.volumes[0].name", "spec.volumes[0].accessModes"]
         );
         assert_eq!(told(&json!({"volumes": [keep, keep], "quiesce": true})), ["spec.volumes[1]"]);
-        let resized = json!({"namespace": "cms", "claim": "data", "action": "Keep", "size": "1Gi", "verify": "Full"});
+        let resized =
+            json!({"namespace": "cms", "claim": "data", "action": "Keep", "size": "1Gi", "verify": "Full"});
         assert_eq!(
             told(&json!({"volumes": [resized], "quiesce": true})),
             ["spec.volumes[0].size", "spec.volumes[0].verify"]

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus_shared::protocol::Run;
 use isthmus_shared::quantity::{self, Amount};
-use isthmus_shared::resources::{Finding, IncludeClusterResources, MigrationSpec, VolumeAction, VolumeChoice};
+use isthmus_shared::resources::{
+    Finding, IncludeClusterResources, MigrationSpec, VolumeAction, VolumeChoice,
+};
 use serde_json::Value;
 
 use super::capacity;
@@ -85,7 +87,8 @@ fn same_names(spec: &MigrationSpec, claims: &[Value]) -> Vec<Finding> {
     for claim in claims {
         let to = spec.arriving_claim(namespace(claim), name(claim));
         if let Some(other) = arriving.insert((namespace(claim), to), claim) {
-            let message = format!("it and {} would both arrive as {to}: give each a name of its own", describe(other));
+            let message =
+                format!("it and {} would both arrive as {to}: give each a name of its own", describe(other));
             found.push(finding(describe(claim), "NameTwice", message));
         }
     }
@@ -112,10 +115,7 @@ pub async fn kept_volumes(
 }
 
 /// Whether a claim's volume can be one of another cluster too, as far as its own cluster tells.
-fn keepable(
-    volume: Option<&Value>,
-    scope: IncludeClusterResources,
-) -> Result<(), (&'static str, String)> {
+fn keepable(volume: Option<&Value>, scope: IncludeClusterResources) -> Result<(), (&'static str, String)> {
     if scope == IncludeClusterResources::None {
         let message = "its PersistentVolume is of cluster scope, of which this migration takes nothing \
                        (includeClusterResources: None, or a pair outside of the hub's namespace): copy the volume";
@@ -131,7 +131,9 @@ fn keepable(
         Reach::Driver(_) | Reach::Network => Ok(()),
         Reach::Node(kind) => Err((
             "VolumeOfOneNode",
-            format!("its {pv} is of kind {kind}, which is storage of one node of the source: copy the volume"),
+            format!(
+                "its {pv} is of kind {kind}, which is storage of one node of the source: copy the volume"
+            ),
         )),
         Reach::Unknown(kind) => Err((
             "VolumeNotShared",
@@ -157,7 +159,12 @@ mod tests {
     fn reasons(choice: Value) -> Vec<String> {
         let mut spec = MigrationSpec::through("p");
         spec.volumes = serde_json::from_value(json!([choice])).unwrap();
-        let claims = [claim("data-db-0", "Bound"), claim("data-db-x", "Bound"), claim("plain", "Bound"), claim("new", "Pending")];
+        let claims = [
+            claim("data-db-0", "Bound"),
+            claim("data-db-x", "Bound"),
+            claim("plain", "Bound"),
+            claim("new", "Pending"),
+        ];
         let templates = BTreeSet::from([("cms".to_owned(), "data-db-".to_owned())]);
         in_the_way(&spec, &claims, &templates).into_iter().map(|finding| finding.reason).collect()
     }
@@ -178,7 +185,9 @@ mod tests {
     #[test]
     fn a_claim_of_a_stateful_sets_template_keeps_its_name() {
         assert_eq!(reasons(choice("data-db-0", json!({"name": "other"}))), ["ClaimOfTemplate"]);
-        assert!(reasons(choice("data-db-0", json!({"name": "data-db-0", "storageClass": "fast"}))).is_empty());
+        assert!(
+            reasons(choice("data-db-0", json!({"name": "data-db-0", "storageClass": "fast"}))).is_empty()
+        );
         assert!(reasons(choice("data-db-x", json!({"name": "other"}))).is_empty(), "no set makes that name");
     }
 

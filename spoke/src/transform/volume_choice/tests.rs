@@ -59,7 +59,8 @@ fn everything_that_mounts_a_renamed_claim_follows_it() {
     ] {
         let keys = place[1..].split('/').rev();
         let whole = keys.fold(pod.clone(), |inner, key| json!({key: inner}));
-        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x", "namespace": "cms"}});
+        let mut object =
+            json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x", "namespace": "cms"}});
         merge(&mut object, &whole);
         let claims = |object: &Value| -> Vec<String> {
             let volumes = object.pointer(&format!("{place}/volumes")).unwrap().as_array().unwrap();
@@ -116,7 +117,10 @@ fn a_kept_claim_stays_bound_to_its_volume_by_name_and_class() {
         spec["claimRef"],
         json!({"kind": "PersistentVolumeClaim", "namespace": "shop", "name": "content"})
     );
-    assert_eq!((&spec["persistentVolumeReclaimPolicy"], &spec["storageClassName"]), (&json!("Retain"), &json!("old")));
+    assert_eq!(
+        (&spec["persistentVolumeReclaimPolicy"], &spec["storageClassName"]),
+        (&json!("Retain"), &json!("old"))
+    );
     assert_eq!(spec["accessModes"], json!(["ReadWriteOnce"]));
     assert_eq!(
         after.object["metadata"]["annotations"],

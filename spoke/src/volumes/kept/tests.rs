@@ -44,7 +44,9 @@ impl Server {
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         let mut objects = self.objects.lock().unwrap();
         if query.contains("labelSelector") {
-            let is = |object: &&Value| label(object, MIGRATED_BY) == Some("m-1") && object["kind"] == "PersistentVolume";
+            let is = |object: &&Value| {
+                label(object, MIGRATED_BY) == Some("m-1") && object["kind"] == "PersistentVolume"
+            };
             return (200, json!({"metadata": {}, "items": objects.values().filter(is).collect::<Vec<_>>()}));
         }
         let Some(object) = objects.get_mut(path) else {
@@ -185,15 +187,17 @@ async fn a_destination_settles_after_success_and_is_held_before_anything_of_it_g
 
 #[tokio::test]
 async fn a_volume_that_was_there_before_is_held_where_the_runs_claim_is_bound_to_it() {
-    let server = Server::of([
-        (PV, volume("Delete", json!({}))),
-        (DESTINATION, claim(json!({MIGRATED_BY: "m-1"}))),
-    ]);
+    let server =
+        Server::of([(PV, volume("Delete", json!({}))), (DESTINATION, claim(json!({MIGRATED_BY: "m-1"})))]);
     hold(&server.context(), &run()).await.unwrap();
     assert_eq!(policy_of(&server.volume()), "Retain");
     let foreign = Server::of([(PV, volume("Delete", json!({}))), (DESTINATION, claim(json!({})))]);
     hold(&foreign.context(), &run()).await.unwrap();
-    assert_eq!(policy_of(&foreign.volume()), "Delete", "a claim that is not the run's stays, and so does this");
+    assert_eq!(
+        policy_of(&foreign.volume()),
+        "Delete",
+        "a claim that is not the run's stays, and so does this"
+    );
 }
 
 #[tokio::test]
