@@ -184,10 +184,10 @@ mod tests {
 
     use super::*;
 
-    fn volume(more: Value) -> Value {
+    fn volume(more: &Value) -> Value {
         let mut volume = json!({"kind": "PersistentVolume", "metadata": {"name": "pv"}, "spec": {
             "csi": {"driver": "d.example.com", "volumeHandle": "h"}, "claimRef": {"namespace": "cms", "name": "data"}}});
-        crate::transform::merge(&mut volume, &more);
+        crate::transform::merge(&mut volume, more);
         volume
     }
 
@@ -208,21 +208,21 @@ mod tests {
 
     #[test]
     fn a_volume_whose_driver_is_there_and_whose_names_are_free_is_taken() {
-        assert!(reasons(&facts(), &volume(json!({}))).is_empty());
-        let nfs = volume(json!({"spec": {"csi": null, "nfs": {"server": "s", "path": "/"}}}));
+        assert!(reasons(&facts(), &volume(&json!({}))).is_empty());
+        let nfs = volume(&json!({"spec": {"csi": null, "nfs": {"server": "s", "path": "/"}}}));
         assert!(reasons(&Facts { drivers: BTreeSet::new(), ..facts() }, &nfs).is_empty());
     }
 
     #[test]
     fn a_driver_that_is_not_registered_is_named() {
         let lacking = Facts { drivers: BTreeSet::new(), ..facts() };
-        assert_eq!(reasons(&lacking, &volume(json!({}))), ["DriverNotFound"]);
+        assert_eq!(reasons(&lacking, &volume(&json!({}))), ["DriverNotFound"]);
     }
 
     #[test]
     fn a_volume_that_no_node_reaches_is_refused() {
         let in_zone = |zone: &str| {
-            volume(json!({"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [
+            volume(&json!({"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [
                 {"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]}]}}}}))
         };
         assert!(reasons(&facts(), &in_zone("a")).is_empty());
@@ -231,13 +231,13 @@ mod tests {
 
     #[test]
     fn a_name_that_another_volume_has_is_in_the_way_and_the_volume_itself_is_not() {
-        let there = |more: Value| Facts { there: Some(volume(more)), ..facts() };
+        let there = |more: Value| Facts { there: Some(volume(&more)), ..facts() };
         let of_claim = |name: &str, phase: &str| json!({"spec": {"claimRef": {"namespace": "shop", "name": name}}, "status": {"phase": phase}});
-        assert!(reasons(&there(of_claim("data", "Bound")), &volume(json!({}))).is_empty());
-        assert_eq!(reasons(&there(of_claim("data", "Released")), &volume(json!({}))), ["VolumeReleased"]);
-        assert_eq!(reasons(&there(of_claim("other", "Bound")), &volume(json!({}))), ["VolumeInUse"]);
+        assert!(reasons(&there(of_claim("data", "Bound")), &volume(&json!({}))).is_empty());
+        assert_eq!(reasons(&there(of_claim("data", "Released")), &volume(&json!({}))), ["VolumeReleased"]);
+        assert_eq!(reasons(&there(of_claim("other", "Bound")), &volume(&json!({}))), ["VolumeInUse"]);
         let other = there(json!({"spec": {"csi": {"volumeHandle": "other"}}}));
-        assert_eq!(reasons(&other, &volume(json!({}))), ["VolumeNameTaken"]);
+        assert_eq!(reasons(&other, &volume(&json!({}))), ["VolumeNameTaken"]);
     }
 
     #[test]
@@ -246,17 +246,17 @@ mod tests {
             live_claim: Some(json!({"metadata": {"name": "data"}, "spec": {"volumeName": volume}})),
             ..facts()
         };
-        assert!(reasons(&claim("pv"), &volume(json!({}))).is_empty());
-        assert_eq!(reasons(&claim("pv-2"), &volume(json!({}))), ["ClaimTaken"]);
-        assert_eq!(reasons(&claim(""), &volume(json!({}))), ["ClaimTaken"]);
+        assert!(reasons(&claim("pv"), &volume(&json!({}))).is_empty());
+        assert_eq!(reasons(&claim("pv-2"), &volume(&json!({}))), ["ClaimTaken"]);
+        assert_eq!(reasons(&claim(""), &volume(&json!({}))), ["ClaimTaken"]);
     }
 
     #[test]
     fn the_secrets_of_a_driver_are_found_once_each() {
         let secret = json!({"name": "s", "namespace": "rook"});
         let with =
-            volume(json!({"spec": {"csi": {"nodeStageSecretRef": secret, "nodePublishSecretRef": secret}}}));
+            volume(&json!({"spec": {"csi": {"nodeStageSecretRef": secret, "nodePublishSecretRef": secret}}}));
         assert_eq!(secrets(&with).collect::<Vec<_>>(), [("rook", "s")]);
-        assert_eq!(secrets(&volume(json!({}))).count(), 0);
+        assert_eq!(secrets(&volume(&json!({}))).count(), 0);
     }
 }

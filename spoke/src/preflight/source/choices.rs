@@ -156,7 +156,7 @@ mod tests {
                "status": {"phase": phase, "capacity": {"storage": "2Gi"}}})
     }
 
-    fn reasons(choice: Value) -> Vec<String> {
+    fn reasons(choice: &Value) -> Vec<String> {
         let mut spec = MigrationSpec::through("p");
         spec.volumes = serde_json::from_value(json!([choice])).unwrap();
         let claims = [
@@ -169,42 +169,45 @@ mod tests {
         in_the_way(&spec, &claims, &templates).into_iter().map(|finding| finding.reason).collect()
     }
 
-    fn choice(claim: &str, more: Value) -> Value {
+    fn choice(claim: &str, more: &Value) -> Value {
         let mut choice = json!({"namespace": "cms", "claim": claim});
-        crate::transform::merge(&mut choice, &more);
+        crate::transform::merge(&mut choice, more);
         choice
     }
 
     #[test]
     fn a_claim_that_the_run_does_not_take_is_named() {
-        assert_eq!(reasons(choice("gone", json!({"action": "Skip"}))), ["ClaimNotTaken"]);
-        assert_eq!(reasons(choice("plain", json!({"namespace": "shop"}))), ["ClaimNotTaken"]);
-        assert!(reasons(choice("plain", json!({"action": "Skip"}))).is_empty());
+        assert_eq!(reasons(&choice("gone", &json!({"action": "Skip"}))), ["ClaimNotTaken"]);
+        assert_eq!(reasons(&choice("plain", &json!({"namespace": "shop"}))), ["ClaimNotTaken"]);
+        assert!(reasons(&choice("plain", &json!({"action": "Skip"}))).is_empty());
     }
 
     #[test]
     fn a_claim_of_a_stateful_sets_template_keeps_its_name() {
-        assert_eq!(reasons(choice("data-db-0", json!({"name": "other"}))), ["ClaimOfTemplate"]);
+        assert_eq!(reasons(&choice("data-db-0", &json!({"name": "other"}))), ["ClaimOfTemplate"]);
         assert!(
-            reasons(choice("data-db-0", json!({"name": "data-db-0", "storageClass": "fast"}))).is_empty()
+            reasons(&choice("data-db-0", &json!({"name": "data-db-0", "storageClass": "fast"}))).is_empty()
         );
-        assert!(reasons(choice("data-db-x", json!({"name": "other"}))).is_empty(), "no set makes that name");
+        assert!(
+            reasons(&choice("data-db-x", &json!({"name": "other"}))).is_empty(),
+            "no set makes that name"
+        );
     }
 
     #[test]
     fn a_size_below_what_the_volume_has_is_refused_where_data_moves() {
-        assert_eq!(reasons(choice("plain", json!({"size": "1Gi"}))), ["SizeTooSmall"]);
+        assert_eq!(reasons(&choice("plain", &json!({"size": "1Gi"}))), ["SizeTooSmall"]);
         for well in ["2Gi", "2048Mi", "1Ti"] {
-            assert!(reasons(choice("plain", json!({"size": well}))).is_empty(), "{well}");
+            assert!(reasons(&choice("plain", &json!({"size": well}))).is_empty(), "{well}");
         }
-        assert!(reasons(choice("plain", json!({"size": "1Gi", "action": "Skip"}))).is_empty());
-        assert!(reasons(choice("new", json!({"size": "1Gi"}))).is_empty(), "it holds nothing");
+        assert!(reasons(&choice("plain", &json!({"size": "1Gi", "action": "Skip"}))).is_empty());
+        assert!(reasons(&choice("new", &json!({"size": "1Gi"}))).is_empty(), "it holds nothing");
     }
 
     #[test]
     fn a_name_that_another_claim_arrives_with_is_refused() {
-        assert_eq!(reasons(choice("plain", json!({"name": "new"}))), ["NameTwice"]);
-        assert!(reasons(choice("plain", json!({"name": "fresh"}))).is_empty());
+        assert_eq!(reasons(&choice("plain", &json!({"name": "new"}))), ["NameTwice"]);
+        assert!(reasons(&choice("plain", &json!({"name": "fresh"}))).is_empty());
     }
 
     #[test]

@@ -12,9 +12,9 @@ fn claim(name: &str) -> Value {
                     "resources": {"requests": {"storage": "1Gi"}, "limits": {"storage": "2Gi"}}}})
 }
 
-fn options(choice: Value) -> Value {
+fn options(choice: &Value) -> Value {
     let mut whole = json!({"namespace": "cms", "claim": "data"});
-    merge(&mut whole, &choice);
+    merge(&mut whole, choice);
     json!({"volumes": [whole], "quiesce": true, "storageClassMapping": {"old": "mapped", "fast": "wrong"},
            "accessModeMapping": {"ReadWriteOnce": "ReadWriteOncePod", "ReadWriteMany": "ReadOnlyMany"}})
 }
@@ -23,7 +23,7 @@ fn options(choice: Value) -> Value {
 fn a_claim_arrives_with_the_class_size_modes_and_name_that_were_chosen_and_the_maps_leave_it() {
     let chosen =
         json!({"storageClass": "fast", "size": "5Gi", "accessModes": ["ReadWriteMany"], "name": "content"});
-    let run = run_of(options(chosen), &[("cms", "shop")]);
+    let run = run_of(options(&chosen), &[("cms", "shop")]);
     let after = rewritten(&run, claim("data")).object;
     assert_eq!((name(&after), namespace(&after)), ("content", "shop"));
     assert_eq!(
@@ -39,7 +39,7 @@ fn a_claim_arrives_with_the_class_size_modes_and_name_that_were_chosen_and_the_m
 
 #[test]
 fn what_was_not_chosen_of_a_claim_goes_by_the_maps() {
-    let run = run_of(options(json!({"size": "5Gi"})), &[("cms", "cms")]);
+    let run = run_of(options(&json!({"size": "5Gi"})), &[("cms", "cms")]);
     let after = rewritten(&run, claim("data")).object;
     assert_eq!(after["spec"]["storageClassName"], "mapped");
     assert_eq!(after["spec"]["accessModes"], json!(["ReadWriteOncePod"]));
@@ -47,7 +47,7 @@ fn what_was_not_chosen_of_a_claim_goes_by_the_maps() {
 
 #[test]
 fn everything_that_mounts_a_renamed_claim_follows_it() {
-    let run = run_of(options(json!({"name": "content"})), &[("cms", "shop")]);
+    let run = run_of(options(&json!({"name": "content"})), &[("cms", "shop")]);
     let pod = json!({"containers": [{"name": "c"}], "volumes": [
         {"name": "v", "persistentVolumeClaim": {"claimName": "data"}},
         {"name": "w", "persistentVolumeClaim": {"claimName": "other"}}]});
@@ -88,7 +88,7 @@ fn claims_may_change_places() {
 
 #[test]
 fn a_skipped_claim_says_that_its_data_stays() {
-    let run = run_of(options(json!({"action": "Skip", "storageClass": "fast"})), &[("cms", "cms")]);
+    let run = run_of(options(&json!({"action": "Skip", "storageClass": "fast"})), &[("cms", "cms")]);
     let after = rewritten(&run, claim("data"));
     assert_eq!(after.notes[0].reason, "DataLeftBehind");
     assert_eq!(after.object["spec"]["storageClassName"], "fast");
@@ -97,7 +97,7 @@ fn a_skipped_claim_says_that_its_data_stays() {
 
 #[test]
 fn a_kept_claim_stays_bound_to_its_volume_by_name_and_class() {
-    let run = run_of(options(json!({"action": "Keep", "name": "content"})), &[("cms", "shop")]);
+    let run = run_of(options(&json!({"action": "Keep", "name": "content"})), &[("cms", "shop")]);
     let after = rewritten(&run, claim("data")).object;
     assert_eq!((name(&after), text(&after, "/spec/volumeName")), ("content", "pv-1"));
     assert_eq!(after["spec"]["storageClassName"], "old", "no map changes what it is bound by");
@@ -133,7 +133,7 @@ fn a_kept_claim_stays_bound_to_its_volume_by_name_and_class() {
 
 #[test]
 fn a_volume_that_was_retained_for_the_run_before_it_was_read_keeps_its_own_policy_aside() {
-    let run = run_of(options(json!({"action": "Keep"})), &[("cms", "cms")]);
+    let run = run_of(options(&json!({"action": "Keep"})), &[("cms", "cms")]);
     let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume",
         "metadata": {"name": "pv-1", "annotations": {RECLAIM_POLICY: "Delete", isthmus_shared::resources::RETAINED_BY: "m-1"}},
         "spec": {"persistentVolumeReclaimPolicy": "Retain", "nfs": {"server": "s", "path": "/p"},
@@ -151,7 +151,7 @@ proptest! {
     ) {
         let mut choice = json!({"action": "Keep"});
         choice["name"] = json!(renamed);
-        let run = run_of(options(choice), &[("cms", to.as_str())]);
+        let run = run_of(options(&choice), &[("cms", to.as_str())]);
         let spec = json!({"persistentVolumeReclaimPolicy": policy, "storageClassName": class, "capacity": {"storage": "1Gi"},
             "accessModes": ["ReadWriteOnce"],
             "csi": {"driver": "d", "volumeHandle": handle, "volumeAttributes": attributes}, "volumeMode": "Filesystem",

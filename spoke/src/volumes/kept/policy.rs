@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use crate::transform::merge;
 
-    fn volume(policy: &str, annotations: Value) -> Value {
+    fn volume(policy: &str, annotations: &Value) -> Value {
         json!({"metadata": {"name": "pv", "annotations": annotations, "labels": {MIGRATED_BY: "made"}},
                "spec": {"persistentVolumeReclaimPolicy": policy, "claimRef": {"uid": "c"}}, "status": {"phase": "Bound"}})
     }
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_volume_is_retained_once_and_gets_its_own_policy_back() {
-        let before = volume("Delete", json!({}));
+        let before = volume("Delete", &json!({}));
         let retained = after(before.clone(), retaining(&before, "run"));
         assert_eq!(policy_of(&retained), "Retain");
         assert_eq!(retaining(&retained, "run"), None, "twice is once");
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn what_is_retained_by_itself_is_not_touched() {
         for policy in ["Retain", ""] {
-            let own = volume(policy, json!({}));
+            let own = volume(policy, &json!({}));
             assert_eq!(retaining(&own, "run"), None);
             assert_eq!(releasing(&own, "c", "run"), Release::Nothing);
             assert_eq!((settling(&own), holding(&own)), (None, None));
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_second_run_remembers_what_there_was_before_the_first() {
-        let retained = after(volume("Delete", json!({})), retaining(&volume("Delete", json!({})), "first"));
+        let retained = after(volume("Delete", &json!({})), retaining(&volume("Delete", &json!({})), "first"));
         let again = after(retained.clone(), retaining(&retained, "second"));
         assert_eq!(releasing(&again, "c", "first"), Release::Nothing);
         let Release::Write(patch) = releasing(&again, "c", "second") else { panic!("{again}") };
@@ -140,16 +140,16 @@ mod tests {
 
     #[test]
     fn what_a_person_has_set_since_stays() {
-        let changed = volume("Recycle", json!({RECLAIM_POLICY: "Delete", RETAINED_BY: "run"}));
+        let changed = volume("Recycle", &json!({RECLAIM_POLICY: "Delete", RETAINED_BY: "run"}));
         let Release::Write(patch) = releasing(&changed, "c", "run") else { panic!("{changed}") };
         assert!(patch.get("spec").is_none());
-        let settled = volume("Recycle", json!({RECLAIM_POLICY: "Delete"}));
+        let settled = volume("Recycle", &json!({RECLAIM_POLICY: "Delete"}));
         assert!(settling(&settled).unwrap().get("spec").is_none());
     }
 
     #[test]
     fn a_volume_without_its_claim_is_never_given_a_policy_that_deletes_it() {
-        let mut retained = volume("Retain", json!({RECLAIM_POLICY: "Delete", RETAINED_BY: "run"}));
+        let mut retained = volume("Retain", &json!({RECLAIM_POLICY: "Delete", RETAINED_BY: "run"}));
         assert!(matches!(releasing(&retained, "another", "run"), Release::Keep(_)));
         retained["status"]["phase"] = json!("Released");
         assert!(matches!(releasing(&retained, "c", "run"), Release::Keep(_)));
@@ -157,13 +157,13 @@ mod tests {
 
     #[test]
     fn the_destinations_volume_gets_its_policy_after_success_and_is_held_before_it_goes() {
-        let arrived = volume("Retain", json!({RECLAIM_POLICY: "Delete"}));
+        let arrived = volume("Retain", &json!({RECLAIM_POLICY: "Delete"}));
         assert!(is_retained(&arrived));
-        let settled = after(arrived, settling(&volume("Retain", json!({RECLAIM_POLICY: "Delete"}))));
-        assert_eq!(settled, volume("Delete", json!({})));
+        let settled = after(arrived, settling(&volume("Retain", &json!({RECLAIM_POLICY: "Delete"}))));
+        assert_eq!(settled, volume("Delete", &json!({})));
         assert_eq!(settling(&settled), None);
         assert!(is_retained(&after(settled.clone(), holding(&settled))));
-        let mut foreign = volume("Retain", json!({RECLAIM_POLICY: "Delete"}));
+        let mut foreign = volume("Retain", &json!({RECLAIM_POLICY: "Delete"}));
         foreign["metadata"]["labels"] = json!({});
         assert_eq!(settling(&foreign), None, "what no run brought is not ours to settle");
     }

@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    fn volume(storage: Value) -> Value {
+    fn volume(storage: &Value) -> Value {
         let mut volume = json!({"spec": {"capacity": {"storage": "1Gi"}, "nodeAffinity": {"required": {}},
                                          "claimRef": {"namespace": "cms", "name": "data", "uid": "u"}}});
         crate::transform::merge(&mut volume, &json!({"spec": storage}));
@@ -84,14 +84,14 @@ mod tests {
 
     #[test]
     fn each_kind_of_storage_is_known_by_who_reaches_it() {
-        let csi = volume(json!({"csi": {"driver": "d.example.com", "volumeHandle": "h"}}));
+        let csi = volume(&json!({"csi": {"driver": "d.example.com", "volumeHandle": "h"}}));
         assert_eq!(reach(&csi), Reach::Driver("d.example.com"));
         for kind in ["nfs", "iscsi", "fc", "rbd", "cephfs", "glusterfs"] {
-            assert_eq!(reach(&volume(json!({kind: {"x": 1}}))), Reach::Network, "{kind}");
+            assert_eq!(reach(&volume(&json!({kind: {"x": 1}}))), Reach::Network, "{kind}");
         }
-        assert_eq!(reach(&volume(json!({"hostPath": {"path": "/p"}}))), Reach::Node("hostPath"));
-        assert_eq!(reach(&volume(json!({"local": {"path": "/p"}}))), Reach::Node("local"));
-        let disk = volume(json!({"awsElasticBlockStore": {"volumeID": "v"}}));
+        assert_eq!(reach(&volume(&json!({"hostPath": {"path": "/p"}}))), Reach::Node("hostPath"));
+        assert_eq!(reach(&volume(&json!({"local": {"path": "/p"}}))), Reach::Node("local"));
+        let disk = volume(&json!({"awsElasticBlockStore": {"volumeID": "v"}}));
         assert_eq!(reach(&disk), Reach::Unknown("awsElasticBlockStore"));
         assert_eq!(reach(&json!({"spec": {}})), Reach::Unknown("unknown"));
     }
@@ -99,11 +99,11 @@ mod tests {
     #[test]
     fn the_same_storage_is_known_by_what_it_is_called_and_not_by_what_else_is_said() {
         let csi = |handle: &str, attributes: Value| {
-            volume(json!({"csi": {"driver": "d", "volumeHandle": handle, "volumeAttributes": attributes}}))
+            volume(&json!({"csi": {"driver": "d", "volumeHandle": handle, "volumeAttributes": attributes}}))
         };
         assert!(stands_for(&csi("h", json!({"a": "1"})), &csi("h", json!({}))));
         assert!(!stands_for(&csi("h", json!({})), &csi("other", json!({}))));
-        let nfs = |path: &str| volume(json!({"nfs": {"server": "s", "path": path}}));
+        let nfs = |path: &str| volume(&json!({"nfs": {"server": "s", "path": path}}));
         assert!(stands_for(&nfs("/a"), &nfs("/a")) && !stands_for(&nfs("/a"), &nfs("/b")));
         assert!(!stands_for(&nfs("/a"), &csi("h", json!({}))));
         let mut other = nfs("/a");

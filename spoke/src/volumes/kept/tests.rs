@@ -102,14 +102,14 @@ impl Server {
     }
 }
 
-fn volume(policy: &str, labels: Value) -> Value {
+fn volume(policy: &str, labels: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "PersistentVolume",
            "metadata": {"name": "pv-1", "resourceVersion": "1", "labels": labels, "annotations": {"kept": "yes"}},
            "spec": {"persistentVolumeReclaimPolicy": policy, "nfs": {"server": "s", "path": "/p"},
                     "claimRef": {"namespace": "cms", "name": "data", "uid": "c-1"}}, "status": {"phase": "Bound"}})
 }
 
-fn claim(labels: Value) -> Value {
+fn claim(labels: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
            "metadata": {"name": "data", "namespace": "cms", "uid": "c-1", "resourceVersion": "1", "labels": labels},
            "spec": {"volumeName": "pv-1"}, "status": {"phase": "Bound"}})
@@ -132,7 +132,7 @@ fn policy_of(volume: &Value) -> &str {
 
 #[tokio::test]
 async fn a_source_is_retained_once_and_released_to_what_it_was() {
-    let server = Server::of([(PV, volume("Delete", json!({}))), (SOURCE, claim(json!({})))]);
+    let server = Server::of([(PV, volume("Delete", &json!({}))), (SOURCE, claim(&json!({})))]);
     *server.conflicts.lock().unwrap() = 2;
     let context = server.context();
     assert_eq!(kept_names(&context, &run()).await.unwrap(), BTreeSet::from(["pv-1".to_owned()]));
@@ -153,13 +153,13 @@ async fn a_source_is_retained_once_and_released_to_what_it_was() {
 
 #[tokio::test]
 async fn a_source_without_its_claim_stops_the_run_and_stays_retained_on_the_way_back() {
-    let server = Server::of([(PV, volume("Delete", json!({})))]);
+    let server = Server::of([(PV, volume("Delete", &json!({})))]);
     let context = server.context();
     let Err(TaskError::Failed(failed)) = retain(&context, &run()).await else { panic!("it went well") };
     assert_eq!(failed.list[0].reason, "ClaimNotBound");
     let marked = json!({"metadata": {"annotations": {RECLAIM_POLICY: "Delete", RETAINED_BY: "m-1"}},
                         "spec": {"persistentVolumeReclaimPolicy": "Retain"}});
-    let mut other = claim(json!({}));
+    let mut other = claim(&json!({}));
     other["metadata"]["uid"] = json!("c-2");
     server.objects.lock().unwrap().insert(SOURCE.to_owned(), other);
     crate::transform::merge(server.objects.lock().unwrap().get_mut(PV).unwrap(), &marked);
@@ -171,9 +171,9 @@ async fn a_source_without_its_claim_stops_the_run_and_stays_retained_on_the_way_
 #[tokio::test]
 async fn a_destination_settles_after_success_and_is_held_before_anything_of_it_goes() {
     let ours = json!({MIGRATED_BY: "m-1"});
-    let mut arrived = volume("Retain", ours.clone());
+    let mut arrived = volume("Retain", &ours);
     arrived["metadata"]["annotations"][RECLAIM_POLICY] = json!("Delete");
-    let server = Server::of([(PV, arrived), (DESTINATION, claim(ours))]);
+    let server = Server::of([(PV, arrived), (DESTINATION, claim(&ours))]);
     let context = server.context();
     settle(&context, &run()).await.unwrap();
     assert_eq!(policy_of(&server.volume()), "Delete");
@@ -182,16 +182,16 @@ async fn a_destination_settles_after_success_and_is_held_before_anything_of_it_g
         hold(&context, &run()).await.unwrap();
     }
     assert_eq!((policy_of(&server.volume()), *server.writes.lock().unwrap()), ("Retain", 2));
-    await_bound(&context, &run(), &[volume("Delete", json!({}))]).await.unwrap();
+    await_bound(&context, &run(), &[volume("Delete", &json!({}))]).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_volume_that_was_there_before_is_held_where_the_runs_claim_is_bound_to_it() {
     let server =
-        Server::of([(PV, volume("Delete", json!({}))), (DESTINATION, claim(json!({MIGRATED_BY: "m-1"})))]);
+        Server::of([(PV, volume("Delete", &json!({}))), (DESTINATION, claim(&json!({MIGRATED_BY: "m-1"})))]);
     hold(&server.context(), &run()).await.unwrap();
     assert_eq!(policy_of(&server.volume()), "Retain");
-    let foreign = Server::of([(PV, volume("Delete", json!({}))), (DESTINATION, claim(json!({})))]);
+    let foreign = Server::of([(PV, volume("Delete", &json!({}))), (DESTINATION, claim(&json!({})))]);
     hold(&foreign.context(), &run()).await.unwrap();
     assert_eq!(
         policy_of(&foreign.volume()),
@@ -202,10 +202,10 @@ async fn a_volume_that_was_there_before_is_held_where_the_runs_claim_is_bound_to
 
 #[tokio::test]
 async fn a_claim_that_is_bound_to_another_volume_is_told() {
-    let mut other = claim(json!({}));
+    let mut other = claim(&json!({}));
     other["spec"]["volumeName"] = json!("pv-2");
     let server = Server::of([(DESTINATION, other)]);
-    let kept = [volume("Delete", json!({}))];
+    let kept = [volume("Delete", &json!({}))];
     let Err(TaskError::Failed(failed)) = await_bound(&server.context(), &run(), &kept).await else {
         panic!("it went well")
     };
