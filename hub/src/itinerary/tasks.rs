@@ -222,7 +222,7 @@ impl Job {
 }
 
 /// Whether the migration is a cutover that has come to its end without a failure or going back.
-fn is_settled(migration: &Migration) -> bool {
+pub(super) fn is_settled(migration: &Migration) -> bool {
     let Some(status) = migration.status.as_ref() else { return false };
     let options = migration.options();
     options.quiesce

@@ -8,6 +8,7 @@ use jiff::ToSpan;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::world::{World, applied, exported, facts, inspected, moved, world};
+use crate::itinerary::tasks::is_settled;
 use crate::itinerary::{Job, Origin, UNDO_PATIENCE_SECONDS, Undone};
 
 fn cutover(change: impl FnOnce(&mut MigrationSpec)) -> World {
@@ -271,4 +272,21 @@ fn a_run_that_names_a_plan_goes_by_it_as_it_was() {
     until(&mut run, Step::FinalVolumes);
     assert_eq!(run.tasks()[0].clone().job, run.tasks()[0].job);
     assert!(run.status().options.is_some_and(|options| options.quiesce));
+}
+
+#[test]
+fn only_a_cutover_that_went_well_lets_go_of_what_it_kept_for_going_back() {
+    let mut well = cutover(|_| ());
+    until(&mut well, Step::HealthCheck);
+    assert!(!is_settled(&well.migration), "it is not known yet");
+    until(&mut well, Step::Cleanup);
+    assert!(is_settled(&well.migration));
+    let mut held = cutover(|spec| spec.on_failure = OnFailure::Hold);
+    until(&mut held, Step::HealthCheck);
+    held.fail("destination", "Deployment cms/web");
+    assert_eq!(held.current(), Some(Step::Cleanup));
+    assert!(!is_settled(&held.migration), "a person may still go back");
+    let mut promotion = cutover(|spec| spec.quiesce = false);
+    until(&mut promotion, Step::Cleanup);
+    assert!(!is_settled(&promotion.migration));
 }
