@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::itinerary::tasks;
 use crate::presence::Presence;
 use crate::records::Records;
-use crate::{checks, pruning, staging, surroundings};
+use crate::{checks, fencing, pruning, staging, surroundings};
 
 /// The most tasks that are handed out at a time.
 pub(crate) const MAX_TASKS: usize = 1000;
@@ -28,7 +28,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// Everything that a cluster's spoke should be doing now.
 pub(crate) fn task_list(records: &Records, presence: &Presence, cluster: &Cluster) -> TaskList {
-    let mut tasks = activations(cluster);
+    let mut tasks = activations(records, presence, cluster);
     let name = cluster.name_any();
     let mut migrations: Vec<Arc<Migration>> =
         records.migrations.all().into_iter().filter(|migration| is_under_way(migration)).collect();
@@ -149,7 +149,7 @@ fn collections(records: &Records, cluster: &str) -> Vec<Task> {
 }
 
 /// The tasks of a cluster's activations that are not done.
-fn activations(cluster: &Cluster) -> Vec<Task> {
+fn activations(records: &Records, presence: &Presence, cluster: &Cluster) -> Vec<Task> {
     let Some(uid) = cluster.uid() else { return Vec::new() };
     let done = |namespace: &str, request: &str| {
         cluster.status.as_ref().is_some_and(|status| {
@@ -165,7 +165,12 @@ fn activations(cluster: &Cluster) -> Vec<Task> {
         .filter(|wanted| !done(&wanted.namespace, &wanted.request))
         .map(|wanted| Task {
             id: activation_task(&uid, &wanted.namespace, &wanted.request),
-            work: Work::Activate { namespace: wanted.namespace.clone(), state: wanted.state },
+            work: Work::Activate {
+                namespace: wanted.namespace.clone(),
+                state: wanted.state,
+                cleared: wanted.force
+                    || fencing::other_stands_still(records, presence, cluster, &wanted.namespace),
+            },
         })
         .collect()
 }

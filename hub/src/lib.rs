@@ -25,6 +25,7 @@ mod conditions;
 mod controllers;
 pub mod crds;
 mod docket;
+mod fencing;
 pub mod itinerary;
 pub mod leader;
 mod metrics;

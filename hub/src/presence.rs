@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
-use isthmus_shared::protocol::{Heartbeat, PROBE_SECONDS};
+use isthmus_shared::protocol::{Fence, Heartbeat, MAX_FENCES, PROBE_SECONDS};
 use jiff::{SignedDuration, Timestamp};
 
 /// The most probes of one heartbeat that are taken in.
@@ -15,6 +15,8 @@ pub(crate) const MAX_PROBES: usize = 256;
 pub(crate) const PROBE_EXPIRY_SECONDS: i64 = PROBE_SECONDS.cast_signed() + 20;
 /// The longest uid or revision of a store, bytes.
 const MAX_ID: usize = 64;
+/// The longest `<cluster>/<namespace>`, bytes.
+const MAX_COUNTERPART: usize = 253 + 1 + 63;
 /// The longest error of a probe that is kept, bytes.
 const MAX_PROBE_ERROR: usize = 1024;
 
@@ -35,6 +37,7 @@ struct Spoke {
     heard_at: Timestamp,
     facts_digest: Option<String>,
     probes: HashMap<String, Probe>,
+    fences: Vec<Fence>,
 }
 
 /// What a heartbeat came to.
@@ -73,6 +76,7 @@ impl Presence {
                 heard_at: now,
                 facts_digest: None,
                 probes: HashMap::new(),
+                fences: Vec::new(),
             });
             let was_late = now.duration_since(spoke.heard_at) > SignedDuration::from_secs(20);
             spoke.heard_at = now;
@@ -92,7 +96,12 @@ impl Presence {
                 })
                 .collect();
             let outcome = |probe: &Probe| (probe.revision.clone(), probe.error.clone());
-            let changed = probes.len() != spoke.probes.len()
+            let fences: Vec<Fence> =
+                heartbeat.fences.iter().take(MAX_FENCES).filter(|f| is_sound(f)).cloned().collect();
+            let turned = fences != spoke.fences;
+            spoke.fences = fences;
+            let changed = turned
+                || probes.len() != spoke.probes.len()
                 || probes
                     .iter()
                     .any(|(store, probe)| spoke.probes.get(store).map(outcome) != Some(outcome(probe)));
@@ -105,7 +114,7 @@ impl Presence {
 
     /// A spoke has enrolled: that is a sign of life, and its facts are not known yet.
     pub(crate) fn enrolled(&self, cluster_uid: &str, now: Timestamp) {
-        let spoke = Spoke { heard_at: now, facts_digest: None, probes: HashMap::new() };
+        let spoke = Spoke { heard_at: now, facts_digest: None, probes: HashMap::new(), fences: Vec::new() };
         self.with(|inner| inner.spokes.insert(cluster_uid.to_owned(), spoke));
     }
 
@@ -121,6 +130,24 @@ impl Presence {
     /// When a cluster's spoke was last heard in this term.
     pub(crate) fn heard_at(&self, cluster_uid: &str) -> Option<Timestamp> {
         self.with(|inner| inner.spokes.get(cluster_uid).map(|spoke| spoke.heard_at)).flatten()
+    }
+
+    /// What the mark of a cluster's namespace said when it was last heard.
+    pub(crate) fn fence(&self, cluster_uid: &str, namespace: &str) -> Option<Fence> {
+        self.with(|inner| {
+            inner.spokes.get(cluster_uid)?.fences.iter().find(|fence| fence.namespace == namespace).cloned()
+        })
+        .flatten()
+    }
+
+    /// A namespace's applications were started or stopped: what its mark says now, before the next
+    /// heartbeat does.
+    pub(crate) fn turned(&self, cluster_uid: &str, namespace: &str, active: bool) {
+        self.with(|inner| {
+            let spoke = inner.spokes.get_mut(cluster_uid)?;
+            spoke.fences.iter_mut().find(|fence| fence.namespace == namespace)?.active = active;
+            Some(())
+        });
     }
 
     /// The last probe of a store by a cluster's spoke.
@@ -156,6 +183,11 @@ impl Presence {
     }
 }
 
+/// Whether a spoke may say such a thing: names are as long as Kubernetes has them.
+fn is_sound(fence: &Fence) -> bool {
+    fence.namespace.len() <= 63 && fence.counterpart.len() <= MAX_COUNTERPART
+}
+
 fn cut(text: &str, limit: usize) -> String {
     let mut end = text.len().min(limit);
     while !text.is_char_boundary(end) {
@@ -181,7 +213,7 @@ mod tests {
             age_millis: 5000,
             error: error.map(str::to_owned),
         };
-        Heartbeat { facts: None, facts_digest: "d".into(), probes: vec![probe] }
+        Heartbeat { facts_digest: "d".into(), probes: vec![probe], ..Heartbeat::default() }
     }
 
     #[test]

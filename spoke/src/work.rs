@@ -30,6 +30,8 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
         }
         Work::StopDestination { run } => Box::pin(workloads::stop_destination(context, run)).await,
         Work::RestoreSource { run } => {
+            // A mover that still reads would keep a volume from the Pod that is to have it.
+            Box::pin(volumes::clean_up(context, run)).await?;
             let outcome = Box::pin(workloads::restore_source(context, run)).await?;
             volumes::release(context, run).await?;
             Ok(outcome)
@@ -50,6 +52,8 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
             Ok(outcome)
         }
         Work::PruneStaging { prune } => Box::pin(prune::prune_pair(context, prune)).await,
-        Work::Activate { namespace, state } => workloads::activate(context, namespace, *state).await,
+        Work::Activate { namespace, state, cleared } => {
+            workloads::activate(context, namespace, *state, *cleared).await
+        }
     }
 }

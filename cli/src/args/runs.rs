@@ -112,6 +112,10 @@ pub struct Activate {
     /// The cluster that they are in
     #[arg(long, value_name = "CLUSTER", value_parser = names::label)]
     pub cluster: String,
+    /// Start them although a cutover has handed them over to a cluster that may run them: for when
+    /// that cluster is gone for good
+    #[arg(long)]
+    pub force: bool,
     /// Wait until it is done, and exit accordingly
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
           require_equals = true, action = ArgAction::Set)]

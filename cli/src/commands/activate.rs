@@ -29,6 +29,7 @@ pub async fn run(connection: &Connection, args: Activate, state: TargetState) ->
             namespace: namespace.clone(),
             state,
             request: uuid::Uuid::new_v4().to_string(),
+            force: args.force && state == TargetState::Active,
         })
         .collect();
     let cluster = clusters
@@ -143,6 +144,7 @@ mod tests {
             namespace: namespace.to_owned(),
             state: TargetState::Active,
             request: request.to_owned(),
+            force: false,
         }
     }
 

@@ -12,6 +12,7 @@ use isthmus_shared::protocol::{
 };
 use isthmus_shared::resources::{
     ActivationPhase, ActivationStatus, Cluster, ClusterPair, ClusterStatus, Migration, MigrationPlan, Side,
+    TargetState,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -236,7 +237,18 @@ async fn activated(office: &Office, cluster: &Cluster, reports: &[TaskReport]) -
         })
     };
     let records = &office.records;
-    office.writer.status(&records.clusters, &records.namespace, &cluster.name_any(), change).await?;
+    let written =
+        office.writer.status(&records.clusters, &records.namespace, &cluster.name_any(), change).await?;
+    let answered = written.and_then(|cluster| cluster.status.clone()).map(|status| status.activations);
+    let uid = cluster.uid().unwrap_or_default();
+    for done in answered.iter().flatten().filter(|a| a.phase == ActivationPhase::Succeeded) {
+        let reported = reports
+            .iter()
+            .any(|report| report.task == docket::activation_task(&uid, &done.namespace, &done.request));
+        if reported {
+            office.presence.turned(&uid, &done.namespace, done.state == TargetState::Active);
+        }
+    }
     Ok(())
 }
 

@@ -247,6 +247,7 @@ mod tests {
             namespace: "cms".into(),
             state: TargetState::Active,
             request: request.into(),
+            force: false,
         };
         let mut cluster =
             Cluster::new("east", ClusterSpec { activations: vec![wanted("1")], ..ClusterSpec::default() });

@@ -32,8 +32,17 @@ pub(super) fn options(migration: &Migration, origin: &Origin) -> Result<Migratio
         }
         Origin::Undoes(undone) => undoable(own, undone, namespace)?,
     }
-    origin
-        .options(own)
+    let options = origin.options(own);
+    let another =
+        |options: &&MigrationSpec| !own.cluster_pair.is_empty() && own.cluster_pair != options.cluster_pair;
+    if let Some(other) = options.as_ref().filter(another) {
+        let message = format!(
+            "it goes through ClusterPair {}, and the Migration names {}: leave clusterPair out, then create the Migration again",
+            other.cluster_pair, own.cluster_pair
+        );
+        return Err(finding("spec.clusterPair", "AnotherPair", message));
+    }
+    options
         .ok_or_else(|| finding("spec", "NoOptions", "the options cannot be had: create the Migration again"))
 }
 

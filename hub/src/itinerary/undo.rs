@@ -51,7 +51,11 @@ fn begun(status: &MigrationStatus, step: Step) -> bool {
 /// The steps that undo a run as far as it has come.
 fn steps(status: &MigrationStatus) -> Vec<StepStatus> {
     [
-        (Step::StopDestination, begun(status, Step::StartApplications)),
+        // Custom resources that nobody knows how to stop run from when they are applied.
+        (
+            Step::StopDestination,
+            begun(status, Step::ApplyResources) || begun(status, Step::StartApplications),
+        ),
         (Step::RestoreSource, begun(status, Step::Quiesce)),
         (Step::RemoveFromDestination, begun(status, Step::PrepareDestination)),
     ]

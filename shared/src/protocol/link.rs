@@ -18,6 +18,8 @@ pub const REPORTS_PATH: &str = "/v1/spoke/reports";
 pub const MAX_POLL_SECONDS: u64 = 25;
 /// How often a spoke sends a heartbeat, seconds.
 pub const HEARTBEAT_SECONDS: u64 = 10;
+/// The most marked namespaces of one heartbeat; of those beyond them nothing is known.
+pub const MAX_FENCES: usize = 1000;
 /// How often hub and spokes probe a store, seconds.
 pub const PROBE_SECONDS: u64 = 30;
 /// After this long without a heartbeat a cluster is no longer Ready, seconds.
@@ -64,6 +66,21 @@ pub struct Heartbeat {
     pub facts_digest: String,
     /// The latest probe of each store that the hub asked to have probed, at most 256.
     pub probes: Vec<ProbeReport>,
+    /// The namespaces that carry the mark of a cutover, at most [`MAX_FENCES`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fences: Vec<Fence>,
+}
+
+/// What the mark of a namespace says that a cutover has left or reached.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Fence {
+    /// The namespace.
+    pub namespace: String,
+    /// Whether its applications are meant to run.
+    pub active: bool,
+    /// The other side, `<cluster>/<namespace>`.
+    pub counterpart: String,
 }
 
 /// What a spoke sees of its cluster. Lists are cut at 64 entries.

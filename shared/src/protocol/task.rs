@@ -192,6 +192,10 @@ pub enum Work {
         namespace: String,
         /// What they are to be.
         state: TargetState,
+        /// They are started although they may run on the other side: that is known to stand still,
+        /// or a person wants it so.
+        #[serde(default)]
+        cleared: bool,
     },
 }
 

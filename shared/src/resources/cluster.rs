@@ -62,6 +62,10 @@ pub struct Activation {
     /// Names this request; it is carried out once, and again only for another value.
     #[schemars(length(min = 1, max = 64))]
     pub request: String,
+    /// Starts them although a cutover has handed them over to another cluster that may run them:
+    /// for when that cluster is gone for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// Whether applications are to run.

@@ -8,7 +8,7 @@ pub const MIGRATION_SUSPEND: &str = "isthmus.dev/migration-suspend";
 /// Annotation on a stopped workload: the uid of the migration that stopped it. Going back starts
 /// what carries its own and nothing else.
 pub const QUIESCED_BY: &str = "isthmus.dev/quiesced-by";
-/// Annotation on a Namespace: `"true"` where the applications are meant to run, `"false"` where they
+/// Label on a Namespace: `"true"` where the applications are meant to run, `"false"` where they
 /// are not because they run elsewhere.
 pub const ACTIVE: &str = "isthmus.dev/active";
 /// Annotation on a Namespace that has [`ACTIVE`]: the other side, `<cluster>/<namespace>`.

@@ -60,12 +60,13 @@ pub struct MigrationSpec {
     #[serde(default)]
     pub action: MigrationAction,
     /// The `MigrationPlan`, in this namespace, whose options the run takes as they are when it
-    /// begins. Beside it only `action`, `quiesce`, `startApplications` and `dryRun` may be set.
+    /// begins. Beside it only `clusterPair` (the same), `action`, `quiesce`, `startApplications` and
+    /// `dryRun` may be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub plan: Option<String>,
     /// The Migration, in this namespace, that a `Rollback` undoes; nothing else is set beside it
-    /// but `reclaim`.
+    /// but `reclaim`, and `clusterPair` (the same).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub rollback_of: Option<String>,

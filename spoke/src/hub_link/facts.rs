@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use isthmus_shared::protocol::ClusterFacts;
-use isthmus_shared::resources::StorageClassFact;
+use isthmus_shared::protocol::{ClusterFacts, Fence, MAX_FENCES};
+use isthmus_shared::resources::{ACTIVE, COUNTERPART, StorageClassFact};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError, annotation, label, name, text};
@@ -36,6 +36,19 @@ pub async fn look(cluster: &Cluster) -> Result<ClusterFacts, ClusterError> {
         storage_classes: classes.iter().map(storage_class).collect(),
         snapshot_classes: snapshots.iter().map(|class| name(class).to_owned()).collect(),
     })
+}
+
+/// The namespaces that carry the mark of a cutover.
+pub async fn fences(cluster: &Cluster) -> Result<Vec<Fence>, ClusterError> {
+    let marked = cluster.list("/api/v1/namespaces", &format!("labelSelector={ACTIVE}"), MAX_FENCES).await;
+    let fence = |namespace: &Value| {
+        Some(Fence {
+            namespace: name(namespace).to_owned(),
+            active: label(namespace, ACTIVE)?.parse().ok()?,
+            counterpart: annotation(namespace, COUNTERPART)?.to_owned(),
+        })
+    };
+    Ok(or_none(marked)?.iter().filter_map(fence).collect())
 }
 
 /// A digest that changes with the facts.

@@ -22,6 +22,7 @@ pub async fn send_heartbeats(cluster: Cluster, hub: SignedChannel) {
     let mut known: Option<(ClusterFacts, String)> = None;
     let mut looked: Option<Instant> = None;
     let mut hub_wants_facts = true;
+    let mut fences = Vec::new();
     loop {
         if looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
             match facts::look(&cluster).await {
@@ -34,10 +35,15 @@ pub async fn send_heartbeats(cluster: Cluster, hub: SignedChannel) {
                 Err(error) => tracing::warn!(%error, "the cluster could not be looked at"),
             }
         }
+        match facts::fences(&cluster).await {
+            Ok(found) => fences = found,
+            Err(error) => tracing::warn!(%error, "the marks of namespaces could not be read"),
+        }
         let heartbeat = Heartbeat {
             facts: known.as_ref().filter(|_| hub_wants_facts).map(|(facts, _)| facts.clone()),
             facts_digest: known.as_ref().map(|(_, digest)| digest.clone()).unwrap_or_default(),
             probes: prober.reports(),
+            fences: fences.clone(),
         };
         let sent: Result<HeartbeatReply, LinkError> =
             hub.post(HEARTBEAT_PATH, &heartbeat, Duration::ZERO).await;

@@ -24,11 +24,13 @@ pub async fn start_applications(context: &TaskContext, run: &Run) -> Result<Outc
     Ok(Outcome::Workloads { workloads: u32::try_from(changed).unwrap_or(u32::MAX) })
 }
 
-/// Starts or stops a namespace's applications.
+/// Starts or stops a namespace's applications. What was handed over to the other side is started only
+/// where that is `cleared`.
 pub async fn activate(
     context: &TaskContext,
     namespace: &str,
     wanted: TargetState,
+    cleared: bool,
 ) -> Result<Outcome, TaskError> {
     let object = format!("Namespace {namespace}");
     let found = context
@@ -42,7 +44,7 @@ pub async fn activate(
         return Err(TaskError::failed(object, "NamespaceNotFound", message));
     };
     let starts = wanted == TargetState::Active;
-    if let Some(refusal) = fence::active_elsewhere(&found).filter(|_| starts) {
+    if let Some(refusal) = fence::active_elsewhere(&found).filter(|_| starts && !cleared) {
         return Err(TaskError::Failed(refusal.into()));
     }
     if starts {

@@ -8,7 +8,7 @@ use isthmus_shared::protocol::Run;
 use isthmus_shared::resources::{ACTIVE, COUNTERPART, Finding};
 use serde_json::{Value, json};
 
-use crate::cluster::{PatchKind, annotation, describe};
+use crate::cluster::{PatchKind, annotation, describe, label};
 use crate::findings::finding;
 use crate::task::{TaskContext, TaskError};
 
@@ -56,7 +56,7 @@ pub fn of_destination(run: &Run, namespace: &str) -> String {
 
 /// What the mark of a namespace says, if it has one.
 pub fn is_active(namespace: &Value) -> Option<bool> {
-    annotation(namespace, ACTIVE).and_then(|active| active.parse().ok())
+    label(namespace, ACTIVE).and_then(|active| active.parse().ok())
 }
 
 /// Why a namespace must not be started as it is: its applications run elsewhere, as far as its mark
@@ -74,46 +74,47 @@ pub fn active_elsewhere(namespace: &Value) -> Option<Finding> {
 }
 
 fn patch(namespace: &Value, active: bool, counterpart: Option<&str>) -> Option<Value> {
-    let mut annotations = json!({});
+    let mut metadata = json!({});
     if is_active(namespace) != Some(active) {
-        annotations[ACTIVE] = active.to_string().into();
+        metadata["labels"] = json!({ACTIVE: active.to_string()});
     }
     if let Some(counterpart) = counterpart.filter(|c| annotation(namespace, COUNTERPART) != Some(*c)) {
-        annotations[COUNTERPART] = counterpart.into();
+        metadata["annotations"] = json!({COUNTERPART: counterpart});
     }
-    let changes = annotations.as_object().is_some_and(|map| !map.is_empty());
-    changes.then(|| json!({"metadata": {"annotations": annotations}}))
+    let changes = metadata.as_object().is_some_and(|map| !map.is_empty());
+    changes.then(|| json!({"metadata": metadata}))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn namespace(annotations: Value) -> Value {
-        let mut namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "cms"}});
-        namespace["metadata"]["annotations"] = annotations;
-        namespace
+    fn namespace(active: Option<&str>, counterpart: Option<&str>) -> Value {
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+            "name": "cms", "labels": {ACTIVE: active}, "annotations": {COUNTERPART: counterpart}
+        }})
     }
 
     #[test]
     fn a_mark_is_written_once_and_says_the_other_side() {
-        let wanted = json!({"metadata": {"annotations": {ACTIVE: "false", COUNTERPART: "west/cms"}}});
-        assert_eq!(patch(&namespace(json!({})), false, Some("west/cms")), Some(wanted));
-        let marked = namespace(json!({ACTIVE: "false", COUNTERPART: "west/cms"}));
+        let wanted =
+            json!({"metadata": {"labels": {ACTIVE: "false"}, "annotations": {COUNTERPART: "west/cms"}}});
+        assert_eq!(patch(&namespace(None, None), false, Some("west/cms")), Some(wanted));
+        let marked = namespace(Some("false"), Some("west/cms"));
         assert_eq!(patch(&marked, false, Some("west/cms")), None);
-        let turned = json!({"metadata": {"annotations": {ACTIVE: "true"}}});
+        let turned = json!({"metadata": {"labels": {ACTIVE: "true"}}});
         assert_eq!(patch(&marked, true, Some("west/cms")), Some(turned.clone()));
         assert_eq!(patch(&marked, true, None), Some(turned));
     }
 
     #[test]
     fn what_was_handed_over_is_not_started_and_the_message_names_where_it_runs() {
-        let marked = namespace(json!({ACTIVE: "false", COUNTERPART: "west/cms"}));
+        let marked = namespace(Some("false"), Some("west/cms"));
         let found = active_elsewhere(&marked).unwrap();
         assert_eq!((found.object.as_str(), found.reason.as_str()), ("Namespace cms", "ActiveElsewhere"));
         assert!(found.message.contains("west/cms"));
-        assert!(active_elsewhere(&namespace(json!({ACTIVE: "true"}))).is_none());
-        assert!(active_elsewhere(&namespace(json!({}))).is_none());
-        assert!(active_elsewhere(&namespace(json!({ACTIVE: "perhaps"}))).is_none());
+        assert!(active_elsewhere(&namespace(Some("true"), None)).is_none());
+        assert!(active_elsewhere(&namespace(None, None)).is_none());
+        assert!(active_elsewhere(&namespace(Some("perhaps"), None)).is_none());
     }
 }

@@ -11,7 +11,7 @@ use isthmus_shared::resources::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cluster::annotation;
+use crate::cluster::{annotation, label};
 use crate::serve::MoverSettings;
 use crate::task::Spoke;
 use server::Server;
@@ -141,7 +141,7 @@ async fn a_quiesced_source_stands_still_and_going_back_gives_it_back_exactly() {
     let before = server.picture();
     let outcome = quiesce(&context(&server), &run()).await.unwrap();
     assert!(matches!(outcome, Outcome::Quiesced { workloads: 11, stopped_at: Some(_) }), "{outcome:?}");
-    assert_eq!(annotation(&server.object("cms"), ACTIVE), Some("false"));
+    assert_eq!(label(&server.object("cms"), ACTIVE), Some("false"));
     assert_eq!(annotation(&server.object("cms"), COUNTERPART), Some("west/cms"));
     for stopped in ["web", "db", "bare", "advanced"] {
         let object = server.object(stopped);
@@ -156,7 +156,7 @@ async fn a_quiesced_source_stands_still_and_going_back_gives_it_back_exactly() {
     let outcome = restore_source(&context(&server), &run()).await.unwrap();
     assert!(matches!(outcome, Outcome::Workloads { workloads: 8 }), "{outcome:?}");
     assert_eq!(server.picture(), before);
-    assert_eq!(annotation(&server.object("cms"), ACTIVE), Some("true"));
+    assert_eq!(label(&server.object("cms"), ACTIVE), Some("true"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -341,7 +341,7 @@ async fn a_destination_is_stopped_when_nothing_runs_and_namespaces_that_are_gone
     let mut run = run();
     run.source = "north".to_owned();
     stop_destination(&context(&server), &run).await.unwrap();
-    assert_eq!(annotation(&server.object("cms"), ACTIVE), Some("false"));
+    assert_eq!(label(&server.object("cms"), ACTIVE), Some("false"));
     assert_eq!(annotation(&server.object("cms"), COUNTERPART), Some("north/cms"));
     assert_eq!(server.object("web")["spec"]["replicas"], 0);
     assert_eq!(annotation(&server.object("web"), QUIESCED_BY), None);
@@ -357,29 +357,36 @@ async fn a_cutover_marks_the_destination_before_the_first_start_and_a_promotion_
     server.refuse_write(None);
     start_applications(&context(&server), &run()).await.unwrap();
     assert_eq!(server.writes()[0], "PATCH cms");
-    assert_eq!(annotation(&server.object("cms"), ACTIVE), Some("true"));
+    assert_eq!(label(&server.object("cms"), ACTIVE), Some("true"));
     assert_eq!(annotation(&server.object("cms"), COUNTERPART), Some("east/cms"));
     assert_eq!(server.object("pxc")["spec"], json!({"crVersion": "1"}));
     let server = application();
     let mut promotion = run();
     promotion.spec.quiesce = false;
     start_applications(&context(&server), &promotion).await.unwrap();
-    assert_eq!(annotation(&server.object("cms"), ACTIVE), None);
+    assert_eq!(label(&server.object("cms"), ACTIVE), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_handed_over_is_not_activated() {
     let server = application();
     quiesce(&context(&server), &run()).await.unwrap();
-    let error = activate(&context(&server), "cms", TargetState::Active).await.unwrap_err();
+    let error = activate(&context(&server), "cms", TargetState::Active, false).await.unwrap_err();
     assert_eq!(reasons(&error), ["ActiveElsewhere Namespace cms"]);
     assert_eq!(server.object("web")["spec"]["replicas"], 0);
-    server.change("cms", |cms| cms["metadata"]["annotations"][ACTIVE] = json!("true"));
-    activate(&context(&server), "cms", TargetState::Active).await.unwrap();
+    activate(&context(&server), "cms", TargetState::Active, true).await.unwrap();
+    assert_eq!(
+        label(&server.object("cms"), ACTIVE),
+        Some("true"),
+        "the hub knows that the other stands still"
+    );
+    activate(&context(&server), "cms", TargetState::Inactive, false).await.unwrap();
+    server.change("cms", |cms| cms["metadata"]["labels"][ACTIVE] = json!("true"));
+    activate(&context(&server), "cms", TargetState::Active, false).await.unwrap();
     assert_eq!(server.object("web")["spec"]["replicas"], 3);
     assert_eq!(annotation(&server.object("web"), QUIESCED_BY), None);
-    activate(&context(&server), "cms", TargetState::Inactive).await.unwrap();
-    assert_eq!(annotation(&server.object("cms"), ACTIVE), Some("false"));
+    activate(&context(&server), "cms", TargetState::Inactive, false).await.unwrap();
+    assert_eq!(label(&server.object("cms"), ACTIVE), Some("false"));
 }
 
 #[tokio::test(start_paused = true)]

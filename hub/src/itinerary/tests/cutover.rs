@@ -119,9 +119,9 @@ fn the_status_tells_which_side_is_active_and_for_how_long_none_was() {
 #[test]
 fn what_fails_after_the_source_has_stopped_goes_back() {
     let mut run = cutover(|_| {});
-    until(&mut run, Step::ApplyResources);
-    run.fail("destination", "Service cms/web");
-    assert_eq!(run.docket(), ["east RestoreSource/source"], "the destination was never started");
+    until(&mut run, Step::FinalVolumes);
+    run.fail("send.v0", "PersistentVolumeClaim cms/claim-0");
+    assert_eq!(run.docket(), ["east RestoreSource/source"], "nothing can run on the destination");
     run.succeed("source", Outcome::Workloads { workloads: 3 });
     assert_eq!(run.docket(), ["west RemoveFromDestination/destination"]);
     run.succeed("destination", Outcome::Removed { objects: 9, kept: 2 });
@@ -131,7 +131,7 @@ fn what_fails_after_the_source_has_stopped_goes_back() {
     let status = run.status();
     assert_eq!((status.status, status.active), (MigrationPhase::RolledBack, Some(Active::Source)));
     let message = status.message.unwrap();
-    assert!(message.contains("ApplyResources failed") && message.contains("run on east"), "{message}");
+    assert!(message.contains("FinalVolumes failed") && message.contains("run on east"), "{message}");
 }
 
 #[test]
@@ -216,6 +216,8 @@ fn a_cancelled_promotion_removes_what_it_brought_and_leaves_the_source() {
     until(&mut run, Step::ApplyResources);
     run.migration.metadata.annotations = Some([(CANCEL.to_owned(), "true".to_owned())].into());
     run.advance();
+    assert_eq!(run.docket(), ["west StopDestination/destination"], "what was applied may run");
+    run.succeed("destination", Outcome::Workloads { workloads: 0 });
     assert_eq!(run.docket(), ["west RemoveFromDestination/destination"]);
 }
 
@@ -246,6 +248,14 @@ fn a_rollback_undoes_what_has_ended() {
         run.succeed(item, Outcome::Done);
     }
     assert_eq!((run.phase(), run.status().active), (MigrationPhase::Succeeded, Some(Active::Source)));
+
+    let mut elsewhere = world(|spec| {
+        spec.clone_from(&run.migration.spec);
+        spec.cluster_pair = "other".into();
+    });
+    elsewhere.view.origin = Origin::Undoes(undone.clone());
+    elsewhere.advance();
+    assert!(elsewhere.status().message.unwrap().contains("goes through ClusterPair prod"));
 
     let mut late = world(|spec| spec.clone_from(&run.migration.spec));
     late.view.origin = Origin::Undoes(Undone { superseded_by: Some("isthmus/later".into()), ..undone });

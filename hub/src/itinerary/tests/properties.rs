@@ -112,8 +112,9 @@ fn check(run: &World) {
     if failed {
         let open = run.tasks();
         assert!(
-            open.iter().all(|task| ["RemoveFromDestination", "Cleanup"].contains(&task.id.step.as_str())),
-            "after a failure a promotion only removes what it brought"
+            open.iter().all(|task| ["StopDestination", "RemoveFromDestination", "Cleanup"]
+                .contains(&task.id.step.as_str())),
+            "after a failure a promotion only stops and removes what it brought"
         );
     }
     if status.status.is_terminal() {

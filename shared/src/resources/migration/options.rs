@@ -30,9 +30,11 @@ impl MigrationSpec {
         }
     }
 
-    /// What this run, which names a plan, says beside it and may not: the first such option.
+    /// What this run, which names a plan, says beside it and may not: the first such option. The pair
+    /// may be named again.
     pub fn beside_plan(&self) -> Option<String> {
         let allowed = Self {
+            cluster_pair: self.cluster_pair.clone(),
             plan: self.plan.clone(),
             action: self.action,
             quiesce: self.quiesce,
@@ -58,6 +60,7 @@ impl MigrationSpec {
     /// What this run, which undoes another, says beside it and may not: the first such option.
     pub fn beside_rollback(&self) -> Option<String> {
         let allowed = Self {
+            cluster_pair: self.cluster_pair.clone(),
             action: self.action,
             rollback_of: self.rollback_of.clone(),
             reclaim: self.reclaim,

@@ -49,6 +49,13 @@ spec:
   template:
     spec: {restartPolicy: Never, containers: [{name: job, image: "job:1"}]}
 ---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: endless, namespace: NAMESPACE}
+spec:
+  template:
+    spec: {restartPolicy: Never, nodeSelector: {waits: forever}, containers: [{name: job, image: "job:1"}]}
+---
 apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
 metadata: {name: wordpress, namespace: NAMESPACE}
@@ -90,8 +97,7 @@ async fn running(client: Client, namespace: &str) -> Vec<String> {
 /// The marks of a namespace: whether it is the active side, and the other side.
 async fn marks(client: Client, namespace: &str) -> (Option<String>, Option<String>) {
     let namespace = Api::<Namespace>::all(client).get(namespace).await.unwrap();
-    let mark = |key: &str| namespace.annotations().get(key).cloned();
-    (mark(ACTIVE), mark(COUNTERPART))
+    (namespace.labels().get(ACTIVE).cloned(), namespace.annotations().get(COUNTERPART).cloned())
 }
 
 fn marked(active: &str, other: &str) -> (Option<String>, Option<String>) {
@@ -107,7 +113,7 @@ async fn a_cutover_leaves_one_side_running_and_rolling_back_gives_the_source_bac
     // Four of the CMS and the agent; before that the source is not what it is to be.
     eventually("the source's Pods to run", || async {
         let running = running(east(), "shop").await;
-        if running.len() >= 5 { Ok(()) } else { Err(format!("{running:?}")) }
+        if running.len() >= 6 { Ok(()) } else { Err(format!("{running:?}")) }
     })
     .await;
     eventually("the Job to end", || async {
@@ -133,6 +139,7 @@ async fn a_cutover_leaves_one_side_running_and_rolling_back_gives_the_source_bac
     let quiesced = workloads(east(), "shop").await;
     assert_eq!(quiesced["Deployment/wordpress"]["spec"]["replicas"], 0);
     assert_eq!(quiesced["CronJob/wp-cron"]["spec"]["suspend"], true);
+    assert_eq!(quiesced["Job/endless"]["spec"]["suspend"], true);
     // The lab's Jobs end soon, and one that has ended is left as it is.
     for left_alone in ["Deployment/idle", "CronJob/paused", "Job/reindex"] {
         assert_eq!(quiesced[left_alone]["annotations"].get(QUIESCED_BY), None, "{left_alone}");
@@ -153,10 +160,22 @@ async fn a_cutover_leaves_one_side_running_and_rolling_back_gives_the_source_bac
     assert_eq!(marks(east(), "shop").await.0.as_deref(), Some("true"));
     eventually("the source's Pods to run again", || async {
         let running = running(east(), "shop").await;
-        if running.len() >= 5 { Ok(()) } else { Err(format!("{running:?}")) }
+        if running.len() >= 6 { Ok(()) } else { Err(format!("{running:?}")) }
     })
     .await;
     assert_eq!(running(west(), "shop").await, Vec::<String>::new());
+
+    // The other way round by hand: first the one side, then the other.
+    world.isthmus(&["activate", "shop", "--cluster", "west"]).await.ends_with(1);
+    world.isthmus(&["deactivate", "shop", "--cluster", "east"]).await.ends_with(0);
+    eventually("the other side to be known to stand still", || async {
+        let said = world.isthmus(&["activate", "shop", "--cluster", "west"]).await;
+        if said.code == 0 { Ok(()) } else { Err(said.all()) }
+    })
+    .await;
+    assert_eq!(marks(west(), "shop").await.0.as_deref(), Some("true"));
+    world.isthmus(&["activate", "shop", "--cluster", "east"]).await.ends_with(1);
+    world.isthmus(&["activate", "shop", "--cluster", "east", "--force"]).await.ends_with(0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
