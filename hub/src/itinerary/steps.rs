@@ -53,10 +53,11 @@ pub(super) fn begin_step(
         Duty::Volumes => Vec::new(),
     };
     if roster(step.step) == Duty::Volumes {
-        if status.pipeline[index].step == Step::FinalVolumes {
+        let step = status.pipeline[index].step;
+        if step == Step::FinalVolumes {
             volumes::next_pass(status);
         }
-        volumes::begin_next(options, status, now);
+        volumes::begin_next(options, status, step, now);
     }
 }
 

@@ -3,7 +3,7 @@
 use isthmus_shared::protocol::VolumeFacts;
 use isthmus_shared::quantity::Amount;
 use isthmus_shared::resources::{
-    Finding, MAX_VOLUMES, MigrationSpec, MigrationStatus, NamespaceMove, Side, StepState, VolumePhase,
+    Finding, MAX_VOLUMES, MigrationSpec, MigrationStatus, NamespaceMove, Side, Step, StepState, VolumePhase,
     VolumeStatus,
 };
 use isthmus_shared::staging::VolumeUid;
@@ -55,6 +55,7 @@ pub(super) fn discovered(
             namespace: fact.namespace.clone(),
             claim: fact.claim.clone(),
             uid: fact.uid.clone(),
+            only_at_rest: fact.only_at_rest,
             pass: fact.last_pass + 1,
             previous_pass: fact.last_complete_pass,
             ..VolumeStatus::default()
@@ -73,6 +74,7 @@ pub(super) fn next_pass(status: &mut MigrationStatus) {
             namespace: volume.namespace.clone(),
             claim: volume.claim.clone(),
             uid: volume.uid.clone(),
+            only_at_rest: volume.only_at_rest,
             pass: volume.pass + 1,
             previous_pass: Some(volume.pass),
             ..VolumeStatus::default()
@@ -80,12 +82,18 @@ pub(super) fn next_pass(status: &mut MigrationStatus) {
     }
 }
 
-/// Begins volumes until as many are under way as the spec allows.
-pub(super) fn begin_next(spec: &MigrationSpec, status: &mut MigrationStatus, now: Timestamp) {
+/// Whether a pass of this step leaves a volume out.
+fn is_left_out(step: Step, volume: &VolumeStatus) -> bool {
+    step == Step::StageVolumes && volume.only_at_rest
+}
+
+/// Begins volumes of a step until as many are under way as the spec allows.
+pub(super) fn begin_next(spec: &MigrationSpec, status: &mut MigrationStatus, step: Step, now: Timestamp) {
     let limit = spec.parallel_volumes.max(1) as usize;
     let active = status.volumes.iter().filter(|v| v.phase == VolumePhase::InProgress).count();
     let room = limit.saturating_sub(active);
-    for volume in status.volumes.iter_mut().filter(|v| v.phase == VolumePhase::Pending).take(room) {
+    let waiting = |v: &&mut VolumeStatus| v.phase == VolumePhase::Pending && !is_left_out(step, v);
+    for volume in status.volumes.iter_mut().filter(waiting).take(room) {
         volume.phase = VolumePhase::InProgress;
         volume.send = StepState::InProgress;
         volume.receive = StepState::InProgress;
@@ -143,16 +151,22 @@ pub(super) fn evaluate(
         add(status, Severity::Failure, Some(step), reason.clone());
         return Progress::Failed(reason);
     }
-    begin_next(spec, status, now);
-    if status.volumes.iter().all(|volume| volume.phase == VolumePhase::Succeeded) {
+    begin_next(spec, status, step, now);
+    let left_out = status.volumes.iter().filter(|volume| is_left_out(step, volume)).count();
+    if status.volumes.iter().all(|volume| volume.phase == VolumePhase::Succeeded || is_left_out(step, volume))
+    {
         let files: u64 = status.volumes.iter().map(|volume| volume.files_done).sum();
         let read_back: Option<u64> =
             status.volumes.iter().map(|volume| volume.verified?.files_read_back).sum();
         let compared =
             read_back.map_or_else(String::new, |files| format!(", {files} files read back and compared"));
+        let waits = match left_out {
+            0 => String::new(),
+            n => format!("; {n} that can be read only once nothing uses them wait for the last pass"),
+        };
         return Progress::Done(Some(format!(
-            "{} volumes with {files} files, every block verified{compared}",
-            status.volumes.len()
+            "{} volumes with {files} files, every block verified{compared}{waits}",
+            status.volumes.len() - left_out
         )));
     }
     Progress::Waits

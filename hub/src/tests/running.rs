@@ -15,6 +15,7 @@ use super::harness::{Hub, Spoke, hub, new_hub};
 
 fn inspected() -> Outcome {
     let volume = VolumeFacts {
+        only_at_rest: false,
         namespace: "cms".into(),
         claim: "data".into(),
         uid: "v0".into(),

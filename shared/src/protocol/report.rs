@@ -169,6 +169,9 @@ pub enum Outcome {
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeFacts {
+    /// It cannot be read while it is used, so only the last pass of a cutover moves it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_at_rest: bool,
     /// The claim's namespace.
     pub namespace: String,
     /// The claim.

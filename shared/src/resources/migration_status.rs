@@ -244,6 +244,10 @@ pub struct VolumeStatus {
     pub claim: String,
     /// The source claim's uid, which names the volume in staging.
     pub uid: String,
+    /// It cannot be read while it is used: passes that are made while the application runs leave it
+    /// out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub only_at_rest: bool,
     /// How far it is.
     pub phase: VolumePhase,
     /// The number of the pass of this run, from 1.

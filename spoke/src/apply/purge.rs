@@ -15,8 +15,8 @@ use isthmus_shared::resources::{Finding, PLAN};
 use isthmus_shared::staging::ArchiveName;
 use serde_json::Value;
 
-pub use self::choice::Choice;
 use self::choice::{Candidate, Evidence, choose};
+pub use self::choice::{Choice, follows_another};
 use super::problem::refused;
 use super::{Tally, order};
 use crate::cluster::{Catalogue, ClusterError, DeleteOptions, Kind, ObjectId, describe, escape, name, uid};

@@ -225,6 +225,7 @@ async fn look_at_claims(
             }
             let passes = newest_passes(&area, uid(claim)).await?;
             volumes.push(VolumeFacts {
+                only_at_rest: pod.is_some() && !by_snapshot && is_of_one_pod(claim),
                 namespace: namespace(claim).to_owned(),
                 claim: name(claim).to_owned(),
                 uid: uid(claim).to_owned(),
@@ -257,6 +258,11 @@ async fn look_at_claims(
     Ok((volumes, users))
 }
 
+/// Whether no second Pod can mount a claim beside the one that has it.
+fn is_of_one_pod(claim: &Value) -> bool {
+    array(claim, "/spec/accessModes").iter().any(|mode| mode == "ReadWriteOncePod")
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Moves,
@@ -267,7 +273,7 @@ enum Verdict {
 /// What becomes of a claim; `pod` is one that mounts it now.
 fn verdict(claim: &Value, pod: Option<&Value>, cluster: &str) -> Verdict {
     let phase = text(claim, "/status/phase");
-    let once_by_one_pod = array(claim, "/spec/accessModes").iter().any(|mode| mode == "ReadWriteOncePod");
+    let once_by_one_pod = is_of_one_pod(claim);
     if phase == "Lost" {
         return Verdict::InTheWay {
             reason: "ClaimLost",

@@ -99,6 +99,23 @@ fn the_last_pass_builds_on_the_staged_one_and_reads_what_stands_still() {
 }
 
 #[test]
+fn a_volume_that_cannot_be_read_while_it_is_used_waits_for_the_last_pass() {
+    let mut run = cutover(|_| {});
+    run.succeed("survey", Outcome::Done);
+    let mut of_one_pod = facts(1, 0, None);
+    of_one_pod.only_at_rest = true;
+    run.succeed("source", inspected(vec![facts(0, 0, None), of_one_pod]));
+    until(&mut run, Step::StageVolumes);
+    assert_eq!(run.docket(), ["east StageVolumes/send.v0", "west StageVolumes/receive.v0"]);
+    run.move_volume(0);
+    let told = run.step(Step::StageVolumes).message.unwrap();
+    assert!(told.starts_with("1 volumes") && told.contains("wait for the last pass"), "{told}");
+    until(&mut run, Step::FinalVolumes);
+    let passes: Vec<_> = run.status().volumes.iter().map(|v| (v.pass, v.previous_pass)).collect();
+    assert_eq!((run.docket().len(), passes), (4, vec![(2, Some(1)), (1, None)]));
+}
+
+#[test]
 fn the_status_tells_which_side_is_active_and_for_how_long_none_was() {
     let mut run = cutover(|_| {});
     until(&mut run, Step::ExportResources);

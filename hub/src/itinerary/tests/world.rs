@@ -193,6 +193,7 @@ impl World {
 
 pub(super) fn facts(n: usize, last_pass: u32, last_complete_pass: Option<u32>) -> VolumeFacts {
     VolumeFacts {
+        only_at_rest: false,
         namespace: "cms".into(),
         claim: format!("claim-{n}"),
         uid: format!("v{n}"),

@@ -57,7 +57,7 @@ pub fn choose(candidate: Candidate<'_>, plan: &str, evidence: Evidence) -> Choic
 
 /// Objects that controllers make carry their owner's labels, our marks among them; they go with
 /// their owner.
-fn follows_another(group: &str, kind: &str, live: &Value) -> bool {
+pub fn follows_another(group: &str, kind: &str, live: &Value) -> bool {
     let controlled = array(live, "/metadata/ownerReferences")
         .iter()
         .any(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true));

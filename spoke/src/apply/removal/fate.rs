@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::apply::ownership;
+use crate::apply::purge::follows_another;
 use crate::cluster::{Kind, array, label, name, namespace, text};
 use crate::volumes::is_retained;
 
@@ -40,7 +41,10 @@ impl Undoing<'_> {
     /// Decides on one object, which is not yet being deleted.
     pub fn fate(&self, kind: &Kind, live: &Value) -> Fate {
         let marked = label(live, MIGRATED_BY) == Some(self.uid) && label(live, COMPONENT).is_none();
-        if !marked || follows_another(kind, live) || !text(live, "/metadata/deletionTimestamp").is_empty() {
+        if !marked
+            || follows_another(&kind.group, &kind.kind, live)
+            || !text(live, "/metadata/deletionTimestamp").is_empty()
+        {
             return Fate::Foreign;
         }
         if ownership::was_applied(live) || self.is_older(live) {
@@ -76,19 +80,6 @@ impl Undoing<'_> {
             _ => false,
         }
     }
-}
-
-/// Objects that controllers make carry their owner's labels, our marks among them; they go with
-/// their owner.
-fn follows_another(kind: &Kind, live: &Value) -> bool {
-    let controlled = array(live, "/metadata/ownerReferences")
-        .iter()
-        .any(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true));
-    let mirrored = matches!(
-        (kind.group.as_str(), kind.kind.as_str()),
-        ("", "Endpoints" | "Event" | "Namespace") | ("events.k8s.io" | "discovery.k8s.io", _)
-    );
-    controlled || mirrored
 }
 
 /// Whether an object is what Kubernetes or OpenShift puts into every namespace, or says of one.
@@ -153,7 +144,13 @@ mod tests {
     fn what_controllers_make_goes_with_its_owner() {
         let owned = json!({"metadata": {"ownerReferences": [{"controller": true}]}});
         assert_eq!(fate(&kind("apps", "ReplicaSet"), &owned), Fate::Foreign);
-        assert_eq!(fate(&kind("discovery.k8s.io", "EndpointSlice"), &json!({})), Fate::Foreign);
+        let kept = json!({"metadata": {"labels": {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}}});
+        assert_eq!(fate(&kind("discovery.k8s.io", "EndpointSlice"), &kept), Fate::Foreign);
+        assert_eq!(
+            fate(&kind("discovery.k8s.io", "EndpointSlice"), &json!({})),
+            Fate::Remove,
+            "made by hand"
+        );
         assert_eq!(
             fate(&kind("", "Pod"), &json!({"metadata": {"labels": {COMPONENT: "mover"}}})),
             Fate::Foreign
