@@ -285,6 +285,20 @@ async fn a_claim_that_one_pod_has_for_itself_moves_by_a_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_snapshot_a_claim_that_one_pod_has_for_itself_moves_in_the_quiesced_pass_alone() {
+    let world = shared().await;
+    let east = world.install("alone", "lab-local", "ReadWriteOncePod", "Filesystem").await;
+    std::fs::write(east.join("file"), "content").unwrap();
+    let cutover = json!({"method": "Live", "quiesce": true});
+    world.create_migration("alone", run_of("alone", &cutover)).await.unwrap();
+    let status = world.ended("alone").await;
+    succeeded(&status, "Live");
+    assert_eq!((status.volumes[0].pass, status.volumes[0].previous_pass), (1, None), "there was no other pass");
+    let west = world.volume("west", "alone", "data").await;
+    assert_eq!(compare_trees(&east, &west, &CompareOptions::default()).unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_volume_that_no_pod_uses_is_read_itself_and_its_snapshot_only_on_demand() {
     let world = shared().await;
     let east = world.install("unused", "lab-local", "ReadWriteOnce", "Filesystem").await;
