@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::apply::ownership;
 use crate::apply::purge::follows_another;
-use crate::cluster::{Kind, array, label, name, namespace, text};
+use crate::cluster::{Kind, label, name, namespace, text};
 use crate::volumes::is_retained;
 
 /// The run that is undone.

@@ -293,7 +293,11 @@ async fn without_a_snapshot_a_claim_that_one_pod_has_for_itself_moves_in_the_qui
     world.create_migration("alone", run_of("alone", &cutover)).await.unwrap();
     let status = world.ended("alone").await;
     succeeded(&status, "Live");
-    assert_eq!((status.volumes[0].pass, status.volumes[0].previous_pass), (1, None), "there was no other pass");
+    assert_eq!(
+        (status.volumes[0].pass, status.volumes[0].previous_pass),
+        (1, None),
+        "there was no other pass"
+    );
     let west = world.volume("west", "alone", "data").await;
     assert_eq!(compare_trees(&east, &west, &CompareOptions::default()).unwrap(), []);
 }
