@@ -70,6 +70,8 @@ enum When {
     Next(u64),
     /// To each of so many, counted here.
     Each { of: u64, seen: u64 },
+    /// To all but so many more.
+    After(u64),
 }
 
 impl Rule {
@@ -83,6 +85,11 @@ impl Rule {
             When::Each { of, seen } => {
                 *seen += 1;
                 *seen % *of == 0
+            }
+            When::After(0) => true,
+            When::After(served) => {
+                *served -= 1;
+                false
             }
         }
     }
@@ -110,6 +117,11 @@ impl Faults {
     /// Has `fault` happen to every `of`-th of these calls, until the faults are cleared.
     pub fn each(&self, of: u64, calls: Calls, fault: Fault) {
         self.add(Rule { calls, fault, when: When::Each { of: of.max(1), seen: 0 } });
+    }
+
+    /// Has `fault` happen to all of these calls but the next `served`, until the faults are cleared.
+    pub fn after(&self, served: u64, calls: Calls, fault: Fault) {
+        self.add(Rule { calls, fault, when: When::After(served) });
     }
 
     /// Waits so long before each request is looked at.

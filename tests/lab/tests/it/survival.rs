@@ -322,11 +322,11 @@ async fn movers_whose_session_expires_say_so_and_others_go_on() {
     let moving = Move::new(&server);
     generate(moving.source.path(), TreeKind::Mixed, 6, 0.005).unwrap();
     // Within the pass: some requests are served first.
-    server.faults.each(6, Calls::All, Fault::ExpiredToken);
+    server.faults.after(2, Calls::All, Fault::ExpiredToken);
     assert_eq!(moving.send().await.unwrap_err().reason(), "SessionExpired");
     server.faults.clear();
     moving.send().await.unwrap();
-    server.faults.each(6, Calls::All, Fault::ExpiredToken);
+    server.faults.after(2, Calls::All, Fault::ExpiredToken);
     assert_eq!(moving.receive().await.unwrap_err().reason(), "SessionExpired");
     server.faults.clear();
     moving.receive().await.unwrap();
