@@ -4,7 +4,9 @@
 use isthmus_shared::protocol::{
     MAX_POLL_SECONDS, PollRequest, Staging, StoreToProbe, Task, TaskId, TaskList, Work,
 };
-use isthmus_shared::resources::{ActivationPhase, Cluster, ClusterPair, Migration, MigrationPhase};
+use isthmus_shared::resources::{
+    Activation, ActivationPhase, Cluster, ClusterPair, Migration, MigrationPhase,
+};
 use kube::ResourceExt as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -151,18 +153,11 @@ fn collections(records: &Records, cluster: &str) -> Vec<Task> {
 /// The tasks of a cluster's activations that are not done.
 fn activations(records: &Records, presence: &Presence, cluster: &Cluster) -> Vec<Task> {
     let Some(uid) = cluster.uid() else { return Vec::new() };
-    let done = |namespace: &str, request: &str| {
-        cluster.status.as_ref().is_some_and(|status| {
-            status.activations.iter().any(|a| {
-                a.namespace == namespace && a.request == request && a.phase != ActivationPhase::InProgress
-            })
-        })
-    };
     cluster
         .spec
         .activations
         .iter()
-        .filter(|wanted| !done(&wanted.namespace, &wanted.request))
+        .filter(|wanted| !is_answered(cluster, wanted))
         .map(|wanted| Task {
             id: activation_task(&uid, &wanted.namespace, &wanted.request),
             work: Work::Activate {
@@ -173,6 +168,17 @@ fn activations(records: &Records, presence: &Presence, cluster: &Cluster) -> Vec
             },
         })
         .collect()
+}
+
+/// Whether it is known what became of an activation.
+pub(crate) fn is_answered(cluster: &Cluster, wanted: &Activation) -> bool {
+    cluster.status.as_ref().is_some_and(|status| {
+        status.activations.iter().any(|a| {
+            a.namespace == wanted.namespace
+                && a.request == wanted.request
+                && a.phase != ActivationPhase::InProgress
+        })
+    })
 }
 
 /// The id of an activation's task.

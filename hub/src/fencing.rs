@@ -2,10 +2,11 @@
 //! if the other side is known to stand still.
 
 use isthmus_shared::protocol::HEARTBEAT_EXPIRY_SECONDS;
-use isthmus_shared::resources::{ActivationPhase, Cluster, Migration, TargetState};
+use isthmus_shared::resources::{Cluster, Migration, TargetState};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
+use crate::docket;
 use crate::presence::Presence;
 use crate::records::Records;
 
@@ -44,16 +45,6 @@ fn is_turning(run: &Migration, cluster: &str, heard_at: Timestamp) -> bool {
 
 /// Whether a namespace's applications are to be started and that is not done.
 fn is_starting(cluster: &Cluster, namespace: &str) -> bool {
-    let answered = |request: &str| {
-        cluster.status.as_ref().is_some_and(|status| {
-            status.activations.iter().any(|a| {
-                a.namespace == namespace && a.request == request && a.phase != ActivationPhase::InProgress
-            })
-        })
-    };
-    cluster
-        .spec
-        .activations
-        .iter()
-        .any(|a| a.namespace == namespace && a.state == TargetState::Active && !answered(&a.request))
+    let wanted = cluster.spec.activations.iter().filter(|a| a.namespace == namespace);
+    wanted.filter(|a| a.state == TargetState::Active).any(|a| !docket::is_answered(cluster, a))
 }
