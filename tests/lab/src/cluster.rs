@@ -11,6 +11,7 @@ pub(crate) mod certs;
 mod embedded;
 mod flavour;
 mod real;
+mod stored;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

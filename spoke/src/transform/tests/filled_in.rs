@@ -203,13 +203,46 @@ fn an_old_definition_says_in_its_schemas_that_it_keeps_unknown_fields() {
         json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "widgets.example.com"},
             "spec": {"group": "example.com", "preserveUnknownFields": preserve,
                 "conversion": {"strategy": "Webhook", "webhook": {"clientConfig": {"caBundle": "Yw=="}}},
-                "versions": [{"name": "v1", "schema": {"openAPIV3Schema": {"type": "object"}}}, {"name": "v2"}]},
+                "versions": [{"name": "v1", "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "metadata": {"type": "object"},
+                    "spec": {"type": "object", "properties": {
+                        "size": {"type": "integer"},
+                        "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                        "parts": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}}}},
+                        "template": {"type": "object", "x-kubernetes-embedded-resource": true,
+                            "properties": {"metadata": {"type": "object"}, "spec": {"type": "object"}}}}}}}}},
+                    {"name": "v2"}]},
             "status": {"storedVersions": ["v1"]}})
     };
     let after = standard(definition(true));
+    let kept = |pointer: &str| {
+        let place =
+            after.object.pointer(&format!("/spec/versions/0/schema/openAPIV3Schema{pointer}")).unwrap();
+        place.get("x-kubernetes-preserve-unknown-fields") == Some(&json!(true))
+    };
+    let spec = "/properties/spec/properties";
+    for place in [
+        String::new(),
+        "/properties/spec".to_owned(),
+        format!("{spec}/parts/items"),
+        format!("{spec}/template"),
+        format!("{spec}/template/properties/spec"),
+    ] {
+        assert!(kept(&place), "fields that {place:?} does not name would be lost: {}", after.object);
+    }
+    for place in [
+        "/properties/metadata".to_owned(),
+        format!("{spec}/size"),
+        format!("{spec}/labels"),
+        format!("{spec}/parts"),
+        format!("{spec}/template/properties/metadata"),
+    ] {
+        assert!(!kept(&place), "{place} takes no such word: {}", after.object);
+    }
     assert_eq!(
-        after.object["spec"]["versions"],
-        json!([{"name": "v1", "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}, {"name": "v2"}])
+        after.object["spec"]["versions"][1]["schema"]["openAPIV3Schema"],
+        json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
+        "v1 wants a schema of every version"
     );
     assert!(
         after.object["spec"].get("preserveUnknownFields").is_none() && after.object.get("status").is_none()

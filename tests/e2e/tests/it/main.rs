@@ -34,6 +34,7 @@ mod limits;
 mod main_job;
 mod many;
 mod movers;
+mod old_definitions;
 mod openshift;
 mod operator;
 mod overloaded;

@@ -32,11 +32,16 @@ impl World {
 
     /// Changes an object by a merge patch.
     pub async fn patch(&self, cluster: &str, path: &str, patch: Value) -> Value {
+        self.try_patch(cluster, path, patch).await.unwrap()
+    }
+
+    /// As [`World::patch`]; the error is the API server's.
+    pub async fn try_patch(&self, cluster: &str, path: &str, patch: Value) -> Result<Value, String> {
         let request = http::Request::patch(path)
             .header("content-type", "application/merge-patch+json")
             .body(serde_json::to_vec(&patch).unwrap())
             .unwrap();
-        self.client(cluster).request(request).await.unwrap()
+        self.client(cluster).request(request).await.map_err(|error| error.to_string())
     }
 
     /// Makes an object by a plain POST to a collection, as a client without server-side apply does.
@@ -99,8 +104,21 @@ pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// The groups that Services are to serve: in a lab no Pod does, and nobody answers for them.
+async fn unserved(client: &Client) -> Vec<String> {
+    let request = http::Request::get("/apis/apiregistration.k8s.io/v1/apiservices").body(Vec::new()).unwrap();
+    let services = client.request::<Value>(request).await.unwrap();
+    let items = services["items"].as_array().into_iter().flatten();
+    items
+        .filter(|item| item["spec"]["service"].is_object())
+        .map(|item| text(item, "/spec/group").to_owned())
+        .collect()
+}
+
 async fn list(client: Client, namespace: Option<&str>) -> BTreeMap<String, Value> {
-    let discovery = Discovery::new(client.clone()).run().await.unwrap();
+    let unserved = unserved(&client).await;
+    let unserved: Vec<&str> = unserved.iter().map(String::as_str).collect();
+    let discovery = Discovery::new(client.clone()).exclude(&unserved).run().await.unwrap();
     let mut found = BTreeMap::new();
     for group in discovery.groups() {
         // Its Events are those of the core group.

@@ -9,11 +9,21 @@ use crate::reading::{everything, text};
 use crate::world::World;
 
 const SHOP: &str = include_str!("../../cases/shop.yaml");
+const API_SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
+
+/// An API that the shop's Service serves, or would: nobody answers there.
+fn prices() -> Value {
+    json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": {"name": "v1.prices.shop.example.com"},
+        "spec": {"group": "prices.shop.example.com", "version": "v1", "groupPriorityMinimum": 1000, "versionPriority": 10,
+            "insecureSkipTLSVerify": true, "service": {"namespace": "shop", "name": "web", "port": 8443}}})
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_arrives_under_its_other_name_with_every_reference_to_it() {
     let world = World::shared().await;
     world.apply("east", SHOP).await;
+    world.post("east", API_SERVICES, &prices()).await;
     let images = world.volume("east", "shop", "images").await;
     std::fs::write(images.join("logo.svg"), "<svg/>").unwrap();
 
@@ -61,6 +71,11 @@ async fn a_namespace_arrives_under_its_other_name_with_every_reference_to_it() {
             .await;
     let service = "/spec/conversion/webhook/clientConfig/service/namespace";
     assert_eq!(text(&definition, service), "shop-green");
+    let prices = west(format!("{API_SERVICES}/v1.prices.shop.example.com")).await;
+    assert_eq!(
+        prices.pointer("/spec/service"),
+        Some(&json!({"namespace": "shop-green", "name": "web", "port": 8443}))
+    );
     let scaler = west(green("autoscaling/v2", "horizontalpodautoscalers", "web")).await;
     assert_eq!(text(&scaler, "/spec/scaleTargetRef/name"), "web");
 

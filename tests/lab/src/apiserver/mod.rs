@@ -81,11 +81,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use auth::tokens::Tokens;
+use error::{ApiError, ApiResult};
 pub use faults::{Faults, Overload};
 use registry::{Registry, Resource};
 use store::{Range, Store};
@@ -346,6 +348,23 @@ impl ApiServer {
     /// Says who gives the output of pods' containers.
     pub fn set_log_provider(&self, provider: Arc<dyn LogProvider>) {
         *self.server.logs.write() = Some(provider);
+    }
+
+    /// Puts a definition into the store as it is, past validation, and serves what it defines.
+    pub fn store_definition(&self, definition: &Value) -> ApiResult<()> {
+        let registry = self.server.registry();
+        let version = json::text(definition, &["apiVersion"]);
+        let (group, version) = version.split_once('/').unwrap_or_default();
+        let Some(resource) = registry.find(group, version, "customresourcedefinitions") else {
+            return Err(ApiError::not_found(group, "customresourcedefinitions", json::name(definition)));
+        };
+        let key = (String::new(), json::name(definition).to_owned());
+        self.server.store.write(false, |t| {
+            t.put(&resource.storage, key.clone(), definition.clone());
+            Ok(())
+        })?;
+        self.server.after_write(resource);
+        Ok(())
     }
 
     /// Stops: ends watches, lets other requests finish for a few seconds, closes the listener.

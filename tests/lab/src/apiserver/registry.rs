@@ -301,7 +301,11 @@ fn defined(definition: &Value) -> Vec<Resource> {
             });
             let name = text(version, &["name"]);
             // What is wrong with a schema was said when the definition was written.
-            let schema = custom::read(&version["schema"]["openAPIV3Schema"], "schema", &mut Vec::new());
+            let mut schema = custom::read(&version["schema"]["openAPIV3Schema"], "schema", &mut Vec::new());
+            if spec["preserveUnknownFields"] == Value::Bool(true) {
+                // What v1beta1 left behind prunes nothing, whatever the schema says.
+                schema = Schema { preserve_unknown: true, ..Schema::default() };
+            }
             let deprecation = (version["deprecated"] == Value::Bool(true)).then(|| {
                 version["deprecationWarning"]
                     .as_str()

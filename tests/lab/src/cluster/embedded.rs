@@ -34,6 +34,11 @@ impl Embedded {
         self.0.set_log_provider(Arc::new(Logs(kubelet)));
     }
 
+    /// Puts a definition into the store as it is.
+    pub fn store_definition(&self, definition: &serde_json::Value) -> Result<(), String> {
+        self.0.store_definition(definition).map_err(|error| error.message().to_owned())
+    }
+
     /// The server's faults on demand.
     pub fn faults(&self) -> Faults {
         self.0.faults()

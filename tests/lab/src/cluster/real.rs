@@ -18,16 +18,25 @@ const POLL: Duration = Duration::from_millis(150);
 const ATTEMPTS: usize = 3;
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The programs of a control plane, in the order in which they were started.
-pub(super) struct Real(Vec<Process>);
+pub(super) struct Real {
+    /// The programs, in the order in which they were started.
+    processes: Vec<Process>,
+    /// Where etcd answers.
+    etcd: String,
+}
 
 impl Real {
+    /// The key-value store behind the API server: `http://127.0.0.1:PORT`.
+    pub fn etcd(&self) -> &str {
+        &self.etcd
+    }
+
     pub fn pids(&self) -> Vec<u32> {
-        self.0.iter().map(Process::pid).collect()
+        self.processes.iter().map(Process::pid).collect()
     }
 
     pub async fn stop(self) {
-        for process in self.0.iter().rev() {
+        for process in self.processes.iter().rev() {
             process.kill();
             if let Err(error) = process.wait_within(STOP_DEADLINE).await {
                 tracing::warn!(%error, "a program of the control plane is still there");
@@ -199,7 +208,7 @@ impl Plane<'_> {
             ];
             processes.push(self.spawn("kube-controller-manager", program, args).await?);
         }
-        Ok((Real(processes), endpoint))
+        Ok((Real { processes, etcd: etcd_url }, endpoint))
     }
 
     /// Waits until the API server says that it is ready.

@@ -90,6 +90,14 @@ pub fn validate(definition: &Value) -> Vec<FieldError> {
         errors.push(FieldError::unsupported("spec.scope", scope, &scopes));
     }
     let versions = list(spec, &["versions"]);
+    let preserves = at(spec, &["preserveUnknownFields"]);
+    if preserves == &Value::Bool(true) {
+        errors.push(FieldError::invalid(
+            "spec.preserveUnknownFields",
+            preserves,
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
+        ));
+    }
     if versions.iter().filter(|v| v["storage"] == Value::Bool(true)).count() != 1 {
         errors.push(FieldError::invalid(
             "spec.versions",
