@@ -10,6 +10,7 @@ mod migration;
 mod object_store;
 mod pair_state;
 mod plan;
+mod schedule;
 
 pub(crate) use plan::changed;
 
@@ -89,6 +90,8 @@ pub(crate) fn start(desk: &Arc<Desk>, tasks: &mut JoinSet<()>) {
         migration::reconcile,
     );
     let start = start.controller("migrationplan", records.plans.watched(), |_| true, plan::reconcile);
+    let start =
+        start.controller("migrationschedule", records.schedules.watched(), |_| true, schedule::reconcile);
     let desk = Arc::clone(desk);
     start.tasks.spawn(async move { sweep(&desk).await });
 }

@@ -34,6 +34,7 @@ mod presence;
 mod pruning;
 mod records;
 mod runs;
+mod schedules;
 mod serve;
 mod staging;
 mod surroundings;

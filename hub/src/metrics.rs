@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use isthmus_shared::resources::MigrationPhase;
+use isthmus_shared::resources::{MigrationPhase, MigrationSchedule};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -16,6 +16,9 @@ use crate::conditions::is_ready;
 use crate::itinerary::Verdict;
 use crate::records::Records;
 
+/// The states of schedules.
+const SCHEDULE_STATES: [&str; 4] = ["Ready", "Suspended", "Held", "NotReady"];
+
 /// One label.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Phase {
@@ -25,6 +28,11 @@ struct Phase {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Ready {
     ready: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct State {
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -54,6 +62,8 @@ pub(crate) struct Metrics {
     pub connections: Gauge<i64, AtomicI64>,
     clusters: Family<Ready, Gauge>,
     migrations: Family<Phase, Gauge>,
+    schedules: Family<State, Gauge>,
+    scheduled_runs: Counter,
     reports: Family<Outcome, Counter>,
     probes: Family<Outcome, Counter>,
     reconciles: Family<Controller, Counter>,
@@ -75,6 +85,11 @@ impl Metrics {
         registry.register("clusters", "Clusters on record, by whether they are Ready", clusters.clone());
         let migrations = Family::default();
         registry.register("migrations", "Migrations on record, by phase", migrations.clone());
+        let schedules = Family::default();
+        registry.register("schedules", "Schedules on record, by state", schedules.clone());
+        let scheduled_runs = Counter::default();
+        let help = "Runs that this hub began by schedules";
+        registry.register("scheduled_runs", help, scheduled_runs.clone());
         let reports = Family::default();
         registry.register("reports", "Reports of spokes, by what they came to", reports.clone());
         let probes = Family::default();
@@ -92,6 +107,8 @@ impl Metrics {
             connections,
             clusters,
             migrations,
+            schedules,
+            scheduled_runs,
             reports,
             probes,
             reconciles,
@@ -111,6 +128,11 @@ impl Metrics {
             Verdict::Ended => "ended",
         };
         self.reports.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Counts a run that a schedule began.
+    pub(crate) fn began_by_schedule(&self) {
+        self.scheduled_runs.inc();
     }
 
     pub(crate) fn probe(&self, succeeded: bool) {
@@ -153,8 +175,26 @@ impl Metrics {
                 .get_or_create(&Phase { phase: name })
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        let schedules = records.schedules.all();
+        for name in SCHEDULE_STATES {
+            let count = schedules.iter().filter(|schedule| state(schedule) == name).count();
+            self.schedules
+                .get_or_create(&State { state: name })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+/// Whether a schedule begins runs, or why not.
+fn state(schedule: &MigrationSchedule) -> &'static str {
+    let [ready, suspended, held, not_ready] = SCHEDULE_STATES;
+    match &schedule.status {
+        _ if schedule.spec.suspend => suspended,
+        Some(status) if status.held.is_some() => held,
+        Some(status) if is_ready(&status.conditions) => ready,
+        _ => not_ready,
     }
 }

@@ -15,7 +15,9 @@ pub(crate) use writer::{WriteError, Writer};
 
 use std::sync::Arc;
 
-use isthmus_shared::resources::{Cluster, ClusterPair, Migration, MigrationPlan, ObjectStore};
+use isthmus_shared::resources::{
+    Cluster, ClusterPair, Migration, MigrationPlan, MigrationSchedule, ObjectStore,
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use tokio::sync::watch;
@@ -35,6 +37,8 @@ pub(crate) struct Records {
     pub migrations: Kind<Migration>,
     /// The plans, of all namespaces.
     pub plans: Kind<MigrationPlan>,
+    /// The schedules, of all namespaces.
+    pub schedules: Kind<MigrationSchedule>,
     /// The Secrets of the hub's namespace.
     pub secrets: Kind<Secret>,
     changes: watch::Sender<u64>,
@@ -52,6 +56,7 @@ impl Records {
             pairs: Kind::watch(Api::all(client.clone()), &changes, tasks),
             migrations: Kind::watch(Api::all(client.clone()), &changes, tasks),
             plans: Kind::watch(Api::all(client.clone()), &changes, tasks),
+            schedules: Kind::watch(Api::all(client.clone()), &changes, tasks),
             secrets: Kind::watch(Api::namespaced(client.clone(), own), &changes, tasks),
             changes,
         })
@@ -65,6 +70,7 @@ impl Records {
             self.pairs.complete(),
             self.migrations.complete(),
             self.plans.complete(),
+            self.schedules.complete(),
             self.secrets.complete(),
         );
     }

@@ -1,6 +1,7 @@
 //! From the records and who was heard to the values that the itinerary decides on.
 
 mod plans;
+pub(crate) mod schedules;
 
 pub(crate) use plans::{around, plans_beside};
 
@@ -39,6 +40,7 @@ pub(crate) fn view(records: &Records, presence: &Presence, migration: &Migration
         source: site(records, presence, source.as_deref()),
         destination: site(records, presence, destination.as_deref()),
         busy: busy(records, migration, [source.as_deref(), destination.as_deref()]),
+        held: if begun { None } else { schedules::held(records, presence, migration) },
     }
 }
 

@@ -16,6 +16,7 @@ mod choices;
 mod cluster;
 mod cluster_pair;
 mod cutover;
+mod definitions;
 mod exclusions;
 mod hooks;
 mod marks;
@@ -26,6 +27,7 @@ mod object_store;
 mod plan;
 mod pruning;
 mod rewriting;
+mod schedule;
 mod selectors;
 mod volumes;
 
@@ -53,6 +55,11 @@ pub use plan::{
 };
 pub use pruning::{MAX_STAGED_VOLUMES, PrunePhase, PruneRequest, PruneStatus, PruneTotals, StagedVolume};
 pub use rewriting::{ExistingResourcePolicy, IncludeClusterResources, Transform, TransformMatch};
+pub use schedule::{
+    BadCadence, Cadence, HoldReason, MAX_ACTIVE_RUNS, MAX_SCHEDULE_NAME, MigrationSchedule,
+    MigrationScheduleSpec, MigrationScheduleStatus, RunOfSchedule, ScheduleHeld, ScheduleTemplate,
+    ScheduleTiming, due_time_of, run_name,
+};
 pub use selectors::{BadSelector, LabelSelectors, MAX_SELECTORS, parse as parse_selector};
 pub use volumes::{
     MetadataPolicy, MoverOptions, Retention, SnapshotRetention, Verified, VerifyMethod, VolumeMethod,
@@ -70,8 +77,14 @@ pub const VERSION: &str = "v1alpha1";
 
 /// The custom resource definitions of all kinds, in the order in which they are applied.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds =
-        vec![Cluster::crd(), ObjectStore::crd(), ClusterPair::crd(), Migration::crd(), plan::definition()];
+    let mut crds = vec![
+        Cluster::crd(),
+        ObjectStore::crd(),
+        ClusterPair::crd(),
+        Migration::crd(),
+        plan::definition(),
+        schedule::definition(),
+    ];
     for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|v| v.open_api_v3_schema.as_mut()) {
             drop_foreign_formats(schema);

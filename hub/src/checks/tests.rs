@@ -45,6 +45,7 @@ fn world() -> World {
         source: site.clone(),
         destination: site,
         busy: Vec::new(),
+        held: None,
     };
     let around = Around { view, in_the_way: None, quiet: true, room: true };
     World { plan, around, now, sequence: 0 }

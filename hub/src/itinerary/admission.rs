@@ -153,6 +153,9 @@ fn decide(migration: &Migration, view: &PairView) -> Admission {
     if let Some(defect) = &pair.defect {
         return refuse(defect.clone());
     }
+    if let Some(held) = &view.held {
+        return Admission::Wait { message: held.clone(), limited: false };
+    }
     if !pair.ready {
         let message =
             format!("waits for ClusterPair {} to become Ready: {}", spec.cluster_pair, pair.message);

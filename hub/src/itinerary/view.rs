@@ -52,6 +52,8 @@ pub struct PairView {
     pub destination: Site,
     /// The other migrations that are under way from or to these clusters.
     pub busy: Vec<Busy>,
+    /// Why its schedule lets no run begin; only a run of a schedule has one.
+    pub held: Option<String>,
 }
 
 /// A `ClusterPair`, as far as a run cares: each of these is a fact of its own.

@@ -17,6 +17,7 @@ use super::{MAX_FINDINGS, MAX_NAMESPACES, MigrationSpec, NamespaceRule};
 
 mod actions;
 mod names;
+mod schedule;
 mod transforms;
 mod volumes;
 

@@ -22,6 +22,8 @@ pub const MIGRATED_BY: &str = "isthmus.dev/migrated-by";
 /// Label: which namespace of which pair an object was brought from ([`plan_mark`]). A run may
 /// delete what carries its own and is gone from the source; nothing else.
 pub const PLAN: &str = "isthmus.dev/plan";
+/// Label on a Migration: the name of the `MigrationSchedule` whose run it is.
+pub const SCHEDULE: &str = "isthmus.dev/schedule";
 /// Annotation on a kept volume: the reclaim policy that it had on the source.
 pub const RECLAIM_POLICY: &str = "isthmus.dev/reclaim-policy";
 /// Annotation on a volume of the source: the uid of the migration that set its reclaim policy to

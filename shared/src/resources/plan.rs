@@ -1,14 +1,12 @@
 //! `MigrationPlan`: what to move and how, to be checked, staged, cut over and repeated.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Migration, MigrationSpec, MigrationStatus};
+use super::{MigrationSpec, MigrationStatus, definitions};
 
 /// The most problems that a plan's status lists.
 pub const MAX_PLAN_PROBLEMS: usize = 40;
@@ -144,47 +142,16 @@ pub enum ProblemSeverity {
 /// The definition: the spec's schema is that of a Migration, which may change.
 pub(super) fn definition() -> CustomResourceDefinition {
     let mut crd = MigrationPlan::crd();
-    let of_migration = Migration::crd().spec.versions.into_iter().next().and_then(|version| version.schema);
-    let mut schema = of_migration.and_then(|schema| schema.open_api_v3_schema).unwrap_or_default();
-    if let Some(properties) = schema.properties.as_mut() {
-        if let Some(spec) = properties.get_mut("spec") {
-            without_what_a_run_says(spec);
-        }
-        properties.insert("status".to_owned(), status());
-    }
+    let mut schema = definitions::migration();
+    let properties = schema.properties.get_or_insert_default();
+    let spec = definitions::options("What to move and how: the options of a Migration", &OF_A_RUN);
+    properties.insert("spec".to_owned(), spec);
+    properties.insert("status".to_owned(), definitions::of::<MigrationPlanStatus>());
     schema.description = Some("What to move and how, checked by itself as it changes".to_owned());
     for version in &mut crd.spec.versions {
         version.schema.get_or_insert_default().open_api_v3_schema = Some(schema.clone());
     }
     crd
-}
-
-fn without_what_a_run_says(spec: &mut JSONSchemaProps) {
-    spec.description = Some("What to move and how: the options of a Migration".to_owned());
-    // The one rule there is says that a Migration does not change.
-    spec.x_kubernetes_validations = None;
-    if let Some(properties) = spec.properties.as_mut() {
-        properties.retain(|name, _| !OF_A_RUN.contains(&name.as_str()));
-    }
-    if let Some(any) = spec.any_of.as_mut() {
-        any.retain(|one| {
-            one.required.as_ref().is_none_or(|names| !names.iter().any(|n| OF_A_RUN.contains(&n.as_str())))
-        });
-    }
-}
-
-fn status() -> JSONSchemaProps {
-    // kube makes the schemas of statuses this way too: it is the one shape that the API server takes.
-    let settings = schemars::generate::SchemaSettings::openapi3().with(|settings| {
-        settings.inline_subschemas = true;
-        settings.meta_schema = None;
-    });
-    let settings = settings
-        .with_transform(kube::core::schema::StructuralSchemaRewriter)
-        .with_transform(kube::core::schema::OptionalEnum)
-        .with_transform(kube::core::schema::OptionalIntOrString);
-    let schema = settings.into_generator().into_root_schema_for::<MigrationPlanStatus>();
-    serde_json::from_value(schema.to_value()).unwrap_or_default()
 }
 
 #[cfg(test)]

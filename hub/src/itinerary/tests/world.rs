@@ -50,6 +50,7 @@ pub(super) fn world(change: impl FnOnce(&mut MigrationSpec)) -> World {
         source: site.clone(),
         destination: site,
         busy: Vec::new(),
+        held: None,
     };
     World { migration, view, now, sequence: 0 }
 }
