@@ -1,8 +1,7 @@
 //! The kinds' controllers: read, ask what ought to be, write.
 //!
-//! All are fed the same way: whenever anything changed, and every [`TICK`], every object that
-//! may need something is looked at. Looking is cheap and pure; only what differs is written. So
-//! no event can be missed, and nothing needs to know what depends on what.
+//! All are fed the same way, by [`rounds`]: an object is looked at when it changed, and all that may
+//! need something again and again. Looking is cheap and pure; only what differs is written.
 
 mod cluster;
 mod cluster_pair;
@@ -10,35 +9,30 @@ mod migration;
 mod object_store;
 mod pair_state;
 mod plan;
+mod rounds;
 mod schedule;
 
 pub(crate) use plan::changed;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
-use futures::{Stream, StreamExt as _, stream};
 use isthmus_shared::protocol::identity::SigningKey;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::events::Recorder;
-use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt as _};
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
 
 use crate::api::Office;
 use crate::causes::chain;
 use crate::metrics::Metrics;
-use crate::records::{Record, Records, WriteError};
+use crate::records::{Kind, Record, Records, WriteError};
 use crate::staging::Stores;
+use rounds::{Lanes, queue};
 
-/// How often everything is looked at when nothing changes: for what only time changes.
-const TICK: Duration = Duration::from_secs(2);
-/// Changes are gathered for this long before everything is looked at.
-const SETTLE: Duration = Duration::from_millis(100);
 /// How long an object rests after its reconciliation failed.
 const RETRY: Duration = Duration::from_secs(5);
 /// How often what is kept in memory is rid of what has no record any more.
@@ -80,18 +74,14 @@ impl Desk {
 pub(crate) fn start(desk: &Arc<Desk>, tasks: &mut JoinSet<()>) {
     let records = desk.records();
     let start = Start { desk, tasks };
-    let start = start.controller("cluster", records.clusters.watched(), |_| true, cluster::reconcile);
-    let start = start.controller("objectstore", records.stores.watched(), |_| true, object_store::reconcile);
-    let start = start.controller("clusterpair", records.pairs.watched(), |_| true, cluster_pair::reconcile);
-    let start = start.controller(
-        "migration",
-        records.migrations.watched(),
-        migration::concerns,
-        migration::reconcile,
-    );
-    let start = start.controller("migrationplan", records.plans.watched(), |_| true, plan::reconcile);
+    let start = start.controller("cluster", &records.clusters, Lanes::all(), cluster::reconcile);
+    let start = start.controller("objectstore", &records.stores, Lanes::all(), object_store::reconcile);
+    let start = start.controller("clusterpair", &records.pairs, Lanes::all(), cluster_pair::reconcile);
+    let lanes = Lanes { concerns: migration::concerns, ahead: migration::has_not_begun };
+    let start = start.controller("migration", &records.migrations, lanes, migration::reconcile);
+    let start = start.controller("migrationplan", &records.plans, Lanes::all(), plan::reconcile);
     let start =
-        start.controller("migrationschedule", records.schedules.watched(), |_| true, schedule::reconcile);
+        start.controller("migrationschedule", &records.schedules, Lanes::all(), schedule::reconcile);
     let desk = Arc::clone(desk);
     start.tasks.spawn(async move { sweep(&desk).await });
 }
@@ -105,12 +95,12 @@ impl Start<'_> {
     fn controller<K: Record>(
         self,
         name: &'static str,
-        watched: Store<K>,
-        concerns: fn(&K) -> bool,
+        kind: &Kind<K>,
+        lanes: Lanes<K>,
         reconcile: Reconcile<K>,
     ) -> Self {
         let desk = Arc::clone(self.desk);
-        let queue = queue(desk.records(), watched.clone(), concerns);
+        let (watched, queue) = (kind.watched(), queue(desk.records(), kind, lanes));
         self.tasks.spawn(async move {
             let act =
                 move |object: Arc<K>, desk: Arc<Desk>| -> BoxFuture<'static, Result<Action, WriteError>> {
@@ -153,30 +143,6 @@ async fn run<K: Record>(
             Err(error)
         }
     }
-}
-
-/// References to all objects that may need something: at every change and every tick.
-fn queue<K: Record>(
-    records: &Records,
-    watched: Store<K>,
-    concerns: fn(&K) -> bool,
-) -> impl Stream<Item = Result<ObjectRef<K>, Infallible>> + use<K> {
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let rounds = stream::unfold((records.changes(), tick), |(mut changes, mut tick)| async move {
-        tokio::select! {
-            _ = tick.tick() => {}
-            changed = changes.changed() => changed.ok()?,
-        }
-        tokio::time::sleep(SETTLE).await;
-        changes.mark_unchanged();
-        Some(((), (changes, tick)))
-    });
-    rounds.flat_map(move |()| {
-        let objects = watched.state();
-        let due = objects.into_iter().filter(move |object| concerns(object));
-        stream::iter(due.map(|object| Ok(ObjectRef::from_obj(&*object))).collect::<Vec<_>>())
-    })
 }
 
 /// Rids memory of what has no record any more.

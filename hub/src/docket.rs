@@ -1,5 +1,8 @@
-//! What a spoke should be doing now: the tasks of all migrations, of its cluster's record, of its
-//! pairs and of the checks of plans, with the keys that they need.
+//! What a spoke should be doing now: the tasks of the migrations from and to its cluster, of its
+//! cluster's record, of its pairs and of the checks of plans, with the keys that they need.
+//!
+//! A poll is woken by what concerns its cluster and by nothing else: whatever [`task_list`] reads
+//! must be told of in [`crate::records`]' `concerns`, or be looked at again by time.
 
 use isthmus_shared::protocol::{
     MAX_POLL_SECONDS, PollRequest, Staging, StoreToProbe, Task, TaskId, TaskList, Work,
@@ -24,16 +27,19 @@ pub(crate) const MAX_TASKS: usize = 1000;
 const MAX_STORES: usize = 256;
 /// The step of the tasks that start or stop a namespace's applications.
 pub(crate) const ACTIVATE: &str = "Activate";
-/// Changes are gathered for this long before a poll is answered anew, so that a burst of writes
-/// does not have every task list made for each of them.
-const SETTLE: Duration = Duration::from_millis(50);
+/// A held poll's list is made at most this often: the first change is answered at once, and of a
+/// burst that follows not every one has the list made anew.
+const REST: Duration = Duration::from_millis(25);
+/// How often a list is made anew in which applications wait to be started until the other side is
+/// known to stand still, which time alone may tell.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Everything that a cluster's spoke should be doing now.
 pub(crate) fn task_list(records: &Records, presence: &Presence, cluster: &Cluster) -> TaskList {
     let mut tasks = activations(records, presence, cluster);
     let name = cluster.name_any();
     let mut migrations: Vec<Arc<Migration>> =
-        records.migrations.all().into_iter().filter(|migration| is_under_way(migration)).collect();
+        records.under_way(&name).into_iter().filter(|migration| is_under_way(migration)).collect();
     // The oldest first, so that it is always the same ones that find room.
     migrations.sort_by(|a, b| {
         (&a.metadata.creation_timestamp, &a.metadata.uid)
@@ -70,26 +76,34 @@ pub(crate) async fn poll(
     let wait = Duration::from_secs(request.wait_seconds.min(MAX_POLL_SECONDS));
     let deadline = tokio::time::sleep(wait);
     tokio::pin!(deadline);
-    let mut changes = records.changes();
+    let mut changes = records.listen(cluster_name);
     loop {
-        changes.mark_unchanged();
+        changes.mark();
+        let made = tokio::time::Instant::now();
         let list = records
             .cluster(cluster_name)
             .map_or_else(TaskList::default, |cluster| task_list(records, presence, &cluster));
         if request.known.as_deref() != Some(list.revision.as_str()) {
             return list;
         }
+        let again = waits_for_the_other_side(&list);
         tokio::select! {
             () = &mut deadline => return list,
             () = stop.cancelled() => return list,
-            changed = changes.changed() => if changed.is_err() { return list },
+            () = tokio::time::sleep(LOOK_AGAIN), if again => {}
+            rung = changes.rung() => if !rung { return list },
         }
         tokio::select! {
             () = &mut deadline => {}
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(SETTLE) => {}
+            () = tokio::time::sleep_until(made + REST) => {}
         }
     }
+}
+
+/// Whether a list holds applications that may not be started yet.
+fn waits_for_the_other_side(list: &TaskList) -> bool {
+    list.tasks.iter().any(|task| matches!(task.work, Work::Activate { cleared: false, .. }))
 }
 
 fn is_under_way(migration: &Migration) -> bool {

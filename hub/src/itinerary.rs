@@ -48,7 +48,7 @@ mod volumes;
 #[cfg(test)]
 mod tests;
 
-pub use admission::{PENDING_LIMIT_SECONDS, SETTLE_SECONDS};
+pub use admission::{PENDING_LIMIT_SECONDS, SETTLE_SECONDS, waits_for_room};
 pub use advance::advance;
 pub use claims::{Claim, Reach, claims, meeting};
 pub use findings::{MAX_MESSAGE, MAX_OBJECT, MAX_REASON};

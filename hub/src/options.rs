@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+
+use crate::room::{Limits, RUNS_PER_CLUSTER, RUNS_PER_STORE};
 
 /// The hub of Isthmus: keeps the records, runs migrations, serves spokes.
 #[derive(Debug, Parser)]
@@ -65,6 +67,22 @@ pub(crate) struct ServeOptions {
     /// Whether to apply the custom resource definitions at the start.
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub install_crds: bool,
+    /// How many migrations run at a time from or to one cluster; others wait their turn. Rollbacks
+    /// wait for no room, but take it.
+    #[arg(long, default_value_t = RUNS_PER_CLUSTER, value_name = "RUNS", env = "ISTHMUS_MAX_RUNS_PER_CLUSTER",
+        value_parser = value_parser!(u32).range(1..))]
+    pub max_runs_per_cluster: u32,
+    /// How many migrations run at a time through one object store.
+    #[arg(long, default_value_t = RUNS_PER_STORE, value_name = "RUNS", env = "ISTHMUS_MAX_RUNS_PER_STORE",
+        value_parser = value_parser!(u32).range(1..))]
+    pub max_runs_per_store: u32,
+}
+
+impl ServeOptions {
+    /// How many migrations may run at a time.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { per_cluster: self.max_runs_per_cluster, per_store: self.max_runs_per_store }
+    }
 }
 
 #[cfg(test)]
@@ -84,5 +102,7 @@ mod tests {
         assert!(parse(&["--tls-cert", "a", "--tls-key", "b"]).is_ok());
         let Command::Serve(options) = parse(&["--install-crds=false"]).unwrap().command else { panic!() };
         assert!(!options.install_crds);
+        assert_eq!((options.max_runs_per_cluster, options.max_runs_per_store), (32, 256));
+        assert!(parse(&["--max-runs-per-cluster=0"]).is_err());
     }
 }

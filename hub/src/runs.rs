@@ -1,8 +1,12 @@
 //! Runs as they go on: reports in, time passing, statuses and events out.
 //!
 //! All changes of a migration's status go through [`Runs`], one at a time for each migration.
-//! Figures are written at most every [`FIGURES_EVERY`]; a task's end is written before the spoke
+//! Figures are written at most every [`FIGURES_EVERY`] for a migration, and at most
+//! [`FIGURES_PER_SECOND`] in all, so that ten thousand runs that tell how far they are do not take the
+//! API server from those that go on; a task's end is written before the spoke
 //! that reported it is answered, so what a spoke knows to be delivered is in the record.
+
+mod pace;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -11,21 +15,23 @@ use std::time::Duration;
 use isthmus_shared::protocol::{TaskId, TaskReport, TaskState};
 use isthmus_shared::resources::{Migration, MigrationPhase, MigrationStatus};
 use jiff::Timestamp;
-use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource as _, ResourceExt as _};
 use tokio::time::Instant;
 
-use crate::itinerary::{self, Verdict};
+use crate::events::Events;
+use crate::itinerary::{self, PairView, Verdict};
 use crate::leader::LeaseLost;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
 use crate::records::{Records, WriteError, Writer};
+use crate::room::Need;
 use crate::surroundings;
+use pace::Pace;
 
 /// How often figures alone are written, for each migration.
 pub(crate) const FIGURES_EVERY: Duration = Duration::from_secs(2);
-/// How long the events of one change may take to be taken in.
-const EVENTS_LIMIT: Duration = Duration::from_secs(5);
+/// How often figures alone are written, for all migrations together.
+pub(crate) const FIGURES_PER_SECOND: u32 = 50;
 
 /// What is kept of a run in memory. It may be lost at any time: the next report says it all.
 #[derive(Default)]
@@ -44,8 +50,9 @@ pub(crate) struct Runs {
     records: Arc<Records>,
     presence: Arc<Presence>,
     writer: Writer,
-    recorder: Recorder,
+    events: Events,
     metrics: Metrics,
+    figures: Pace,
     slots: Mutex<HashMap<String, Slot>>,
     /// Held while it is decided whether a migration may begin: of two that move the same
     /// namespace, the second must see that the first has begun.
@@ -57,17 +64,21 @@ impl Runs {
         records: Arc<Records>,
         presence: Arc<Presence>,
         writer: Writer,
-        recorder: Recorder,
+        events: Events,
         metrics: Metrics,
     ) -> Self {
         let (slots, admission) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { records, presence, writer, recorder, metrics, slots, admission }
+        let figures = Pace::new(FIGURES_PER_SECOND);
+        Self { records, presence, writer, events, metrics, figures, slots, admission }
     }
 
     /// Moves a migration on as far as it goes now.
     pub(crate) async fn advance(&self, migration: &Migration) -> Result<(), WriteError> {
         let pending = migration.status.as_ref().is_none_or(|s| s.status == MigrationPhase::Pending);
         let _held = if pending { Some(self.admission.lock().await) } else { None };
+        if pending {
+            self.line_up(migration);
+        }
         self.step(migration, Vec::new()).await
     }
 
@@ -100,7 +111,7 @@ impl Runs {
         let urgent = self.sort_in(&mut memory, migration, reports);
         let due = memory.written_at.is_none_or(|at| at.elapsed() >= FIGURES_EVERY);
         let mut notes = Vec::new();
-        let mut wrote = false;
+        let (mut wrote, mut waits) = (false, false);
         let fence = self.writer.term.fence();
         let mut outdone = false;
         let now = Timestamp::now();
@@ -108,15 +119,19 @@ impl Runs {
         let written = self
             .writer
             .status(&self.records.migrations, &namespace, &migration.name_any(), |known| {
-                wrote = false;
+                (wrote, waits) = (false, false);
                 outdone = known.status.as_ref().is_some_and(|status| status.fence > fence);
                 if outdone {
                     return None;
                 }
                 let after = self.decide(known, &unwritten, now);
                 let before = known.status.clone().unwrap_or_default();
-                let figures_only = outline(&before) == outline(&after);
-                if before == after || (figures_only && !due && !urgent) {
+                if before == after {
+                    return None;
+                }
+                let figures_only = !urgent && outline(&before) == outline(&after);
+                if figures_only && !(due && self.figures.take()) {
+                    waits = true;
                     return None;
                 }
                 wrote = true;
@@ -139,12 +154,12 @@ impl Runs {
         if wrote {
             memory.written_at = Some(Instant::now());
         }
-        if wrote || due || urgent {
+        if !waits {
             memory.unwritten.clear();
         }
         drop(memory);
         if let Some(written) = written.filter(|_| wrote) {
-            self.tell(&written, notes).await;
+            self.events.tell(&written.object_ref(&()), notes);
         }
         Ok(())
     }
@@ -169,6 +184,8 @@ impl Runs {
             let view = surroundings::view(&self.records, &self.presence, &migration);
             itinerary::tasks(&migration, &view).into_iter().map(|task| task.id).collect()
         });
+        // Of a task that is over every report is ignored, whatever its number.
+        memory.sequences.retain(|task, _| open.contains(task));
         let mut urgent = false;
         for report in reports {
             let ends = report.state != TaskState::Running;
@@ -190,7 +207,7 @@ impl Runs {
     /// The status of a migration after these reports and the time that has passed.
     fn decide(&self, known: &Migration, reports: &[TaskReport], now: Timestamp) -> MigrationStatus {
         let mut migration = known.clone();
-        let view = surroundings::view(&self.records, &self.presence, &migration);
+        let view = self.view(&migration);
         for report in reports {
             let (status, verdict) = itinerary::record(&migration, &view, report, now);
             if verdict != Verdict::Ignored {
@@ -200,28 +217,40 @@ impl Runs {
         itinerary::advance(&migration, &view, now)
     }
 
-    /// Publishes events. They are for people to read, so what fails here is logged and no more.
-    async fn tell(&self, migration: &Migration, notes: Vec<itinerary::Note>) {
-        let reference = migration.object_ref(&());
-        let told = async {
-            for note in notes {
-                let event = Event {
-                    type_: if note.warning { EventType::Warning } else { EventType::Normal },
-                    reason: note.reason,
-                    note: Some(note.message),
-                    action: note.subject,
-                    secondary: None,
-                };
-                self.recorder.publish(&event, &reference).await?;
-            }
-            Ok::<(), kube::Error>(())
-        };
-        match tokio::time::timeout(EVENTS_LIMIT, told).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(migration = migration.name_any(), %error, "publishing events failed; the hub needs create and patch on events");
-            }
-            Err(_) => tracing::warn!(migration = migration.name_any(), "publishing events took too long"),
+    /// The surroundings of a migration, with what it has no room on while it has not begun.
+    fn view(&self, migration: &Migration) -> PairView {
+        let mut view = surroundings::view(&self.records, &self.presence, migration);
+        if let Some(need) = self.need(migration, &view) {
+            view.full = self.records.room.lacks(migration, &need);
+        }
+        view
+    }
+
+    /// What a migration that has not begun needs room on, as far as its pair is there.
+    fn need(&self, migration: &Migration, view: &PairView) -> Option<Need> {
+        if migration.status.as_ref().is_some_and(|status| status.status != MigrationPhase::Pending) {
+            return None;
+        }
+        let pairs = self.records.pairs.all();
+        let own = view.pair.as_ref()?;
+        let store = pairs.iter().find(|pair| pair.metadata.uid.as_ref() == Some(&own.uid))?;
+        let store = store.spec.object_store.clone();
+        let through = pairs.iter().filter(|pair| pair.spec.object_store == store);
+        Some(Need {
+            clusters: [own.source.clone(), own.destination.clone()],
+            pairs: through.filter_map(|pair| pair.uid()).collect(),
+            store,
+        })
+    }
+
+    /// Has a migration that has not begun wait its turn if it is only room that it lacks.
+    fn line_up(&self, migration: &Migration) {
+        let namespace = migration.namespace().unwrap_or_default();
+        let Some(newest) = self.records.migrations.get(&namespace, &migration.name_any()) else { return };
+        let view = self.view(&newest);
+        match self.need(&newest, &view) {
+            Some(need) if itinerary::waits_for_room(&newest, &view) => self.records.room.wait(&newest, need),
+            _ => self.records.room.waits_not(&newest),
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::causes::chain;
 use crate::clients::{ClientError, Clients};
 use crate::controllers::{self, Desk};
 use crate::crds;
+use crate::events::Events;
 use crate::leader::{Elector, Term};
 use crate::metrics::Metrics;
 use crate::options::ServeOptions;
@@ -176,7 +177,8 @@ async fn ensure_namespace(client: &Client, name: &str) -> Result<(), kube::Error
 impl Hub {
     async fn run(self, listener: TcpListener) -> Result<(), ServeError> {
         let mut background = JoinSet::new();
-        let records = Records::watch(&self.clients.watches, &self.options.namespace, &mut background);
+        let (namespace, limits) = (&self.options.namespace, self.options.limits());
+        let records = Records::watch(&self.clients.watches, namespace, limits, &mut background);
         let metrics = Metrics::new();
         let stores = Arc::new(Stores::default());
         let (office, seen_office) = watch::channel(None);
@@ -251,13 +253,15 @@ impl Hub {
         let client = self.clients.calls.clone();
         let presence = Arc::new(Presence::new(term.since()));
         let writer = Writer { client: client.clone(), term: Arc::clone(term) };
+        let mut tasks = JoinSet::new();
+        let events = Events::start(client.clone(), &mut tasks);
         let recorder =
             Recorder::new(client, Reporter { controller: "isthmus-hub".to_owned(), instance: None });
         let runs = Arc::new(Runs::new(
             Arc::clone(records),
             Arc::clone(&presence),
             writer.clone(),
-            recorder.clone(),
+            events,
             metrics.clone(),
         ));
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
@@ -278,7 +282,6 @@ impl Hub {
             url: self.url.clone(),
             ca_hash: self.prepared.identity.ca_hash.clone(),
         });
-        let mut tasks = JoinSet::new();
         controllers::start(&desk, &mut tasks);
         tasks.spawn(publish(self.clients.calls.clone(), self.config_map()));
         Reign { office, _tasks: tasks }

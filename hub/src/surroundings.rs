@@ -5,6 +5,8 @@ pub(crate) mod schedules;
 
 pub(crate) use plans::{around, plans_beside};
 
+use std::sync::Arc;
+
 use isthmus_shared::resources::{
     Cluster, ClusterPair, Finding, LinkState, Migration, MigrationAction, MigrationPhase,
 };
@@ -41,6 +43,7 @@ pub(crate) fn view(records: &Records, presence: &Presence, migration: &Migration
         destination: site(records, presence, destination.as_deref()),
         busy: busy(records, migration, [source.as_deref(), destination.as_deref()]),
         held: if begun { None } else { schedules::held(records, presence, migration) },
+        full: None,
     }
 }
 
@@ -158,15 +161,15 @@ fn busy(records: &Records, migration: &Migration, clusters: [Option<&str>; 2]) -
     if migration.status.as_ref().is_some_and(|status| status.status != MigrationPhase::Pending) {
         return Vec::new();
     }
-    let others = records.migrations.all();
+    let mut others: Vec<Arc<Migration>> =
+        clusters.into_iter().flatten().flat_map(|cluster| records.under_way(cluster)).collect();
+    others.sort_by(|a, b| a.metadata.uid.cmp(&b.metadata.uid));
+    others.dedup_by(|a, b| a.metadata.uid == b.metadata.uid);
     let others = others.iter().filter(|other| other.metadata.uid != migration.metadata.uid);
     others
         .filter_map(|other| {
             let status = other.status.as_ref().filter(|s| s.status == MigrationPhase::InProgress)?;
             let (source, destination) = (status.source.as_deref()?, status.destination.as_deref()?);
-            if !clusters.contains(&Some(source)) && !clusters.contains(&Some(destination)) {
-                return None;
-            }
             Some(Busy {
                 migration: format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()),
                 dry_run: other.options().dry_run,

@@ -5,4 +5,5 @@ mod election;
 mod fake_api;
 mod harness;
 mod joining;
+mod many;
 mod running;

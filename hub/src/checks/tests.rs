@@ -46,6 +46,7 @@ fn world() -> World {
         destination: site,
         busy: Vec::new(),
         held: None,
+        full: None,
     };
     let around = Around { view, in_the_way: None, quiet: true, room: true };
     World { plan, around, now, sequence: 0 }

@@ -17,7 +17,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use super::Desk;
 use crate::conditions::{Said, set_ready};
-use crate::records::WriteError;
+use crate::records::{JOIN_TOKEN, WriteError};
 
 /// Brings a cluster's record in line with what is true.
 pub(super) fn reconcile(
@@ -66,7 +66,7 @@ pub(super) fn reconcile(
 
 /// The name of the Secret that a cluster's join token is handed over in.
 fn secret_name(cluster: &Cluster) -> String {
-    format!("{}-join-token", cluster.name_any())
+    format!("{}{JOIN_TOKEN}", cluster.name_any())
 }
 
 /// A new cluster wants a token, and one whose `joinRequest` is another than was answered.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use isthmus_shared::resources::{FINALIZER, Migration};
+use isthmus_shared::resources::{FINALIZER, Migration, MigrationPhase};
 use isthmus_shared::staging::{MigrationUid, PairUid, delete_prefix, layout};
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::events::{Event, EventType};
@@ -24,6 +24,11 @@ const REMOVE_ATTEMPT: Duration = Duration::from_mins(1);
 pub(super) fn concerns(migration: &Migration) -> bool {
     let ended = migration.status.as_ref().is_some_and(|status| status.status.is_terminal());
     !ended || migration.metadata.deletion_timestamp.is_some()
+}
+
+/// Whether it has not begun: then it may wait for anything.
+pub(super) fn has_not_begun(migration: &Migration) -> bool {
+    migration.status.as_ref().is_none_or(|status| status.status == MigrationPhase::Pending)
 }
 
 /// Moves a migration on.

@@ -28,6 +28,8 @@ enum Admission {
     Begin,
     /// It waits; `limited` says whether not for ever.
     Wait { message: String, limited: bool },
+    /// It waits for room beside those that are under way, and its turn.
+    NoRoom { message: String },
     /// It fails, for at least one reason.
     Refuse(Vec<Finding>),
 }
@@ -48,6 +50,7 @@ pub(super) fn admit(migration: &Migration, status: &mut MigrationStatus, view: &
             status.message = told(&reasons);
         }
         Admission::Refuse(reasons) => refuse(status, reasons, now),
+        Admission::NoRoom { message } => status.message = Some(message),
         Admission::Wait { message, limited } => {
             if limited && now > first_seen(status, view, now) + PENDING_LIMIT_SECONDS.seconds() {
                 let pair = view.origin.options(&migration.spec).map(|options| options.cluster_pair);
@@ -62,6 +65,12 @@ pub(super) fn admit(migration: &Migration, status: &mut MigrationStatus, view: &
             }
         }
     }
+}
+
+/// Whether it is only room beside others that keeps a migration from beginning.
+pub fn waits_for_room(migration: &Migration, view: &PairView) -> bool {
+    migration.metadata.deletion_timestamp.is_none()
+        && matches!(decide(migration, view), Admission::NoRoom { .. })
 }
 
 fn begin(migration: &Migration, status: &mut MigrationStatus, view: &PairView, now: Timestamp) {
@@ -182,6 +191,10 @@ fn decide(migration: &Migration, view: &PairView) -> Admission {
         let does = if busy.dry_run { "looks at" } else { "moves" };
         let message = format!("waits for migration {} to end, which {does} {claim} now", busy.migration);
         return Admission::Wait { message, limited: false };
+    }
+    // Going back is not made to wait for those that go ahead.
+    if let Some(full) = view.full.as_ref().filter(|_| spec.action != MigrationAction::Rollback) {
+        return Admission::NoRoom { message: format!("waits for room on {full}") };
     }
     Admission::Begin
 }

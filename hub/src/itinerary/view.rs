@@ -54,6 +54,8 @@ pub struct PairView {
     pub busy: Vec<Busy>,
     /// Why its schedule lets no run begin; only a run of a schedule has one.
     pub held: Option<String>,
+    /// What has no room for one more migration that has not begun, in words.
+    pub full: Option<String>,
 }
 
 /// A `ClusterPair`, as far as a run cares: each of these is a fact of its own.

@@ -29,10 +29,12 @@ use crate::api::{Front, Office, router};
 use crate::auth::people::People;
 use crate::auth::spoke::Gate;
 use crate::controllers::{self, Desk};
+use crate::events::Events;
 use crate::leader::Term;
 use crate::metrics::Metrics;
 use crate::presence::{Presence, Probe};
 use crate::records::{Record, Records, Writer};
+use crate::room::Limits;
 use crate::runs::Runs;
 use crate::staging::Stores;
 
@@ -49,9 +51,14 @@ pub(super) struct Hub {
 
 /// A hub that leads, over the objects of `api`.
 pub(super) async fn hub(api: &FakeApi, fence: i64) -> Hub {
+    limited_hub(api, fence, Limits::default()).await
+}
+
+/// The same, with limits of how many migrations run at a time.
+pub(super) async fn limited_hub(api: &FakeApi, fence: i64, limits: Limits) -> Hub {
     let mut tasks = JoinSet::new();
     let client = api.client();
-    let records = Records::watch(&client, "isthmus", &mut tasks);
+    let records = Records::watch(&client, "isthmus", limits, &mut tasks);
     records.complete().await;
     let metrics = Metrics::new();
     let stores = Arc::new(Stores::default());
@@ -63,7 +70,7 @@ pub(super) async fn hub(api: &FakeApi, fence: i64) -> Hub {
         Arc::clone(&records),
         Arc::clone(&presence),
         writer.clone(),
-        recorder.clone(),
+        Events::start(client.clone(), &mut tasks),
         metrics.clone(),
     ));
     let now = u64::try_from(Timestamp::now().as_second()).unwrap();

@@ -83,12 +83,19 @@ async fn a_migration_runs_from_its_record_to_its_end() {
     assert_eq!(status.status, MigrationPhase::Succeeded, "{status:#?}");
     assert_eq!((status.fence, status.volumes_summary.as_deref()), (1, Some("1/1")));
     assert!(done.finalizers().iter().any(|finalizer| finalizer == FINALIZER));
-    let events = hub.api.all("events");
-    let told = |reason: &str| events.iter().filter(|event| event["reason"] == reason).count();
-    assert_eq!(
-        (told("Started"), told("StepSucceeded"), told("VolumeSucceeded"), told("Succeeded")),
-        (1, 7, 1, 1)
-    );
+    // Events come a moment later: nobody waits for them.
+    let wanted = [("Started", 1), ("StepSucceeded", 7), ("VolumeSucceeded", 1), ("Succeeded", 1)];
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let events = hub.api.all("events");
+        let told =
+            wanted.map(|(reason, _)| (reason, events.iter().filter(|e| e["reason"] == reason).count()));
+        if told == wanted {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{told:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use isthmus_shared::resources::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::world::{World, finding, world};
-use crate::itinerary::{Busy, Claim, PENDING_LIMIT_SECONDS, Reach, SETTLE_SECONDS};
+use crate::itinerary::{Busy, Claim, PENDING_LIMIT_SECONDS, Reach, SETTLE_SECONDS, waits_for_room};
 
 /// The reason that a migration is refused for once its surroundings have settled.
 fn refusal(mut run: World) -> (String, String) {
@@ -315,4 +315,31 @@ fn a_migration_that_is_deleted_before_it_began_leaves_nothing_to_do() {
     run.advance();
     assert_eq!(run.phase(), MigrationPhase::Failed);
     assert!(run.docket().is_empty());
+}
+
+#[test]
+fn where_there_is_no_room_a_run_waits_as_long_as_it_takes_and_says_for_what() {
+    let mut run = world(|_| {});
+    run.view.full = Some("cluster east, where at most 2 migrations run at a time".into());
+    run.advance();
+    run.pass(PENDING_LIMIT_SECONDS * 2);
+    assert_eq!(run.phase(), MigrationPhase::Pending);
+    let message = run.status().message.unwrap();
+    assert_eq!(message, "waits for room on cluster east, where at most 2 migrations run at a time");
+    assert!(waits_for_room(&run.migration, &run.view));
+    run.view.full = None;
+    assert!(!waits_for_room(&run.migration, &run.view));
+    run.advance();
+    assert_eq!(run.phase(), MigrationPhase::InProgress);
+}
+
+#[test]
+fn whoever_waits_for_a_namespace_does_not_wait_for_room_beside() {
+    let mut run = world(|_| {});
+    let claim = Claim { cluster: "east".into(), reach: Reach::Name("cms".into()) };
+    run.view.busy = vec![Busy { migration: "isthmus/other".into(), dry_run: false, claims: vec![claim] }];
+    run.view.full = Some("cluster east".into());
+    run.advance();
+    assert!(run.status().message.unwrap().starts_with("waits for migration isthmus/other"));
+    assert!(!waits_for_room(&run.migration, &run.view));
 }

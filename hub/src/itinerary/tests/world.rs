@@ -51,6 +51,7 @@ pub(super) fn world(change: impl FnOnce(&mut MigrationSpec)) -> World {
         destination: site,
         busy: Vec::new(),
         held: None,
+        full: None,
     };
     World { migration, view, now, sequence: 0 }
 }
