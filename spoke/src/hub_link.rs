@@ -28,3 +28,4 @@ pub use heartbeat::send_heartbeats;
 pub use identity::IdentityStore;
 pub use outbox::Outbox;
 pub use polling::poll;
+pub use trust::Anchor;

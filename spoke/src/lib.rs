@@ -43,6 +43,9 @@ use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Command};
 
+// The lab's simulated spokes speak to a hub as this one does.
+pub use hub_link::{Anchor, Channel, LinkError, SignedChannel};
+
 /// The program `isthmus-spoke`; the first argument is its name.
 pub async fn main_with_args(args: Vec<OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(args) {

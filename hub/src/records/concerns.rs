@@ -120,7 +120,7 @@ mod tests {
             let run = Box::new(begun("east", "west"));
             let began_at = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
             let check =
-                check.then(|| PlanCheck { number: 1, began_at, generation: None, request: None, run });
+                check.then_some(PlanCheck { number: 1, began_at, generation: None, request: None, run });
             plan.status.get_or_insert_default().check = check;
             plan
         };

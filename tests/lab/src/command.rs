@@ -1,4 +1,4 @@
-//! The lab's own command line: `isthmus-lab up | demo | bench | bench-manifest | bench-objects`.
+//! The lab's own command line: `isthmus-lab up | demo | bench | bench-manifest | bench-objects | simulate`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -34,6 +34,23 @@ enum Command {
     BenchObjects(crate::bench_objects::BenchObjectsArgs),
     /// Migrate an application between two clusters, show it, and compare both sides
     Demo,
+    /// Measure what a hub costs that has very many spokes and migrations under way
+    ///
+    /// The hub is a process of its own, as users run it, and its records are in the embedded API server, which
+    /// is in this process. So are the spokes, of which nothing but their hub's side is real: each enrols with a
+    /// join token, has a connection and a key of its own, signs every request, holds a long poll, and sends
+    /// heartbeats, the figures of its running tasks, and the reports that end them. Pairs are made of two
+    /// spokes each, and the migrations, of one small volume in a namespace of its own each, are spread over
+    /// them; the hub's limits of migrations at a time are set so that all may run at once.
+    ///
+    /// Once all migrations are under way, tasks end at --rate, those of ten seconds' worth of migrations in
+    /// turn while the others go on and tell how far they are every 30 s. After a warm-up it is measured for
+    /// --seconds how long it takes from when a spoke begins to send the report that ends a task, the last one of
+    /// its step, until the next task of that migration has arrived, and been read, at the spoke that is to do
+    /// it; p50_ms and p99_ms are of that. cpu_s is the hub's CPU time from its start to the end of the
+    /// measurement, peak_mib the most memory that it held at any time (VmHWM), window_cpu_s its CPU time while
+    /// it was measured.
+    Simulate(crate::simulate::SimulateArgs),
     /// Keep a lab running until Ctrl-C, for kubectl and isthmus
     Up(Up),
 }
@@ -76,6 +93,7 @@ pub(crate) async fn main(args: Vec<OsString>) -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Demo => crate::demo::run().await,
+        Command::Simulate(args) => Box::pin(crate::simulate::run(args)).await,
         Command::Up(up) => crate::up::run(up).await,
     };
     match done {

@@ -28,6 +28,7 @@ pub mod kubelet;
 pub mod lab;
 pub mod programs;
 pub mod s3;
+pub mod simulate;
 pub mod trees;
 mod up;
 
