@@ -80,8 +80,7 @@ pub(crate) fn start(desk: &Arc<Desk>, tasks: &mut JoinSet<()>) {
     let lanes = Lanes { concerns: migration::concerns, ahead: migration::has_not_begun };
     let start = start.controller("migration", &records.migrations, lanes, migration::reconcile);
     let start = start.controller("migrationplan", &records.plans, Lanes::all(), plan::reconcile);
-    let start =
-        start.controller("migrationschedule", &records.schedules, Lanes::all(), schedule::reconcile);
+    let start = start.controller("migrationschedule", &records.schedules, Lanes::all(), schedule::reconcile);
     let desk = Arc::clone(desk);
     start.tasks.spawn(async move { sweep(&desk).await });
 }
