@@ -152,7 +152,8 @@ fn collections(records: &Records, cluster: &str) -> Vec<Task> {
     let pairs = records.pairs.all();
     let of = |pair: &ClusterPair| {
         let uid = pair.uid()?;
-        pruning::task(pair, || pruning::in_use(records, &uid), || staging_of_pair(records, pair))
+        let kept = || surroundings::kept(records, &uid, None);
+        pruning::task(pair, || (pruning::in_use(records, &uid), kept()), || staging_of_pair(records, pair))
     };
     let mut tasks: Vec<Task> = pairs
         .iter()
@@ -179,6 +180,7 @@ fn activations(records: &Records, presence: &Presence, cluster: &Cluster) -> Vec
                 state: wanted.state,
                 cleared: wanted.force
                     || fencing::other_stands_still(records, presence, cluster, &wanted.namespace),
+                handed_over_to: wanted.handed_over_to.clone(),
             },
         })
         .collect()

@@ -18,6 +18,7 @@
 //! - [`voice`] makes one line of what the two movers of a volume say.
 //! - [`notes`] tells two statuses apart in words: the events on the record.
 //!
+//! - [`recovery`] is about failovers whose source is not heard.
 //! - [`undo`] tells how a run that ends early goes back, and which side is the active one.
 //!
 //! Promises: all functions are total and deterministic; a status never grows past its bounds;
@@ -37,6 +38,7 @@ mod notes;
 mod origin;
 mod plan;
 mod record;
+mod recovery;
 mod steps;
 mod summary;
 mod tasks;
@@ -55,8 +57,9 @@ pub use findings::{MAX_MESSAGE, MAX_OBJECT, MAX_REASON};
 pub use notes::{Note, notes};
 pub use plan::{Duty, plan, roster};
 pub use record::{Verdict, record};
+pub use recovery::{Handover, handover, is_unsettled, request};
 pub use steps::{CLEANUP_TIMEOUT_SECONDS, GONE_AFTER_SECONDS};
 pub use summary::{elapsed, human_bytes, stamp};
 pub use tasks::{Assignment, Job, side_of, tasks};
 pub use undo::UNDO_PATIENCE_SECONDS;
-pub use view::{Busy, Origin, Pair, PairView, Site, Undone};
+pub use view::{Busy, Origin, Pair, PairView, Scheduled, Site, Told, Undone};

@@ -8,7 +8,9 @@
 //!
 //! [`begun`] is decided under the same lock as the admission of migrations.
 
-use isthmus_shared::protocol::{MAX_IN_USE, Outcome, PruneTask, Staging, TaskId, TaskReport, TaskState};
+use isthmus_shared::protocol::{
+    HeldPass, MAX_IN_USE, Outcome, PruneTask, Staging, TaskId, TaskReport, TaskState,
+};
 use isthmus_shared::resources::{
     ClusterPair, LinkState, MAX_STAGED_VOLUMES, Migration, MigrationPhase, PrunePhase, PruneStatus, Step,
     StepState,
@@ -134,7 +136,7 @@ fn task_id(pair_uid: &str, request: &str) -> TaskId {
 /// something.
 pub(crate) fn task(
     pair: &ClusterPair,
-    used: impl FnOnce() -> Use,
+    used: impl FnOnce() -> (Use, Vec<HeldPass>),
     staging: impl FnOnce() -> Option<Staging>,
 ) -> Option<(TaskId, PruneTask)> {
     let uid = pair.uid()?;
@@ -146,14 +148,17 @@ pub(crate) fn task(
     {
         return None;
     }
+    let staging = staging()?;
+    let (used, held) = used();
     let task = PruneTask {
         name: format!("{}/{}", pair.namespace().unwrap_or_default(), pair.name_any()),
-        staging: staging()?,
+        staging,
         keep: wanted.keep,
         gone: wanted.gone,
         // As it was when it began: a field that is changed without a new request counts for nothing.
         dry_run: known.dry_run || wanted.dry_run,
-        in_use: used().volumes,
+        in_use: used.volumes,
+        held,
     };
     Some((task_id(&uid, &wanted.request), task))
 }
@@ -306,7 +311,7 @@ mod tests {
         let waiting = begun(&pair, &looking, now());
         assert!(standing(&mut pair, waiting).message.as_ref().unwrap().contains("isthmus/m"));
         assert!(is_waiting(&pair) && !is_under_way(&pair));
-        assert!(task(&pair, Use::default, || None).is_none());
+        assert!(task(&pair, <(Use, Vec<HeldPass>)>::default, || None).is_none());
         let begins = begun(&pair, &Use::default(), now());
         assert_eq!(standing(&mut pair, begins.clone()).phase, PrunePhase::InProgress);
         assert!(is_under_way(&pair) && !is_waiting(&pair));

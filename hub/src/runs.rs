@@ -249,7 +249,9 @@ impl Runs {
         let Some(newest) = self.records.migrations.get(&namespace, &migration.name_any()) else { return };
         let view = self.view(&newest);
         match self.need(&newest, &view) {
-            Some(need) if itinerary::waits_for_room(&newest, &view) => self.records.room.wait(&newest, need),
+            Some(need) if itinerary::waits_for_room(&newest, &view, Timestamp::now()) => {
+                self.records.room.wait(&newest, need)
+            }
             _ => self.records.room.waits_not(&newest),
         }
     }

@@ -1,18 +1,22 @@
 //! From the records and who was heard to the values that the itinerary decides on.
 
+mod failover;
 mod plans;
 pub(crate) mod schedules;
 
+pub(crate) use failover::kept;
 pub(crate) use plans::{around, plans_beside};
 
 use std::sync::Arc;
 
+use isthmus_shared::protocol::HeldPass;
 use isthmus_shared::resources::{
-    Cluster, ClusterPair, Finding, LinkState, Migration, MigrationAction, MigrationPhase,
+    ActivationPhase, Cluster, ClusterPair, Finding, LinkState, Migration, MigrationPhase, MigrationStatus,
+    Side, Step, StepState, TargetState, TaskRecord,
 };
 use kube::ResourceExt as _;
 
-use crate::itinerary::{Busy, Origin, Pair, PairView, Site, Undone, claims, meeting};
+use crate::itinerary::{Busy, Origin, Pair, PairView, Site, Told, Undone, claims, meeting, request};
 use crate::presence::Presence;
 use crate::records::Records;
 use crate::{pruning, staging};
@@ -20,9 +24,9 @@ use crate::{pruning, staging};
 /// The surroundings of a migration as they are now.
 pub(crate) fn view(records: &Records, presence: &Presence, migration: &Migration) -> PairView {
     let namespace = migration.namespace().unwrap_or_default();
-    let origin = origin(records, migration);
     let status = migration.status.as_ref();
     let begun = status.is_some_and(|status| status.pair_uid.is_some());
+    let origin = origin(records, migration, begun);
     // One that has begun goes by what it was begun with, whatever became of its plan.
     let options = if begun { Some(migration.options().clone()) } else { origin.options(&migration.spec) };
     let pair = options.as_ref().and_then(|options| records.pairs.get(&namespace, &options.cluster_pair));
@@ -38,18 +42,63 @@ pub(crate) fn view(records: &Records, presence: &Presence, migration: &Migration
     PairView {
         origin,
         since: presence.since,
-        pair: pair.as_deref().map(|pair| pair_facts(records, pair)),
+        pair: pair.as_deref().map(|pair| pair_facts(records, presence, pair, destination.as_deref())),
         source: site(records, presence, source.as_deref()),
         destination: site(records, presence, destination.as_deref()),
         busy: busy(records, migration, [source.as_deref(), destination.as_deref()]),
         held: if begun { None } else { schedules::held(records, presence, migration) },
         full: None,
+        told: told(records, migration),
+        kept: kept_for_failovers(records, migration),
     }
 }
 
+/// What the clean-up of a run has to leave in staging.
+fn kept_for_failovers(records: &Records, migration: &Migration) -> Vec<HeldPass> {
+    let status = migration.status.as_ref().filter(|status| status.step == Some(Step::Cleanup));
+    let pair = status.and_then(|status| status.pair_uid.as_deref());
+    pair.map_or_else(Vec::new, |pair| kept(records, pair, Some(migration)))
+}
+
+/// What the source of a failover that went by without it has been told.
+fn told(records: &Records, migration: &Migration) -> Told {
+    let status = migration.status.as_ref().filter(|status| status.recovers.is_some());
+    let source = status.and_then(|status| records.cluster(status.source.as_deref()?));
+    let (Some(status), Some(source), Some(uid)) = (status, source, migration.uid()) else {
+        return Told::default();
+    };
+    let answers = source.status.as_ref().map(|status| status.activations.as_slice()).unwrap_or_default();
+    for state in [TargetState::Inactive, TargetState::Active] {
+        let request = request(&uid, state);
+        let asked = |namespace: &str| {
+            source.spec.activations.iter().any(|a| a.namespace == namespace && a.request == request)
+        };
+        if status.namespaces.is_empty() || !status.namespaces.iter().all(|moved| asked(&moved.from)) {
+            continue;
+        }
+        let of_this: Vec<_> = answers.iter().filter(|answer| answer.request == request).collect();
+        let done = of_this.iter().filter(|answer| answer.phase == ActivationPhase::Succeeded).count();
+        let refused = of_this.iter().find(|answer| answer.phase == ActivationPhase::Failed);
+        return Told {
+            state: Some(state),
+            done: done == status.namespaces.len(),
+            refused: refused.map(|answer| {
+                format!("namespace {}: {}", answer.namespace, answer.message.clone().unwrap_or_default())
+            }),
+        };
+    }
+    Told::default()
+}
+
 /// Where a migration that has not begun takes its options from.
-fn origin(records: &Records, migration: &Migration) -> Origin {
+fn origin(records: &Records, migration: &Migration, begun: bool) -> Origin {
     let namespace = migration.namespace().unwrap_or_default();
+    if let Some(schedule) = &migration.spec.schedule {
+        if begun {
+            return Origin::Own;
+        }
+        return Origin::Schedule(Box::new(failover::scheduled(records, migration, schedule)));
+    }
     if let Some(plan) = &migration.spec.plan {
         let plan = records.plans.get(&namespace, plan);
         return Origin::Plan(plan.map(|plan| Box::new(plan.spec.options.clone())));
@@ -76,7 +125,7 @@ fn superseded(records: &Records, undone: &Migration) -> Option<String> {
     let finished = known.finished_at.as_ref()?;
     let later = |other: &Migration| {
         let status = other.status.as_ref()?;
-        let changed = other.options().action == MigrationAction::Final
+        let changed = other.options().action.brings_all()
             && !other.options().dry_run
             && matches!(status.status, MigrationPhase::Succeeded | MigrationPhase::SucceededWithWarnings)
             && status.started_at.as_ref().is_some_and(|started| started >= finished);
@@ -91,7 +140,7 @@ fn superseded(records: &Records, undone: &Migration) -> Option<String> {
         .find_map(|other| later(other))
 }
 
-fn pair_facts(records: &Records, pair: &ClusterPair) -> Pair {
+fn pair_facts(records: &Records, presence: &Presence, pair: &ClusterPair, destination: Option<&str>) -> Pair {
     let status = pair.status.clone().unwrap_or_default();
     let ready = status.scheduler_status == LinkState::Ready && status.storage_status == LinkState::Ready;
     let namespace = pair.namespace().unwrap_or_default();
@@ -116,9 +165,26 @@ fn pair_facts(records: &Records, pair: &ClusterPair) -> Pair {
         destination: pair.spec.destination.clone(),
         defect: defect(records, pair),
         ready: ready && has_key,
+        out_of_reach: if has_key {
+            out_of_reach(records, presence, pair, destination)
+        } else {
+            Some("it has no key yet".to_owned())
+        },
         pruning: pruning::is_under_way(pair),
         message,
     }
+}
+
+/// Why a cluster cannot use the store of a pair, as far as its own last probe of it tells.
+fn out_of_reach(
+    records: &Records,
+    presence: &Presence,
+    pair: &ClusterPair,
+    cluster: Option<&str>,
+) -> Option<String> {
+    let store = records.store(&pair.spec.object_store)?;
+    let cluster = records.cluster(cluster?)?;
+    presence.probe_by(&cluster.uid()?, &store.uid()?)?.error
 }
 
 /// What is wrong with a pair that only a person can put right.
@@ -170,11 +236,28 @@ fn busy(records: &Records, migration: &Migration, clusters: [Option<&str>; 2]) -
         .filter_map(|other| {
             let status = other.status.as_ref().filter(|s| s.status == MigrationPhase::InProgress)?;
             let (source, destination) = (status.source.as_deref()?, status.destination.as_deref()?);
+            let mut claims = claims(other.options(), Some(status), source, destination);
+            claims.retain(|claim| {
+                let side = if claim.cluster == destination { Side::Destination } else { Side::Source };
+                !has_left(status, side)
+            });
             Some(Busy {
                 migration: format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()),
                 dry_run: other.options().dry_run,
-                claims: claims(other.options(), Some(status), source, destination),
+                claims,
             })
         })
         .collect()
+}
+
+/// Whether a run does nothing more on a side: it is cleaning up, and has done so there.
+fn has_left(status: &MigrationStatus, side: Side) -> bool {
+    let cleanup = status.pipeline.iter().find(|step| step.step == Step::Cleanup);
+    cleanup.filter(|step| step.state == StepState::InProgress).is_some_and(|step| {
+        let of_side = |task: &&TaskRecord| task.side == side;
+        step.tasks
+            .iter()
+            .filter(of_side)
+            .all(|task| !matches!(task.state, StepState::Pending | StepState::InProgress))
+    })
 }

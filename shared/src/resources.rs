@@ -18,6 +18,7 @@ mod cluster_pair;
 mod cutover;
 mod definitions;
 mod exclusions;
+mod failover;
 mod hooks;
 mod marks;
 mod migration;
@@ -40,6 +41,7 @@ pub use cluster::{
 pub use cluster_pair::{ClusterPair, ClusterPairSpec, ClusterPairStatus, LinkState};
 pub use cutover::{Active, HealthOptions, OnFailure, OperatorRef, UndoneRun, VolumeReclaim};
 pub use exclusions::{BadPattern, Exclusions, LOST_AND_FOUND};
+pub use failover::RecoveredRun;
 pub use hooks::{ExecHook, Hook, HookPhase, JobHook, MAX_HOOKS, OnError};
 pub use marks::*;
 pub use migration::{Migration, MigrationAction, MigrationSpec};

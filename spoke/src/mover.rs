@@ -2,7 +2,8 @@
 //!
 //! - [`send()`]: one pass from a mounted directory into staging.
 //! - [`receive()`]: the same pass from staging into a mounted directory, while it is being sent.
-//! - [`send_device()`], [`receive_device()`]: the same for volumes of raw blocks.
+//! - [`recover()`]: back to a pass that was received before, from staging alone.
+//! - [`send_device()`], [`receive_device()`], [`recover_device()`]: the same for volumes of raw blocks.
 //! - [`format`]: the manifest between them.
 //! - [`program`]: the mover's process, which gets its orders from its spoke.
 //!
@@ -37,7 +38,7 @@ pub use pass::Pass;
 pub use program::{MAY_RESTART, run};
 #[cfg(any(test, feature = "fuzzing"))]
 use receive::read_any_mark;
-pub use receive::{ReceiveOptions, is_received, receive, receive_device};
+pub use receive::{ReceiveOptions, is_received, receive, receive_device, recover, recover_device};
 pub use report::{Progress, ProgressFigures, ReceiveReport, SendReport};
 pub use send::{SendOptions, send, send_device};
 

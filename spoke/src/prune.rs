@@ -14,8 +14,8 @@
 //!           origin     which claim a volume is of
 //! ```
 //!
-//! What stays of a volume: the newest complete passes, as many as are asked for; every pass above
-//! the newest complete one, for it may be under way, with all packs numbered so; the packs that
+//! What stays of a volume: the newest complete passes, as many as are asked for; those that a failover
+//! would go by; every pass above the newest complete one, for it may be under way, with all packs numbered so; the packs that
 //! the manifests of these name; and whatever cannot be read or is not known, which is told.
 //!
 //! Promises:

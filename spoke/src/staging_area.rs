@@ -60,12 +60,17 @@ pub struct StagingArea {
     pub pair: PairUid,
     /// The migration.
     pub migration: MigrationUid,
+    /// The migration that has read the source for this one: it itself, unless it brings back an
+    /// earlier one.
+    pub origin: MigrationUid,
 }
 
 impl StagingArea {
     /// Opens a run's staging. Nothing is sent yet.
     pub fn open(stores: &Stores, run: &Run) -> Result<Self, StagingError> {
+        let origin = run.recovers.as_deref().unwrap_or(&run.migration);
         Ok(Self {
+            origin: MigrationUid::new(origin)?,
             store: stores.open(&run.staging.access)?,
             key: PairKey::from_base64(&run.staging.key)?,
             pair: PairUid::new(run.staging.pair.as_str())?,
@@ -78,8 +83,17 @@ impl StagingArea {
         ArchiveWriter::new(Arc::clone(&self.store), &self.key, &self.pair, &self.migration, name)
     }
 
-    /// Opens an archive.
+    /// Opens an archive: what was read of the source is that of its origin, what became of it is the
+    /// migration's own.
     pub async fn read(&self, name: ArchiveName) -> Result<ArchiveReader, ArchiveError> {
-        ArchiveReader::open(Arc::clone(&self.store), &self.key, &self.pair, &self.migration, name).await
+        let migration = match &name {
+            ArchiveName::Inventory
+            | ArchiveName::Cluster
+            | ArchiveName::Namespace(_)
+            | ArchiveName::Candidates
+            | ArchiveName::LeftBehind => &self.origin,
+            ArchiveName::Survey | ArchiveName::Preview | ArchiveName::Results => &self.migration,
+        };
+        ArchiveReader::open(Arc::clone(&self.store), &self.key, &self.pair, migration, name).await
     }
 }

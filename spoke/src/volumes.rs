@@ -4,6 +4,7 @@
 //!   prepare     namespaces and claims on the destination
 //!   kept        volumes that move themselves, on storage that both clusters reach
 //!   passes      what earlier passes of a volume lie in staging
+//!   recovery    before a volume goes back to a complete pass
 //!   users       who uses a claim: Pods and workloads
 //!   nodes       the nodes, as far as a place depends on them
 //!   placement   pure: where a mover runs
@@ -33,6 +34,7 @@ mod nodes;
 mod passes;
 mod placement;
 mod prepare;
+mod recovery;
 mod sessions;
 mod snapshot;
 mod trouble;

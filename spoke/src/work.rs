@@ -52,8 +52,8 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
             Ok(outcome)
         }
         Work::PruneStaging { prune } => Box::pin(prune::prune_pair(context, prune)).await,
-        Work::Activate { namespace, state, cleared } => {
-            workloads::activate(context, namespace, *state, *cleared).await
+        Work::Activate { namespace, state, cleared, handed_over_to } => {
+            workloads::activate(context, namespace, *state, (*cleared, handed_over_to.as_deref())).await
         }
     }
 }

@@ -30,6 +30,7 @@ pub async fn run(connection: &Connection, args: Activate, state: TargetState) ->
             state,
             request: uuid::Uuid::new_v4().to_string(),
             force: args.force && state == TargetState::Active,
+            handed_over_to: None,
         })
         .collect();
     let cluster = clusters
@@ -145,6 +146,7 @@ mod tests {
             state: TargetState::Active,
             request: request.to_owned(),
             force: false,
+            handed_over_to: None,
         }
     }
 

@@ -100,7 +100,7 @@ pub async fn rollback(connection: &Connection, args: &Rollback) -> Result<Ending
         )));
     }
     let options = undone.options();
-    if options.action != MigrationAction::Final || options.dry_run {
+    if !options.action.brings_all() || options.dry_run {
         return Err(Error::Refused(format!(
             "{object} is no Final, so there is nothing of it to undo: name the migration that moved the objects, as \
              `isthmus migration list` shows it"
@@ -164,7 +164,7 @@ async fn run(session: &Session, migration: &Migration) -> Result<Followed, Error
 fn of_plan(namespace: &str, plan: &str, action: MigrationAction) -> Migration {
     let word = match action {
         MigrationAction::Stage => "stage",
-        MigrationAction::Final | MigrationAction::Rollback => "cutover",
+        _ => "cutover",
     };
     let spec = MigrationSpec { action, plan: Some(plan.to_owned()), ..MigrationSpec::through("") };
     manifests::run(namespace, &made_up(plan, word), spec)

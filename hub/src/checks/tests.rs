@@ -4,7 +4,7 @@ use isthmus_shared::protocol::{Outcome, Progress, TaskState};
 use isthmus_shared::resources::{MigrationPlanSpec, NamespaceMove, Step};
 
 use super::*;
-use crate::itinerary::{Assignment, Origin, Pair, Site, tasks};
+use crate::itinerary::{Assignment, Origin, Pair, Site, Told, tasks};
 
 struct World {
     plan: MigrationPlan,
@@ -35,6 +35,7 @@ fn world() -> World {
         destination: "west".into(),
         defect: None,
         ready: true,
+        out_of_reach: None,
         pruning: false,
         message: "storage is Degraded".into(),
     };
@@ -47,6 +48,8 @@ fn world() -> World {
         busy: Vec::new(),
         held: None,
         full: None,
+        told: Told::default(),
+        kept: Vec::new(),
     };
     let around = Around { view, in_the_way: None, quiet: true, room: true };
     World { plan, around, now, sequence: 0 }

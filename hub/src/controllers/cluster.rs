@@ -248,6 +248,7 @@ mod tests {
             state: TargetState::Active,
             request: request.into(),
             force: false,
+            handed_over_to: None,
         };
         let mut cluster =
             Cluster::new("east", ClusterSpec { activations: vec![wanted("1")], ..ClusterSpec::default() });

@@ -2,8 +2,8 @@
 //! itself is waited for.
 
 use isthmus_shared::resources::{
-    Finding, Migration, MigrationAction, MigrationPhase, MigrationSpec, MigrationStatus, OptionProblem,
-    UndoneRun,
+    CANCEL, Finding, Migration, MigrationAction, MigrationPhase, MigrationSpec, MigrationStatus,
+    OptionProblem, Side, UndoneRun,
 };
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -11,9 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::claims::{claims, meeting};
 use super::findings::{MAX_MESSAGE, Severity, add, cut, finding};
 use super::namespaces;
-use super::plan::plan;
+use super::recovery::{self, Hearing};
 use super::view::{Origin, Pair, PairView, Undone};
-use super::{origin, undo};
+use super::{origin, plan, undo};
 
 /// How long a migration waits for its pair to become Ready before it fails, seconds.
 pub const PENDING_LIMIT_SECONDS: i64 = 600;
@@ -23,9 +23,11 @@ pub const SETTLE_SECONDS: i64 = 3;
 
 /// What is to be done with a migration that has not begun.
 #[derive(Debug, PartialEq)]
-enum Admission {
+pub(super) enum Admission {
     /// It begins.
     Begin,
+    /// It begins without its source, by what the last complete run of its schedule has staged.
+    Recover,
     /// It waits; `limited` says whether not for ever.
     Wait { message: String, limited: bool },
     /// It waits for room beside those that are under way, and its turn.
@@ -42,8 +44,16 @@ pub(super) fn admit(migration: &Migration, status: &mut MigrationStatus, view: &
         refuse(status, vec![finding(format!("Migration {name}"), "Cancelled", message)], now);
         return;
     }
-    match decide(migration, view) {
-        Admission::Begin => begin(migration, status, view, now),
+    let cancelled = migration.metadata.annotations.as_ref().and_then(|a| a.get(CANCEL));
+    if cancelled.is_some_and(|value| value == "true") {
+        let name = migration.metadata.name.as_deref().unwrap_or_default();
+        let message = "it was cancelled before it began; nothing was changed on either side";
+        refuse(status, vec![finding(format!("Migration {name}"), "Cancelled", message)], now);
+        return;
+    }
+    match decide(migration, view, now) {
+        Admission::Begin => begin(migration, status, view, (false, now)),
+        Admission::Recover => begin(migration, status, view, (true, now)),
         // The records are watched one kind beside the other: what was made a moment before the
         // migration may come a moment after it.
         Admission::Refuse(reasons) if now < first_seen(status, view, now) + SETTLE_SECONDS.seconds() => {
@@ -68,14 +78,21 @@ pub(super) fn admit(migration: &Migration, status: &mut MigrationStatus, view: &
 }
 
 /// Whether it is only room beside others that keeps a migration from beginning.
-pub fn waits_for_room(migration: &Migration, view: &PairView) -> bool {
+pub fn waits_for_room(migration: &Migration, view: &PairView, now: Timestamp) -> bool {
     migration.metadata.deletion_timestamp.is_none()
-        && matches!(decide(migration, view), Admission::NoRoom { .. })
+        && matches!(decide(migration, view, now), Admission::NoRoom { .. })
 }
 
-fn begin(migration: &Migration, status: &mut MigrationStatus, view: &PairView, now: Timestamp) {
+fn begin(
+    migration: &Migration,
+    status: &mut MigrationStatus,
+    view: &PairView,
+    (recovers, now): (bool, Timestamp),
+) {
     let Some(pair) = &view.pair else { return };
-    let Some(options) = view.origin.options(&migration.spec) else { return };
+    let own = &migration.spec;
+    let options = if recovers { recovery::begin(own, status, view) } else { view.origin.options(own) };
+    let Some(options) = options else { return };
     let (source, destination) = direction(&options, pair);
     status.status = MigrationPhase::InProgress;
     status.message = None;
@@ -83,7 +100,7 @@ fn begin(migration: &Migration, status: &mut MigrationStatus, view: &PairView, n
     status.source = Some(source.to_owned());
     status.destination = Some(destination.to_owned());
     status.started_at = Some(Time(now));
-    status.pipeline = plan(&options);
+    status.pipeline = if recovers { plan::recovery(&options) } else { plan(&options) };
     if let Origin::Undoes(Undone { migration: Some(undone), .. }) = &view.origin {
         let was = undone.status.clone().unwrap_or_default();
         let uid = undone.metadata.uid.clone().unwrap_or_default();
@@ -124,11 +141,11 @@ fn first_seen(status: &MigrationStatus, view: &PairView, now: Timestamp) -> Time
 }
 
 /// Source and destination cluster of a run through a pair.
-fn direction<'a>(options: &MigrationSpec, pair: &'a Pair) -> (&'a str, &'a str) {
+pub(super) fn direction<'a>(options: &MigrationSpec, pair: &'a Pair) -> (&'a str, &'a str) {
     if options.reverse { (&pair.destination, &pair.source) } else { (&pair.source, &pair.destination) }
 }
 
-fn decide(migration: &Migration, view: &PairView) -> Admission {
+fn decide(migration: &Migration, view: &PairView, now: Timestamp) -> Admission {
     let refuse = |reason: Finding| Admission::Refuse(vec![reason]);
     let spec = &match origin::options(migration, &view.origin) {
         Ok(options) => options,
@@ -165,6 +182,17 @@ fn decide(migration: &Migration, view: &PairView) -> Admission {
     if let Some(held) = &view.held {
         return Admission::Wait { message: held.clone(), limited: false };
     }
+    if spec.action == MigrationAction::Failover {
+        let (source, _) = direction(spec, pair);
+        match recovery::hearing(view, Side::Source, now) {
+            Hearing::Heard => {}
+            Hearing::Silent => return recovery::decide(spec, pair, view, now),
+            Hearing::Unsure => {
+                let message = format!("waits for a sign of life of cluster {source}");
+                return Admission::Wait { message, limited: false };
+            }
+        }
+    }
     if !pair.ready {
         let message =
             format!("waits for ClusterPair {} to become Ready: {}", spec.cluster_pair, pair.message);
@@ -181,7 +209,7 @@ fn decide(migration: &Migration, view: &PairView) -> Admission {
     let (source, destination) = direction(spec, pair);
     let undone = match &view.origin {
         Origin::Undoes(undone) => undone.migration.as_ref().and_then(|m| m.status.as_ref()),
-        Origin::Own | Origin::Plan(_) => None,
+        Origin::Own | Origin::Plan(_) | Origin::Schedule(_) => None,
     };
     let wanted = claims(spec, undone, source, destination);
     // Dry runs change nothing, so they are in nobody's way but that of what they look at.
@@ -193,7 +221,7 @@ fn decide(migration: &Migration, view: &PairView) -> Admission {
         return Admission::Wait { message, limited: false };
     }
     // Going back is not made to wait for those that go ahead.
-    if let Some(full) = view.full.as_ref().filter(|_| spec.action != MigrationAction::Rollback) {
+    if let Some(full) = view.full.as_ref().filter(|_| !spec.action.is_urgent()) {
         return Admission::NoRoom { message: format!("waits for room on {full}") };
     }
     Admission::Begin

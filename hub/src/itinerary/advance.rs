@@ -1,14 +1,15 @@
 //! Moving a run on.
 
 use isthmus_shared::resources::{
-    Active, CANCEL, Finding, Migration, MigrationPhase, MigrationSpec, MigrationStatus, Side, Step,
-    StepState, VolumePhase,
+    Active, CANCEL, Finding, Migration, MigrationAction, MigrationPhase, MigrationSpec, MigrationStatus,
+    Side, Step, StepState, VolumePhase,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::admission::admit;
 use super::findings::{MAX_MESSAGE, Severity, add, cut, finding};
+use super::recovery::{self, Gate};
 use super::steps::{Progress, begin_step, evaluate, prospect};
 use super::summary::{elapsed, refresh};
 use super::undo::{self, Ending};
@@ -22,6 +23,10 @@ const NOTHING_CHANGED: &str = "a dry run, nothing was changed";
 pub fn advance(migration: &Migration, view: &PairView, now: Timestamp) -> MigrationStatus {
     let mut status = migration.status.clone().unwrap_or_default();
     if status.status.is_terminal() {
+        if recovery::is_unsettled(&status) {
+            recovery::settle(&mut status, view);
+            refresh(&mut status, migration.metadata.generation, now);
+        }
         return status;
     }
     if status.status == MigrationPhase::Pending {
@@ -38,6 +43,7 @@ pub fn advance(migration: &Migration, view: &PairView, now: Timestamp) -> Migrat
 /// going back are added once, so there are at most as many turns as steps.
 fn run(migration: &Migration, status: &mut MigrationStatus, view: &PairView, now: Timestamp) {
     let options = status.options.clone().map_or_else(|| migration.spec.clone(), |options| *options);
+    recovery::warn_of_source(status, view, now);
     while let Some(index) = current(status) {
         let step = status.pipeline[index].step;
         if step != Step::Cleanup
@@ -48,21 +54,41 @@ fn run(migration: &Migration, status: &mut MigrationStatus, view: &PairView, now
             continue;
         }
         if status.pipeline[index].state == StepState::Pending {
-            begin_step(&options, status, index, now);
+            match recovery::gate(&options, status, index, view, now) {
+                Gate::Open => begin_step(&options, status, index, now),
+                Gate::Waits(message) => {
+                    status.pipeline[index].message = Some(message);
+                    status.active = active(&options, status, view);
+                    return;
+                }
+                Gate::Refused(reason) => {
+                    add(status, Severity::Failure, Some(step), reason.clone());
+                    fail_step(&options, status, index, &reason, Ending::Failed, now);
+                    continue;
+                }
+            }
         }
         match evaluate(&options, status, index, view, now) {
             Progress::Waits => {
-                status.active = undo::active(&options, status).or(status.active);
+                status.active = active(&options, status, view);
                 return;
             }
             Progress::Done(message) => end_step(status, index, StepState::Succeeded, message, now),
             Progress::NotNeeded(message) => end_step(status, index, StepState::Skipped, Some(message), now),
             Progress::Failed(reason) => fail_step(&options, status, index, &reason, Ending::Failed, now),
         }
-        status.active = undo::active(&options, status).or(status.active);
+        status.active = active(&options, status, view);
     }
     finish(&options, status, now);
-    status.active = undo::active(&options, status).or(status.active);
+    status.active = active(&options, status, view);
+}
+
+/// Which side is the active one, as far as it is known.
+fn active(options: &MigrationSpec, status: &MigrationStatus, view: &PairView) -> Option<Active> {
+    if status.recovers.is_some() {
+        return Some(recovery::active(status, &view.told));
+    }
+    undo::active(options, status).or(status.active)
 }
 
 /// The step that is under way or next.
@@ -98,6 +124,7 @@ fn must_end(
     let needed: &[(Side, &Option<String>)] = match step {
         Step::StopDestination | Step::RemoveFromDestination => &[(Side::Destination, &status.destination)],
         Step::RestoreSource => &[(Side::Source, &status.source)],
+        _ if status.recovers.is_some() => &[(Side::Destination, &status.destination)],
         _ => &[(Side::Source, &status.source), (Side::Destination, &status.destination)],
     };
     let (_, cluster) = needed.iter().find(|(side, _)| !view.site(*side).exists)?;
@@ -193,6 +220,9 @@ fn finish(options: &MigrationSpec, status: &mut MigrationStatus, now: Timestamp)
 /// Which side runs at the end of a run that stopped or started one, for how long none did, and what
 /// to do where that is not known.
 fn standing(options: &MigrationSpec, status: &MigrationStatus) -> Option<String> {
+    if status.recovers.is_some() {
+        return recovery::standing(status);
+    }
     let text = |name: &Option<String>| name.clone().unwrap_or_default();
     let (source, destination) = (text(&status.source), text(&status.destination));
     let down = match (&status.stopped_at, &status.ready_at) {
@@ -212,6 +242,11 @@ fn standing(options: &MigrationSpec, status: &MigrationStatus) -> Option<String>
         Active::Neither => format!(
             "The applications run on neither side: go back with `isthmus rollback`, or start them with `isthmus activate {source}` or `isthmus activate {destination}`"
         ),
+        Active::Unknown if options.action == MigrationAction::Failover && undo::has_lost_source(status) => {
+            format!(
+                "Nothing of it runs on {destination}, and it is not known whether the applications run on {source}, which fell silent: fail over again, which goes by the last complete run if it is still not heard, or go back with `isthmus rollback` once it is"
+            )
+        }
         Active::Unknown => format!(
             "It is not known whether the applications run on {destination}: look there, then go back with `isthmus rollback`, or start one side with `isthmus activate --force`"
         ),

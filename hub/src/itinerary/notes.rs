@@ -39,6 +39,9 @@ pub fn notes(migration: &Migration, after: &MigrationStatus) -> Vec<Note> {
             MigrationAction::Stage => "brings the volumes of",
             MigrationAction::Final => "moves",
             MigrationAction::Rollback => "undoes the move of",
+            MigrationAction::Failover if after.recovers.is_some() => "starts from staging",
+            MigrationAction::Failover => "fails over",
+            MigrationAction::Failback => "fails back",
         };
         let message = format!(
             "{does} {} from cluster {} to cluster {}",

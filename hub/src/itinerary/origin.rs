@@ -3,12 +3,16 @@
 use isthmus_shared::resources::{Finding, Migration, MigrationAction, MigrationSpec};
 
 use super::findings::finding;
-use super::view::{Origin, Undone};
+use super::view::{Origin, Scheduled, Undone};
 
 /// The options that a migration would be begun with, or why there are none.
 pub(super) fn options(migration: &Migration, origin: &Origin) -> Result<MigrationSpec, Finding> {
     let own = &migration.spec;
     let namespace = migration.metadata.namespace.as_deref().unwrap_or_default();
+    if own.schedule.is_some() && (own.plan.is_some() || own.rollback_of.is_some()) {
+        let message = "a failover goes by a schedule alone: leave out `plan` and `rollbackOf`, then create the Migration again";
+        return Err(finding("spec.schedule", "BadAction", message));
+    }
     if own.plan.is_some() && own.rollback_of.is_some() {
         let message = "a run goes by a plan or undoes another run: leave out `plan` or `rollbackOf`, then create the Migration again";
         return Err(finding("spec.plan", "BadAction", message));
@@ -31,6 +35,7 @@ pub(super) fn options(migration: &Migration, origin: &Origin) -> Result<Migratio
             }
         }
         Origin::Undoes(undone) => undoable(own, undone, namespace)?,
+        Origin::Schedule(scheduled) => of_schedule(own, scheduled, namespace)?,
     }
     let options = origin.options(own);
     let another =
@@ -44,6 +49,39 @@ pub(super) fn options(migration: &Migration, origin: &Origin) -> Result<Migratio
     }
     options
         .ok_or_else(|| finding("spec", "NoOptions", "the options cannot be had: create the Migration again"))
+}
+
+/// Whether a schedule can be failed over or back.
+fn of_schedule(own: &MigrationSpec, scheduled: &Scheduled, namespace: &str) -> Result<(), Finding> {
+    let name = own.schedule.as_deref().unwrap_or_default();
+    let object = format!("MigrationSchedule {name}");
+    if let Some(field) = own.beside_schedule() {
+        let message = format!(
+            "it goes by the options of MigrationSchedule {name}: leave {field} out, then create the Migration again"
+        );
+        return Err(finding(format!("spec.{field}"), "BesideSchedule", message));
+    }
+    if let Some(plan) = &scheduled.missing_plan {
+        let message = format!(
+            "its runs go by plan {plan}, and there is no such plan in namespace {namespace}: look at `isthmus plan list`, then create the Migration again"
+        );
+        return Err(finding(format!("MigrationPlan {plan}"), "NoSuchPlan", message));
+    }
+    if scheduled.template.is_none() {
+        let message = format!(
+            "there is no such schedule in namespace {namespace}: look at `isthmus schedule list`, then create the Migration again"
+        );
+        return Err(finding(object, "NoSuchSchedule", message));
+    }
+    if own.action == MigrationAction::Failover
+        && let Some(run) = &scheduled.failed_over
+    {
+        let message = format!(
+            "migration {run} has failed it over, and its applications have not been handed back since: do so with `isthmus failback {name}` first"
+        );
+        return Err(finding(object, "AlreadyFailedOver", message));
+    }
+    Ok(())
 }
 
 /// Whether the run that is to be undone can be.
@@ -62,7 +100,11 @@ fn undoable(own: &MigrationSpec, undone: &Undone, namespace: &str) -> Result<(),
             format!("there is no such migration in namespace {namespace}: look at `isthmus migration list`"),
         );
     };
-    if known.options().action != MigrationAction::Final || known.options().dry_run {
+    if known.status.as_ref().is_some_and(|status| status.recovers.is_some()) {
+        let message = "it went by what was staged and stopped nothing on its source: stop the destination with `isthmus deactivate` and start the source with `isthmus activate`, or hand the applications back with `isthmus failback`";
+        return refuse("NotUndoable", message.to_owned());
+    }
+    if !known.options().action.brings_all() || known.options().dry_run {
         return refuse(
             "NotUndoable",
             "it is no Final, so it has stopped and started nothing: undo the Final that did".to_owned(),

@@ -21,9 +21,11 @@ pub enum Duty {
 /// The part of Preflight in which the destination says what it serves and has.
 pub const SURVEY: &str = "survey";
 
-/// Who does what in a step.
-pub fn roster(step: Step) -> Duty {
+/// Who does what in a step; of a run that recovers, the destination does everything.
+pub fn roster(step: Step, recovers: bool) -> Duty {
     match step {
+        Step::Preflight if recovers => Duty::InTurn(&[(Side::Destination, None)]),
+        Step::Cleanup if recovers => Duty::Together(&[Side::Destination]),
         Step::Preflight => Duty::InTurn(&[
             (Side::Destination, Some(SURVEY)),
             (Side::Source, None),
@@ -41,7 +43,7 @@ pub fn roster(step: Step) -> Duty {
         | Step::HealthCheck
         | Step::StopDestination
         | Step::RemoveFromDestination => Duty::Together(&[Side::Destination]),
-        Step::StageVolumes | Step::FinalVolumes => Duty::Volumes,
+        Step::StageVolumes | Step::FinalVolumes | Step::ReceiveVolumes => Duty::Volumes,
         Step::Cleanup => Duty::Together(&[Side::Source, Side::Destination]),
     }
 }
@@ -58,10 +60,33 @@ pub fn plan(options: &MigrationSpec) -> Vec<StepStatus> {
         MigrationAction::Stage => {
             vec![Step::Preflight, Step::PrepareDestination, Step::StageVolumes, Step::Cleanup]
         }
-        MigrationAction::Final => last(options),
+        MigrationAction::Final | MigrationAction::Failover | MigrationAction::Failback => last(options),
         MigrationAction::Rollback => vec![Step::Cleanup],
     };
     steps.into_iter().map(not_begun).collect()
+}
+
+/// The steps of a failover whose source is not heard: everything that a run has staged is brought to
+/// the destination, and started there.
+pub fn recovery(options: &MigrationSpec) -> Vec<StepStatus> {
+    let after = options
+        .hooks
+        .iter()
+        .any(|hook| hook.phase == HookPhase::PostHooks && hook.side() == Side::Destination);
+    [
+        (Step::Preflight, true),
+        (Step::PrepareDestination, true),
+        (Step::ReceiveVolumes, options.include_volumes),
+        (Step::ApplyResources, true),
+        (Step::Verify, true),
+        (Step::StartApplications, true),
+        (Step::HealthCheck, true),
+        (Step::PostHooks, after),
+        (Step::Cleanup, true),
+    ]
+    .into_iter()
+    .filter_map(|(step, wanted)| wanted.then(|| not_begun(step)))
+    .collect()
 }
 
 fn last(options: &MigrationSpec) -> Vec<Step> {

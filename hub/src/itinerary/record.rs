@@ -74,7 +74,7 @@ fn find(status: &MigrationStatus, task: &TaskId) -> Option<(usize, Target)> {
     }
     // Only while volumes are moved: of a volume whose one half failed, the other is not told to have
     // ended.
-    if !matches!(step.step, Step::StageVolumes | Step::FinalVolumes) {
+    if !matches!(step.step, Step::StageVolumes | Step::FinalVolumes | Step::ReceiveVolumes) {
         return None;
     }
     let (verb, uid) = wanted.split_once('.')?;

@@ -1,7 +1,8 @@
 //! One step: how it begins, and what its tasks, its volumes and the time say of it.
 
 use isthmus_shared::resources::{
-    Finding, MigrationSpec, MigrationStatus, ResourceCounts, Side, Step, StepState, TaskRecord,
+    Finding, MigrationAction, MigrationSpec, MigrationStatus, ResourceCounts, Side, Step, StepState,
+    TaskRecord,
 };
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -37,22 +38,26 @@ pub(super) fn begin_step(
     index: usize,
     now: Timestamp,
 ) {
+    let recovers = status.recovers.is_some();
     let step = &mut status.pipeline[index];
     step.state = StepState::InProgress;
     step.started_at = Some(Time(now));
-    step.tasks = match roster(step.step) {
+    step.tasks = match roster(step.step, recovers) {
         Duty::InTurn(sides) => {
             sides.iter().enumerate().map(|(turn, (side, part))| task(*side, *part, turn == 0, now)).collect()
         }
         Duty::Together(sides) => sides.iter().map(|side| task(*side, None, true, now)).collect(),
         Duty::Hooks(phase) => {
-            let has = |side: &Side| options.hooks.iter().any(|h| h.phase == phase && h.side() == *side);
+            let has = |side: &Side| {
+                (!recovers || *side == Side::Destination)
+                    && options.hooks.iter().any(|h| h.phase == phase && h.side() == *side)
+            };
             let sides = [Side::Source, Side::Destination].into_iter().filter(has);
             sides.enumerate().map(|(turn, side)| task(side, None, turn == 0, now)).collect()
         }
         Duty::Volumes => Vec::new(),
     };
-    if roster(step.step) == Duty::Volumes {
+    if roster(step.step, recovers) == Duty::Volumes {
         let step = status.pipeline[index].step;
         if step == Step::FinalVolumes {
             volumes::next_pass(status);
@@ -78,7 +83,8 @@ pub(super) fn evaluate(
     view: &PairView,
     now: Timestamp,
 ) -> Progress {
-    match (status.pipeline[index].step, roster(status.pipeline[index].step)) {
+    let step = status.pipeline[index].step;
+    match (step, roster(step, status.recovers.is_some())) {
         (Step::Cleanup, _) => cleanup(status, index, view, now),
         (_, Duty::Volumes) => volumes::evaluate(options, status, index, view, now),
         (_, Duty::InTurn(_) | Duty::Together(_) | Duty::Hooks(_)) => sides(options, status, index, view, now),
@@ -104,12 +110,15 @@ fn sides(
         tasks[next].state = StepState::InProgress;
         tasks[next].heard_at = Some(Time(now));
     }
-    let limit = patience(options, step);
+    let limits = |side: Side| match is_lost(options, side, view, now) {
+        true => GONE_AFTER_SECONDS,
+        false => patience(options, step),
+    };
     let silent = tasks.iter().find(|task| {
-        task.state == StepState::InProgress && is_silent(task.heard_at.as_ref(), view, limit, now)
+        task.state == StepState::InProgress && is_silent(task.heard_at.as_ref(), view, limits(task.side), now)
     });
     if let Some(side) = silent.map(|task| task.side) {
-        let reason = no_news(status, step, side, limit);
+        let reason = no_news(status, step, side, limits(side));
         add(status, Severity::Failure, Some(step), reason.clone());
         return Progress::Failed(reason);
     }
@@ -167,6 +176,14 @@ fn cleanup(status: &mut MigrationStatus, index: usize, view: &PairView, now: Tim
 pub(super) fn is_silent(heard: Option<&Time>, view: &PairView, limit: i64, now: Timestamp) -> bool {
     let heard = heard.map_or(view.since, |at| at.0.max(view.since));
     now > heard + limit.seconds()
+}
+
+/// Whether the source of a failover has fallen silent since it began: then it is not waited for as
+/// long as another is, since a failover can do without.
+pub(super) fn is_lost(options: &MigrationSpec, side: Side, view: &PairView, now: Timestamp) -> bool {
+    options.action == MigrationAction::Failover
+        && side == Side::Source
+        && is_silent(view.source.heard_at.map(Time).as_ref(), view, GONE_AFTER_SECONDS, now)
 }
 
 pub(super) fn cluster_of(status: &MigrationStatus, side: Side) -> &str {

@@ -2,8 +2,8 @@
 
 use isthmus_shared::protocol::{Run, RunPrune, Staging, TaskId, VolumeTask, Work};
 use isthmus_shared::resources::{
-    HookPhase, IncludeClusterResources, Migration, MigrationAction, MigrationPhase, MigrationStatus, Side,
-    Step, StepState, TaskRecord, VolumePhase, VolumeStatus,
+    HookPhase, IncludeClusterResources, Migration, MigrationPhase, MigrationStatus, Side, Step, StepState,
+    TaskRecord, VolumePhase, VolumeStatus,
 };
 
 use super::advance::current;
@@ -101,7 +101,7 @@ pub fn tasks(migration: &Migration, view: &PairView) -> Vec<Assignment> {
             })
         })
         .collect();
-    if matches!(step.step, Step::StageVolumes | Step::FinalVolumes) {
+    if matches!(step.step, Step::StageVolumes | Step::FinalVolumes | Step::ReceiveVolumes) {
         let options = migration.options();
         let bandwidth = bandwidth_share(options, status.volumes.len());
         let quiesced = step.step == Step::FinalVolumes && options.quiesce;
@@ -127,6 +127,7 @@ fn halves(
         pass: volume.pass,
         previous_pass: volume.previous_pass,
         quiesced,
+        recover: step == Step::ReceiveVolumes,
         bandwidth_limit,
     };
     let half = |side, verb: &str, job| Assignment {
@@ -182,13 +183,13 @@ fn job(step: Step, task: &TaskRecord) -> Option<Job> {
         (Step::RestoreSource, _) => Some(Job::RestoreSource),
         (Step::RemoveFromDestination, _) => Some(Job::RemoveFromDestination),
         (Step::PreHooks | Step::QuiesceHooks | Step::ApplyHooks | Step::PostHooks, side) => {
-            match roster(step) {
+            match roster(step, false) {
                 Duty::Hooks(phase) => Some(Job::RunHooks { phase, side }),
                 _ => None,
             }
         }
         // The volumes have tasks of their own.
-        (Step::StageVolumes | Step::FinalVolumes, _) => None,
+        (Step::StageVolumes | Step::FinalVolumes | Step::ReceiveVolumes, _) => None,
     }
 }
 
@@ -214,7 +215,7 @@ impl Job {
             Self::RestoreSource => Work::RestoreSource { run },
             Self::RemoveFromDestination => Work::RemoveFromDestination { run },
             Self::Cleanup { collects } => {
-                let prune = if collects { collection(migration) } else { None };
+                let prune = if collects { collection(migration, view) } else { None };
                 Work::Cleanup { run, prune, settled: is_settled(migration) }
             }
         }
@@ -226,7 +227,7 @@ pub(super) fn is_settled(migration: &Migration) -> bool {
     let Some(status) = migration.status.as_ref() else { return false };
     let options = migration.options();
     options.quiesce
-        && options.action == MigrationAction::Final
+        && options.action.brings_all()
         && !options.dry_run
         && status.undoes.is_none()
         && status.pipeline.iter().all(|step| match step.step {
@@ -239,7 +240,7 @@ pub(super) fn is_settled(migration: &Migration) -> bool {
 
 /// What of the run's volumes is collected at its end. A run that failed leaves what the next one
 /// goes on from, whatever is to be kept of one that succeeded.
-fn collection(migration: &Migration) -> Option<RunPrune> {
+fn collection(migration: &Migration, view: &PairView) -> Option<RunPrune> {
     let status = migration.status.as_ref()?;
     let volumes: Vec<String> = status
         .volumes
@@ -253,7 +254,8 @@ fn collection(migration: &Migration) -> Option<RunPrune> {
     }
     let failed = status.pipeline.iter().any(|step| step.state == StepState::Failed);
     let keep = options.retention.passes.max(u32::from(failed));
-    Some(RunPrune { volumes, keep })
+    let held = view.kept.iter().filter(|held| volumes.contains(&held.volume)).cloned().collect();
+    Some(RunPrune { volumes, keep, held })
 }
 
 fn run(migration: &Migration, view: &PairView, staging: Staging) -> Run {
@@ -273,6 +275,7 @@ fn run(migration: &Migration, view: &PairView, staging: Staging) -> Run {
         destination: status.and_then(|status| status.destination.clone()).unwrap_or_default(),
         started_at: status.and_then(|status| status.started_at.clone()),
         undoes: status.and_then(|status| status.undoes.clone()),
+        recovers: status.and_then(|status| status.recovers.as_ref()).map(|run| run.uid.clone()),
         spec: Box::new(spec),
         namespaces: status.map(|status| status.namespaces.clone()).unwrap_or_default(),
         staging,

@@ -38,7 +38,7 @@ pub(super) fn is_undo(step: Step) -> bool {
 }
 
 /// How a step of the run stands; none if the run has no such step.
-fn state(status: &MigrationStatus, step: Step) -> Option<StepState> {
+pub(super) fn state(status: &MigrationStatus, step: Step) -> Option<StepState> {
     status.pipeline.iter().find(|known| known.step == step).map(|known| known.state)
 }
 
@@ -57,7 +57,8 @@ fn steps(status: &MigrationStatus) -> Vec<StepStatus> {
             begun(status, Step::ApplyResources) || begun(status, Step::StartApplications),
         ),
         (Step::RestoreSource, begun(status, Step::Quiesce)),
-        (Step::RemoveFromDestination, begun(status, Step::PrepareDestination)),
+        // What a failover has brought back belongs to the schedule's runs as much as to it.
+        (Step::RemoveFromDestination, begun(status, Step::PrepareDestination) && status.recovers.is_none()),
     ]
     .into_iter()
     .filter(|(_, wanted)| *wanted)
@@ -68,12 +69,13 @@ fn steps(status: &MigrationStatus) -> Vec<StepStatus> {
 /// What a run that ends early still has to do before its clean-up. A failure before the source was
 /// stopped leaves what has arrived, for the next run to go on from.
 pub(super) fn after(options: &MigrationSpec, status: &MigrationStatus, ending: Ending) -> Vec<StepStatus> {
-    if options.action != MigrationAction::Final || options.dry_run {
+    if !options.action.brings_all() || options.dry_run {
         return Vec::new();
     }
+    let far = begun(status, Step::Quiesce) || status.recovers.is_some();
     let goes_back = match ending {
         Ending::Cancelled => true,
-        Ending::Failed => begun(status, Step::Quiesce) && options.on_failure == OnFailure::Rollback,
+        Ending::Failed => far && options.on_failure == OnFailure::Rollback,
     };
     if goes_back { steps(status) } else { Vec::new() }
 }
@@ -89,6 +91,13 @@ pub(super) fn of(undone: &MigrationStatus) -> Vec<StepStatus> {
 pub(super) fn is_undone(status: &MigrationStatus) -> bool {
     let mut undoing = status.pipeline.iter().filter(|step| is_undo(step.step)).peekable();
     undoing.peek().is_some() && undoing.all(|step| step.state == StepState::Succeeded)
+}
+
+/// Whether a run could not start its source again, and left nothing on the destination that runs.
+pub(super) fn has_lost_source(status: &MigrationStatus) -> bool {
+    let stopped = state(status, Step::StopDestination);
+    state(status, Step::RestoreSource) == Some(StepState::Failed)
+        && stopped.is_none_or(|stopped| stopped == StepState::Succeeded)
 }
 
 /// Which side is the active one; none in a run that neither stops nor starts the source.

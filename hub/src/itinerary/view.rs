@@ -1,6 +1,7 @@
 //! What a run needs to know of its surroundings, as values.
 
-use isthmus_shared::resources::{Finding, Migration, MigrationSpec, Side};
+use isthmus_shared::protocol::HeldPass;
+use isthmus_shared::resources::{Finding, Migration, MigrationSpec, Side, TargetState};
 use jiff::Timestamp;
 
 use super::claims::Claim;
@@ -15,6 +16,24 @@ pub enum Origin {
     Plan(Option<Box<MigrationSpec>>),
     /// Those of the run that it undoes.
     Undoes(Undone),
+    /// Those of the schedule that it is of.
+    Schedule(Box<Scheduled>),
+}
+
+/// The schedule that a failover or a failback is of.
+#[derive(Clone, Debug, Default)]
+pub struct Scheduled {
+    /// The options of its runs; none if there is no such schedule.
+    pub template: Option<Box<MigrationSpec>>,
+    /// The plan that these are to be taken from, if there is no such plan.
+    pub missing_plan: Option<String>,
+    /// Its last complete run that a failover can go by: one that began after the applications were
+    /// last handed over or back.
+    pub last: Option<Box<Migration>>,
+    /// The failover that has handed its applications over, if they have not been handed back since.
+    pub failed_over: Option<String>,
+    /// Its runs that have not ended, `<namespace>/<name>`.
+    pub open: Vec<String>,
 }
 
 /// The run that another is to undo.
@@ -33,6 +52,7 @@ impl Origin {
             Self::Own => Some(own.clone()),
             Self::Plan(plan) => Some(own.with_plan(plan.as_deref()?)),
             Self::Undoes(undone) => Some(own.undoing(undone.migration.as_deref()?.options())),
+            Self::Schedule(scheduled) => Some(own.of_schedule(scheduled.template.as_deref()?)),
         }
     }
 }
@@ -56,6 +76,21 @@ pub struct PairView {
     pub held: Option<String>,
     /// What has no room for one more migration that has not begun, in words.
     pub full: Option<String>,
+    /// What the source has been told since that a failover goes by without.
+    pub told: Told,
+    /// Passes that failovers would go by: no collection takes them. Only told at the clean-up.
+    pub kept: Vec<HeldPass>,
+}
+
+/// What the source of a failover that was not heard has been told, in its record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// What its applications are to be, once all of its namespaces are told so.
+    pub state: Option<TargetState>,
+    /// Whether it has done so.
+    pub done: bool,
+    /// Why it has not and will not.
+    pub refused: Option<String>,
 }
 
 /// A `ClusterPair`, as far as a run cares: each of these is a fact of its own.
@@ -82,6 +117,8 @@ pub struct Pair {
     pub defect: Option<Finding>,
     /// Whether it can be used now.
     pub ready: bool,
+    /// Why its destination alone cannot use it, if it cannot.
+    pub out_of_reach: Option<String>,
     /// Whether what it has staged of volumes is being collected.
     pub pruning: bool,
     /// Why it cannot be used.

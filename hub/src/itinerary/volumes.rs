@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::findings::{Severity, add, finding};
-use super::steps::{Progress, is_silent, last_failure, no_news};
+use super::steps::{GONE_AFTER_SECONDS, Progress, is_lost, is_silent, last_failure, no_news};
 use super::view::PairView;
 
 /// The longest name of a claim.
@@ -95,7 +95,8 @@ pub(super) fn begin_next(spec: &MigrationSpec, status: &mut MigrationStatus, ste
     let waiting = |v: &&mut VolumeStatus| v.phase == VolumePhase::Pending && !is_left_out(step, v);
     for volume in status.volumes.iter_mut().filter(waiting).take(room) {
         volume.phase = VolumePhase::InProgress;
-        volume.send = StepState::InProgress;
+        let sends = step != Step::ReceiveVolumes;
+        volume.send = if sends { StepState::InProgress } else { StepState::Skipped };
         volume.receive = StepState::InProgress;
         volume.heard_at = Some(Time(now));
     }
@@ -127,7 +128,7 @@ pub(super) fn evaluate(
         let halves = [volume.send, volume.receive];
         if halves.contains(&StepState::Failed) {
             volume.phase = VolumePhase::Failed;
-        } else if halves == [StepState::Succeeded, StepState::Succeeded] {
+        } else if matches!(halves, [StepState::Succeeded | StepState::Skipped, StepState::Succeeded]) {
             volume.phase = VolumePhase::Succeeded;
             volume.message = None;
         }
@@ -135,14 +136,19 @@ pub(super) fn evaluate(
     if status.volumes.iter().any(|volume| volume.phase == VolumePhase::Failed) {
         return Progress::Failed(last_failure(status, step));
     }
-    let limit = i64::from(spec.step_timeout_seconds);
-    let silent = status
-        .volumes
-        .iter_mut()
-        .find(|v| v.phase == VolumePhase::InProgress && is_silent(v.heard_at.as_ref(), view, limit, now));
+    let side_of = |volume: &VolumeStatus| {
+        if volume.send == StepState::InProgress { Side::Source } else { Side::Destination }
+    };
+    let limit_of = |volume: &VolumeStatus| match is_lost(spec, side_of(volume), view, now) {
+        true => GONE_AFTER_SECONDS,
+        false => i64::from(spec.step_timeout_seconds),
+    };
+    let silent = status.volumes.iter_mut().find(|v| {
+        v.phase == VolumePhase::InProgress && is_silent(v.heard_at.as_ref(), view, limit_of(v), now)
+    });
     if let Some(volume) = silent {
+        let (side, limit) = (side_of(volume), limit_of(volume));
         volume.phase = VolumePhase::Failed;
-        let side = if volume.send == StepState::InProgress { Side::Source } else { Side::Destination };
         let object = volume_name(volume);
         let doing =
             volume.message.clone().map_or_else(String::new, |last| format!(" (the last was: {last})"));

@@ -153,8 +153,13 @@ mod tests {
         assert_eq!(of_cluster(&Change::Is { before: Some(&before), now: &now }), own);
         assert_eq!(of_cluster(&Change::Is { before: None, now: &now }), own);
         let (namespace, request) = ("cms".to_owned(), "r".to_owned());
-        now.spec.activations =
-            vec![Activation { namespace, state: TargetState::Active, request, force: false }];
+        now.spec.activations = vec![Activation {
+            namespace,
+            state: TargetState::Active,
+            request,
+            force: false,
+            handed_over_to: None,
+        }];
         assert_eq!(of_cluster(&Change::Is { before: Some(&before), now: &now }), Whom::All);
         before.clone_from(&now);
         assert_eq!(of_cluster(&Change::Is { before: Some(&before), now: &now }), own);

@@ -53,6 +53,9 @@ pub struct MoverGrant {
     /// The complete pass that it builds on.
     #[serde(default)]
     pub previous_pass: Option<u32>,
+    /// The pass is complete in staging and has no sender.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recover: bool,
     /// The volume's key, base64 ([`crate::staging::seal::VolumeKey`]).
     pub key: String,
     /// How to reach the store.

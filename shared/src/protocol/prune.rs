@@ -24,6 +24,19 @@ pub struct PruneTask {
     /// Volumes that migrations are using, at most [`MAX_IN_USE`]: they are left alone.
     #[serde(default)]
     pub in_use: Vec<String>,
+    /// Passes that stay whatever else goes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<HeldPass>,
+}
+
+/// A pass that a failover would go by.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldPass {
+    /// The volume's uid.
+    pub volume: String,
+    /// The pass.
+    pub pass: u32,
 }
 
 /// Collect what a run's own volumes have in staging and the next run does not need.
@@ -34,4 +47,7 @@ pub struct RunPrune {
     pub volumes: Vec<String>,
     /// Complete passes of each that stay; with 0 nothing does.
     pub keep: u32,
+    /// Passes that stay whatever else goes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<HeldPass>,
 }

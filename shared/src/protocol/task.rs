@@ -196,6 +196,9 @@ pub enum Work {
         /// or a person wants it so.
         #[serde(default)]
         cleared: bool,
+        /// Of one that stops them: to which side, `<cluster>/<namespace>`, they have been handed over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        handed_over_to: Option<String>,
     },
 }
 
@@ -218,6 +221,10 @@ pub struct Run {
     /// The migration that this one undoes; unset where it undoes itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<UndoneRun>,
+    /// The uid of the migration whose objects this one brings back, as its own source is not heard:
+    /// what that has read of the source is in its part of staging.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovers: Option<String>,
     /// What is asked for.
     pub spec: Box<MigrationSpec>,
     /// The namespaces that its globs and selectors came to; empty until the source was looked at.
@@ -299,6 +306,10 @@ pub struct VolumeTask {
     /// same is an error.
     #[serde(default)]
     pub quiesced: bool,
+    /// The pass is complete in staging and has no sender: the volume is brought back to it, whatever a
+    /// later pass has made of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recover: bool,
     /// This volume's share of the run's bandwidth, bytes a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth_limit: Option<u64>,

@@ -66,6 +66,12 @@ pub struct Activation {
     /// for when that cluster is gone for good.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
+    /// Of one that stops them: the other side, `<cluster>/<namespace>`, to which they have been handed
+    /// over. The namespace is marked so, and they are started here again only where that side is
+    /// known to stand still, or by force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 317))]
+    pub handed_over_to: Option<String>,
 }
 
 /// Whether applications are to run.

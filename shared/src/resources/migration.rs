@@ -41,7 +41,7 @@ use super::{
 // Rules in CEL cannot see `namespaces`: its items are of no one type.
 #[schemars(extend("anyOf" = [
     {"required": ["clusterPair", "namespaces"]}, {"required": ["clusterPair", "namespaceSelector"]},
-    {"required": ["plan"]}, {"required": ["rollbackOf"]}
+    {"required": ["plan"]}, {"required": ["rollbackOf"]}, {"required": ["schedule"]}
 ]))]
 pub struct MigrationSpec {
     /// The `ClusterPair`, in this namespace.
@@ -70,6 +70,11 @@ pub struct MigrationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub rollback_of: Option<String>,
+    /// The `MigrationSchedule`, in this namespace, that a `Failover` or a `Failback` is of; nothing
+    /// else is set beside it but `clusterPair` (the same).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub schedule: Option<String>,
     /// A cutover: the source is stopped before its volumes are read for the last time, and from
     /// then on one side runs and no more than one. Unset, the source goes on running.
     #[serde(default)]
@@ -231,6 +236,7 @@ impl MigrationSpec {
             action: MigrationAction::default(),
             plan: None,
             rollback_of: None,
+            schedule: None,
             quiesce: false,
             on_failure: OnFailure::default(),
             reclaim: VolumeReclaim::default(),
@@ -285,6 +291,29 @@ pub enum MigrationAction {
     /// Undoes the `Final` that `rollbackOf` names: the destination stops, what the run made there
     /// is removed, and the source is started as it was.
     Rollback,
+    /// Hands the applications of a schedule over to its destination: by a cutover where the source is
+    /// heard, else from what the schedule's last complete run has brought.
+    Failover,
+    /// Hands the applications of a schedule back to where they came from, by a cutover in the other
+    /// direction.
+    Failback,
+}
+
+impl MigrationAction {
+    /// Whether the run brings everything and may start it on the destination.
+    pub fn brings_all(self) -> bool {
+        matches!(self, Self::Final | Self::Failover | Self::Failback)
+    }
+
+    /// Whether the run waits for no room beside others: somebody may be without the applications.
+    pub fn is_urgent(self) -> bool {
+        matches!(self, Self::Rollback | Self::Failover)
+    }
+
+    /// Whether the run is of a schedule and goes by its options.
+    pub fn is_of_schedule(self) -> bool {
+        matches!(self, Self::Failover | Self::Failback)
+    }
 }
 
 fn yes() -> bool {

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Active, MigrationSpec, NamespaceMove, UndoneRun, Verified};
+use super::{Active, MigrationSpec, NamespaceMove, RecoveredRun, UndoneRun, Verified};
 
 /// The most findings (failures, and warnings) that a status lists; the rest are only counted.
 pub const MAX_FINDINGS: usize = 20;
@@ -55,6 +55,10 @@ pub struct MigrationStatus {
     /// The migration that this one undoes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undoes: Option<UndoneRun>,
+    /// What a failover brings back, whose source was not heard when it began; its volumes have the
+    /// passes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovers: Option<RecoveredRun>,
     /// Which side is the active one, in a run that stops or starts one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active: Option<Active>,
@@ -128,6 +132,11 @@ impl MigrationPhase {
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::SucceededWithWarnings | Self::Failed | Self::RolledBack)
     }
+
+    /// Whether the run has ended well.
+    pub fn is_success(self) -> bool {
+        matches!(self, Self::Succeeded | Self::SucceededWithWarnings)
+    }
 }
 
 /// The steps of a migration, in the order in which they run.
@@ -149,6 +158,8 @@ pub enum Step {
     QuiesceHooks,
     /// The last volume pass.
     FinalVolumes,
+    /// The volumes are brought to the last complete pass from staging, with no sender.
+    ReceiveVolumes,
     /// What is to be carried out before objects are applied.
     ApplyHooks,
     /// The objects are applied.

@@ -11,10 +11,10 @@ use super::{MigrationSpec, MigrationStatus, definitions};
 /// The most problems that a plan's status lists.
 pub const MAX_PLAN_PROBLEMS: usize = 40;
 /// What a plan does not say because each run says it.
-const OF_A_RUN: [&str; 4] = ["action", "dryRun", "plan", "rollbackOf"];
+const OF_A_RUN: [&str; 5] = ["action", "dryRun", "plan", "rollbackOf", "schedule"];
 
 /// The options of the runs that name the plan: those of a Migration, without what only a run says
-/// (`action`, `dryRun`, `plan`, `rollbackOf`).
+/// (`action`, `dryRun`, `plan`, `rollbackOf`, `schedule`).
 #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "isthmus.dev",

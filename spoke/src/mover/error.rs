@@ -105,6 +105,24 @@ pub enum MoverError {
         /// What was last seen of it.
         last: String,
     },
+    /// A pass to which the volume is to be brought back was never received to its end.
+    #[error(
+        "pass {pass} was not received to its end, as far as staging tells: it may have been removed from there; look at `isthmus staging list`, and go by a later run"
+    )]
+    NotComplete {
+        /// The pass.
+        pass: u32,
+    },
+    /// A part of a complete pass is gone from staging.
+    #[error(
+        "segment {segment} of pass {pass}, which was received to its end before, is gone from staging: look what removes objects from the bucket; the destination's volume may be half of that pass and half of a later one"
+    )]
+    StagingLost {
+        /// The pass.
+        pass: u32,
+        /// The first part of it that is gone.
+        segment: u64,
+    },
     /// The table of hard links is full.
     #[error(
         "{path}: more files with several hard links than {limit} bytes of names can remember; move this volume in parts"
@@ -208,6 +226,8 @@ impl MoverError {
             Self::Differs { .. } => "VerificationFailed",
             Self::Excluded { .. } => "ExcludedInTheWay",
             Self::SenderSilent { .. } => "SenderSilent",
+            Self::NotComplete { .. } => "PassNotComplete",
+            Self::StagingLost { .. } => "StagingLost",
             Self::TooManyLinks { .. } => "TooManyHardLinks",
             Self::Root { .. } | Self::NoDevice { .. } => "VolumeNotMounted",
             Self::DeviceTooSmall { .. } => "DeviceTooSmall",

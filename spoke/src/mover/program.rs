@@ -30,7 +30,7 @@ use self::{
 use super::{
     Limits, MoverError, Pass, Progress, ReceiveOptions, SendOptions,
     limits::MAX_WORKERS,
-    metadata, receive, receive_device, send, send_device,
+    metadata, receive, receive_device, recover, recover_device, send, send_device,
     throttle::{self, Throttled},
 };
 
@@ -120,7 +120,7 @@ async fn work(arguments: &Arguments) -> (u8, String) {
     let telling = tokio::spawn(tell_progress(
         client.clone(),
         arguments.task.clone(),
-        grant.direction,
+        (grant.direction, grant.recover),
         progress.clone(),
         cancel.clone(),
     ));
@@ -184,10 +184,11 @@ async fn move_volume(
         Direction::Receive => {
             let (metadata_policy, verify) = (grant.metadata_policy, grant.verify);
             let options = ReceiveOptions { pass, metadata_policy, verify };
-            Outcome::of_receiving(if block {
-                receive_device(options, progress, cancel).await
-            } else {
-                receive(options, progress, cancel).await
+            Outcome::of_receiving(match (block, grant.recover) {
+                (true, true) => recover_device(options, progress, cancel).await,
+                (true, false) => receive_device(options, progress, cancel).await,
+                (false, true) => recover(options, progress, cancel).await,
+                (false, false) => receive(options, progress, cancel).await,
             })
         }
     }
@@ -266,7 +267,7 @@ async fn report(
 async fn tell_progress(
     client: SpokeClient,
     task: TaskId,
-    direction: Direction,
+    (direction, recovers): (Direction, bool),
     progress: Progress,
     cancel: CancellationToken,
 ) {
@@ -277,6 +278,7 @@ async fn tell_progress(
         let figures = progress.figures();
         let message = match (direction, figures.bytes_done, figures.bytes_read_back) {
             (Direction::Send, ..) => "sending",
+            (Direction::Receive, _, 0) if recovers => "going back to a complete pass",
             (Direction::Receive, 0, _) => "waiting for the sender",
             (Direction::Receive, _, 0) => "receiving",
             (Direction::Receive, ..) => "reading back and comparing",

@@ -84,6 +84,8 @@ pub(in crate::mover) struct Shared {
     policy: MetadataPolicy,
     time_checked: AtomicBool,
     privileged: bool,
+    /// The pass is complete in staging and was received before: nobody sends, and no mark is written.
+    recovers: bool,
     stop: Stop,
     progress: Progress,
     runtime: Handle,
@@ -291,7 +293,7 @@ pub async fn receive(
     cancel: CancellationToken,
 ) -> Result<ReceiveReport, MoverError> {
     let root = Root::directory(&options.pass.root)?;
-    receive_into(root, options, progress, cancel).await
+    receive_into(root, options, false, progress, cancel).await
 }
 
 /// As [`receive()`], where the root is a device, or a regular file that stands for one.
@@ -301,23 +303,57 @@ pub async fn receive_device(
     cancel: CancellationToken,
 ) -> Result<ReceiveReport, MoverError> {
     let root = Root::Device(Arc::new(Device::destination(&options.pass.root)?));
-    receive_into(root, options, progress, cancel).await
+    receive_into(root, options, false, progress, cancel).await
+}
+
+/// Brings a volume back to a pass that was received to its end before, from staging alone, whatever
+/// later passes or applications have made of the volume since. With no previous pass all content is
+/// compared, else files that look as they did after that pass are believed.
+///
+/// The pass stays as complete as it was, whenever this ends: there is no mark of it, and one that is
+/// started again begins anew, finding what is right already.
+pub async fn recover(
+    options: ReceiveOptions,
+    progress: Progress,
+    cancel: CancellationToken,
+) -> Result<ReceiveReport, MoverError> {
+    let root = Root::directory(&options.pass.root)?;
+    receive_into(root, options, true, progress, cancel).await
+}
+
+/// As [`recover()`], where the root is a device, or a regular file that stands for one.
+pub async fn recover_device(
+    options: ReceiveOptions,
+    progress: Progress,
+    cancel: CancellationToken,
+) -> Result<ReceiveReport, MoverError> {
+    let root = Root::Device(Arc::new(Device::destination(&options.pass.root)?));
+    receive_into(root, options, true, progress, cancel).await
 }
 
 async fn receive_into(
     root: Root,
     options: ReceiveOptions,
+    recovers: bool,
     progress: Progress,
     cancel: CancellationToken,
 ) -> Result<ReceiveReport, MoverError> {
     let started = Instant::now();
     let ReceiveOptions { pass, metadata_policy, verify } = options;
     let place = pass.place()?;
-    let mark = Mark::read(&place, pass.number).await?;
+    let mut mark = Mark::read(&place, pass.number).await?;
     let totals = &mark.report.totals;
-    progress.start_at(totals.files, totals.bytes);
-    if mark.complete {
-        return Ok(mark.report);
+    if recovers {
+        if !mark.complete {
+            return Err(MoverError::NotComplete { pass: pass.number });
+        }
+        progress.set_totals(totals.files, totals.bytes);
+        mark = Mark::default();
+    } else {
+        progress.start_at(totals.files, totals.bytes);
+        if mark.complete {
+            return Ok(mark.report);
+        }
     }
     let stop = Stop::new(&cancel);
     let _guard = StopOnDrop(stop.clone());
@@ -337,6 +373,7 @@ async fn receive_into(
         policy: metadata_policy,
         time_checked: AtomicBool::new(false),
         privileged: may_override_modes(),
+        recovers,
         stop: stop.clone(),
         progress,
         runtime: Handle::current(),

@@ -11,6 +11,7 @@ mod hostile;
 mod meddled;
 mod policy;
 mod privileges;
+mod recovery;
 mod still;
 mod verify;
 // The lab, which these trees belong to, depends on this crate: so its files are compiled in.

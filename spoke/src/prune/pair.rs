@@ -7,7 +7,7 @@ use isthmus_shared::resources::{MAX_STAGED_VOLUMES, PruneTotals, StagedVolume};
 use isthmus_shared::staging::{PairKey, PairUid, VolumeUid, layout};
 
 use super::origin::{self, Origin};
-use super::volume::{Collected, PruneError, Staged, collect, measure};
+use super::volume::{Collected, PruneError, Staged, collect, held_of, measure};
 use crate::cluster::uid;
 use crate::task::{TaskContext, TaskError};
 
@@ -122,7 +122,8 @@ impl Collection<'_> {
                 "its claim is gone: prune with --gone removes what is staged of it".to_owned()
             });
         }
-        let collected = collect(self.staged, volume, keep, self.task.dry_run).await?;
+        let held = held_of(&self.task.held, volume);
+        let collected = collect(self.staged, volume, (keep, &held), self.task.dry_run).await?;
         if collected.note.is_some() {
             self.totals.problems += 1;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use isthmus_shared::protocol::{Run, RunPrune};
 use isthmus_shared::staging::VolumeUid;
 
-use super::volume::{Staged, collect};
+use super::volume::{Staged, collect, held_of};
 use crate::findings::finding;
 use crate::task::TaskContext;
 
@@ -34,7 +34,8 @@ async fn collect_all(context: &TaskContext, run: &Run, prune: &RunPrune) {
     for (at, uid) in prune.volumes.iter().enumerate() {
         context.doing(format!("collecting old passes of volume {} of {}", at + 1, prune.volumes.len()));
         let Ok(volume) = VolumeUid::new(uid.as_str()) else { continue };
-        match collect(&staged, &volume, prune.keep, false).await {
+        let held = held_of(&prune.held, &volume);
+        match collect(&staged, &volume, (prune.keep, &held), false).await {
             Ok(collected) => {
                 objects += collected.objects_removed;
                 bytes += collected.bytes_removed;

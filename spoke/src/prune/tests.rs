@@ -1,7 +1,7 @@
 //! Collections between, beside and in the middle of passes, on real folders and a store in memory.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     ops::Range,
     path::Path,
@@ -24,7 +24,7 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::volume::{Collected, Staged, collect, measure};
-use crate::mover::{Limits, MoverError, Pass, Progress, ReceiveOptions, SendOptions, receive, send};
+use crate::mover::{Limits, MoverError, Pass, Progress, ReceiveOptions, SendOptions, receive, recover, send};
 use crate::staging_area::StagingArea;
 use crate::volumes::newest_passes;
 
@@ -168,6 +168,7 @@ impl World {
             key: self.key.clone(),
             pair: self.pair.clone(),
             migration: MigrationUid::new("migration").unwrap(),
+            origin: MigrationUid::new("migration").unwrap(),
         };
         let passes = newest_passes(&area, self.volume.as_str()).await.unwrap();
         (passes.newest, passes.newest_complete)
@@ -225,11 +226,11 @@ impl World {
         let number = newest + 1;
         self.sent.insert(number, tree(self.source.path()));
         let [sender, receiver, collector] = lives.map(|life| Dying::after(&self.memory, life));
-        let staged = self.staged(collector);
+        let (staged, held) = (self.staged(collector), BTreeSet::new());
         let (sent, received, collected) = tokio::join!(
             self.send(sender, number, previous),
             self.receive(self.destination.path(), receiver, number, previous),
-            collect(&staged, &self.volume, keep, false),
+            collect(&staged, &self.volume, (keep, &held), false),
         );
         for error in [sent.as_ref().err(), received.as_ref().err()].into_iter().flatten() {
             assert!(matches!(error.reason(), "StoreUnavailable" | "SenderSilent"), "{error}");
@@ -242,7 +243,7 @@ impl World {
 
     async fn collect(&self, keep: u32) -> Collected {
         let store: Arc<dyn ObjectStore> = Arc::new(self.memory.clone());
-        collect(&self.staged(store), &self.volume, keep, false).await.unwrap()
+        collect(&self.staged(store), &self.volume, (keep, &BTreeSet::new()), false).await.unwrap()
     }
 
     fn keys(&self) -> Vec<String> {
@@ -307,6 +308,32 @@ async fn old_passes_and_their_packs_go_and_the_next_pass_sends_only_what_changed
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pass_that_a_failover_would_go_by_stays_with_all_that_it_names() {
+    let mut world = World::new();
+    let mut trees = BTreeMap::new();
+    for round in 0..4 {
+        world.write("file", round, 900_000);
+        world.write(&format!("file-{round}"), 50 + round, 700_000);
+        world.run(ALIVE, 9).await.unwrap();
+        trees.insert(u32::try_from(round).unwrap() + 1, tree(world.source.path()));
+    }
+    let held = BTreeSet::from([2]);
+    let store: Arc<dyn ObjectStore> = Arc::new(world.memory.clone());
+    let staged = world.staged(store.clone());
+    for keep in [1, 0] {
+        let collected = collect(&staged, &world.volume, (keep, &held), false).await.unwrap();
+        assert_eq!((collected.passes, collected.newest_pass), (2, 4), "keeping {keep}");
+    }
+    let options = ReceiveOptions {
+        pass: world.pass(world.destination.path(), store, 2, None),
+        metadata_policy: MetadataPolicy::Strict,
+        verify: VerifyMethod::Full,
+    };
+    recover(options, Progress::new(), CancellationToken::new()).await.unwrap();
+    assert_eq!(tree(world.destination.path()), trees[&2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_tells_what_would_go_and_touches_nothing() {
     let mut world = World::new();
     for round in 0..4 {
@@ -317,7 +344,7 @@ async fn a_dry_run_tells_what_would_go_and_touches_nothing() {
         let keys = world.keys();
         let store: Arc<dyn ObjectStore> = Arc::new(world.memory.clone());
         let staged = world.staged(store);
-        let told = collect(&staged, &world.volume, keep, true).await.unwrap();
+        let told = collect(&staged, &world.volume, (keep, &BTreeSet::new()), true).await.unwrap();
         assert_eq!(world.keys(), keys);
         let whole = measure(&staged, &world.volume).await.unwrap();
         assert_eq!(told.objects_removed + told.objects_kept, whole.objects_kept);
@@ -415,7 +442,7 @@ proptest! {
                     }
                     Op::Collect { life, keep } => {
                         let staged = world.staged(Dying::after(&world.memory, life));
-                        let _ = collect(&staged, &world.volume, keep, false).await;
+                        let _ = collect(&staged, &world.volume, (keep, &BTreeSet::new()), false).await;
                     }
                 }
                 let (newest, newest_complete) = world.passes().await;
@@ -429,7 +456,7 @@ proptest! {
             assert!(tree(world.source.path()) == tree(world.destination.path()));
             world.collect(1).await;
             let (newest, _) = world.passes().await;
-            let passes: std::collections::BTreeSet<_> =
+            let passes: BTreeSet<_> =
                 world.keys().iter().filter_map(|k| k.split("/passes/").nth(1)?.get(..8).map(str::to_owned)).collect();
             assert_eq!(passes.into_iter().collect::<Vec<_>>(), [format!("{newest:08}")]);
             world.assert_complete_passes_arrive().await;

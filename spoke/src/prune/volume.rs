@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use isthmus_shared::protocol::HeldPass;
 use isthmus_shared::staging::layout::{self, VolumeObject};
 use isthmus_shared::staging::store::MAX_PAGE;
 use isthmus_shared::staging::{
@@ -67,15 +68,21 @@ impl Collected {
     }
 }
 
-/// Removes what the newest `keep` complete passes of a volume do not need; with 0, everything.
+/// Removes what the newest `keep` complete passes of a volume, and those that are `held`, do not
+/// need; with 0 and none held, everything.
 pub async fn collect(
     staged: &Staged,
     volume: &VolumeUid,
-    keep: u32,
+    (keep, held): (u32, &BTreeSet<u32>),
     dry_run: bool,
 ) -> Result<Collected, PruneError> {
-    let work = Work { staged, volume, dry_run };
-    if keep == 0 { work.everything().await } else { work.all_but(keep).await }
+    let work = Work { staged, volume, held, dry_run };
+    if keep == 0 && held.is_empty() { work.everything().await } else { work.all_but(keep.max(1)).await }
+}
+
+/// The passes of a volume among those that are held.
+pub fn held_of(held: &[HeldPass], volume: &VolumeUid) -> BTreeSet<u32> {
+    held.iter().filter(|held| held.volume == volume.as_str()).map(|held| held.pass).collect()
 }
 
 /// Counts what a volume has, and touches nothing.
@@ -94,6 +101,7 @@ pub async fn measure(staged: &Staged, volume: &VolumeUid) -> Result<Collected, P
 struct Work<'a> {
     staged: &'a Staged,
     volume: &'a VolumeUid,
+    held: &'a BTreeSet<u32>,
     dry_run: bool,
 }
 
@@ -199,7 +207,7 @@ impl Work<'_> {
             return Ok((Choice::default(), None));
         }
         let standings = self.standings(contents, keep, collected).await?;
-        let choice = choose(&standings, keep);
+        let choice = choose(&standings, keep, self.held);
         if choice.newest_complete.is_none() {
             return Ok((Choice { gone: Vec::new(), ..choice }, None));
         }
@@ -220,7 +228,8 @@ impl Work<'_> {
         let mut standings = Vec::with_capacity(contents.passes.len());
         let mut complete = 0;
         for (pass, known) in contents.passes.iter().rev() {
-            let standing = if complete >= keep || !known.marked {
+            let asked = complete < keep || self.held.contains(pass);
+            let standing = if !asked || !known.marked {
                 Standing::Incomplete
             } else {
                 match is_received(Arc::clone(store), &key, pair, self.volume, *pass).await {

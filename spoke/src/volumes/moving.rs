@@ -27,6 +27,7 @@ use serde_json::Value;
 use super::access::{Renewal, scoped_access};
 use super::manifests::{self, RESULT};
 use super::nodes::FRESH;
+use super::recovery;
 use super::snapshot::{self, Reading};
 use super::trouble::{Trouble, UNSCHEDULABLE};
 use crate::cluster::{ClusterError, annotation, text};
@@ -55,6 +56,9 @@ pub async fn move_volume(
     if direction == Direction::Receive {
         volume.claim = run.claim_on_destination(&volume.namespace, &volume.claim).to_owned();
         volume.namespace = run.destination_of(&volume.namespace).to_owned();
+    }
+    if volume.recover {
+        volume.previous_pass = recovery::prepare(context, run, &volume).await?;
     }
     let reading = Reading::live(&volume.claim, false);
     let content = VolumeContent::default();
@@ -208,6 +212,7 @@ impl Mover<'_> {
             volume: self.volume.uid.clone(),
             pass: self.volume.pass,
             previous_pass: self.volume.previous_pass,
+            recover: self.volume.recover,
             key: key.to_base64(),
             access,
             access_expires,

@@ -27,29 +27,15 @@ pub struct Passes {
 
 /// Finds them, with one listing a pass.
 pub async fn newest_passes(area: &StagingArea, volume: &str) -> Result<Passes, TaskError> {
-    let object = format!("passes of volume {volume}");
-    let failed = |error: &dyn std::fmt::Display, transient: bool| {
-        let finding: Finding = finding(&object, "StagingUnreadable", error.to_string());
-        if transient { TaskError::Transient(finding) } else { TaskError::Failed(finding.into()) }
-    };
-    let volume = VolumeUid::new(volume).map_err(|e| failed(&e, false))?;
-    let root = format!("{}passes/", layout::volume_prefix(&area.pair, &volume));
+    let failed = |error: &dyn std::fmt::Display, transient: bool| unreadable(volume, error, transient);
+    let uid = VolumeUid::new(volume).map_err(|e| failed(&e, false))?;
     let mut newest: VecDeque<u32> = VecDeque::new();
-    let mut after: Option<String> = None;
-    for _ in 0..MAX_PASSES {
-        let page =
-            area.store.list(&root, after.as_deref(), 1).await.map_err(|e| failed(&e, e.is_retryable()))?;
-        let Some(object) = page.objects.first() else { break };
-        let number = object.key.strip_prefix(&root).and_then(|rest| rest.split('/').next()?.parse().ok());
-        let Some(number) = number else {
-            after = Some(object.key.clone());
-            continue;
-        };
+    each_pass(area, &uid, 0, |number| {
         newest.push_front(number);
         newest.truncate(MAX_LOOKED_AT);
-        // Behind everything of this pass: '~' is the last of the characters that keys have.
-        after = Some(format!("{}~", layout::pass_prefix(&area.pair, &volume, number)));
-    }
+    })
+    .await?;
+    let volume = uid;
     let key = area.key.volume_key(&volume).map_err(|e| failed(&e, false))?;
     let mut passes = Passes { newest: newest.front().copied().unwrap_or_default(), newest_complete: None };
     for pass in newest {
@@ -67,6 +53,45 @@ pub async fn newest_passes(area: &StagingArea, volume: &str) -> Result<Passes, T
     Ok(passes)
 }
 
+/// The passes of a volume that came after one, complete or not, at most [`MAX_PASSES`].
+pub async fn passes_after(area: &StagingArea, volume: &VolumeUid, pass: u32) -> Result<Vec<u32>, TaskError> {
+    let mut later = Vec::new();
+    each_pass(area, volume, pass, |number| later.push(number)).await?;
+    Ok(later)
+}
+
+/// Calls for each pass after one, in their order.
+async fn each_pass(
+    area: &StagingArea,
+    volume: &VolumeUid,
+    pass: u32,
+    mut found: impl FnMut(u32) + Send,
+) -> Result<(), TaskError> {
+    // Behind everything of a pass: '~' is the last of the characters that keys have.
+    let behind = |pass| format!("{}~", layout::pass_prefix(&area.pair, volume, pass));
+    let root = layout::volume_passes_prefix(&area.pair, volume);
+    let mut after = (pass > 0).then(|| behind(pass));
+    for _ in 0..MAX_PASSES {
+        let page = area.store.list(&root, after.as_deref(), 1).await;
+        let page = page.map_err(|e| unreadable(volume.as_str(), &e, e.is_retryable()))?;
+        let Some(object) = page.objects.first() else { break };
+        let number = object.key.strip_prefix(&root).and_then(|rest| rest.split('/').next()?.parse().ok());
+        let Some(number) = number else {
+            after = Some(object.key.clone());
+            continue;
+        };
+        found(number);
+        after = Some(behind(number));
+    }
+    Ok(())
+}
+
+fn unreadable(volume: &str, error: &dyn std::fmt::Display, transient: bool) -> TaskError {
+    let finding: Finding =
+        finding(format!("passes of volume {volume}"), "StagingUnreadable", error.to_string());
+    if transient { TaskError::Transient(finding) } else { TaskError::Failed(finding.into()) }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -82,6 +107,7 @@ mod tests {
             key: PairKey::generate().unwrap(),
             pair: PairUid::new("p").unwrap(),
             migration: MigrationUid::new("m").unwrap(),
+            origin: MigrationUid::new("m").unwrap(),
         };
         assert_eq!(newest_passes(&area, "v").await.unwrap().newest, 0);
         let volume = VolumeUid::new("v").unwrap();
@@ -92,5 +118,8 @@ mod tests {
             }
         }
         assert_eq!(newest_passes(&area, "v").await.unwrap().newest, 12);
+        for (pass, later) in [(0, vec![1, 2, 12]), (1, vec![2, 12]), (7, vec![12]), (12, vec![])] {
+            assert_eq!(passes_after(&area, &volume, pass).await.unwrap(), later);
+        }
     }
 }

@@ -25,12 +25,12 @@ pub async fn start_applications(context: &TaskContext, run: &Run) -> Result<Outc
 }
 
 /// Starts or stops a namespace's applications. What was handed over to the other side is started only
-/// where that is `cleared`.
+/// where that is `cleared`; what is handed over now is marked so before it is stopped.
 pub async fn activate(
     context: &TaskContext,
     namespace: &str,
     wanted: TargetState,
-    cleared: bool,
+    (cleared, handed_over_to): (bool, Option<&str>),
 ) -> Result<Outcome, TaskError> {
     let object = format!("Namespace {namespace}");
     let found = context
@@ -49,6 +49,8 @@ pub async fn activate(
     }
     if starts {
         fence::follow(context, &found, true).await?;
+    } else if handed_over_to.is_some() {
+        fence::mark(context, namespace, false, handed_over_to).await?;
     }
     let tools = Tools::lenient(context).await?;
     let changed = switch_all(context, tools.reader(context), namespace, wanted).await?;

@@ -371,22 +371,38 @@ async fn a_cutover_marks_the_destination_before_the_first_start_and_a_promotion_
 async fn what_was_handed_over_is_not_activated() {
     let server = application();
     quiesce(&context(&server), &run()).await.unwrap();
-    let error = activate(&context(&server), "cms", TargetState::Active, false).await.unwrap_err();
+    let error = activate(&context(&server), "cms", TargetState::Active, (false, None)).await.unwrap_err();
     assert_eq!(reasons(&error), ["ActiveElsewhere Namespace cms"]);
     assert_eq!(server.object("web")["spec"]["replicas"], 0);
-    activate(&context(&server), "cms", TargetState::Active, true).await.unwrap();
+    activate(&context(&server), "cms", TargetState::Active, (true, None)).await.unwrap();
     assert_eq!(
         label(&server.object("cms"), ACTIVE),
         Some("true"),
         "the hub knows that the other stands still"
     );
-    activate(&context(&server), "cms", TargetState::Inactive, false).await.unwrap();
+    activate(&context(&server), "cms", TargetState::Inactive, (false, None)).await.unwrap();
     server.change("cms", |cms| cms["metadata"]["labels"][ACTIVE] = json!("true"));
-    activate(&context(&server), "cms", TargetState::Active, false).await.unwrap();
+    activate(&context(&server), "cms", TargetState::Active, (false, None)).await.unwrap();
     assert_eq!(server.object("web")["spec"]["replicas"], 3);
     assert_eq!(annotation(&server.object("web"), QUIESCED_BY), None);
-    activate(&context(&server), "cms", TargetState::Inactive, false).await.unwrap();
+    activate(&context(&server), "cms", TargetState::Inactive, (false, None)).await.unwrap();
     assert_eq!(label(&server.object("cms"), ACTIVE), Some("false"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_over_to_the_other_side_is_marked_and_stopped_here() {
+    let server = application();
+    let over = (false, Some("west/cms-west"));
+    for _ in 0..2 {
+        activate(&context(&server), "cms", TargetState::Inactive, over).await.unwrap();
+        assert_eq!(label(&server.object("cms"), ACTIVE), Some("false"));
+        assert_eq!(annotation(&server.object("cms"), COUNTERPART), Some("west/cms-west"));
+        assert_eq!(server.object("web")["spec"]["replicas"], 0);
+    }
+    let error = activate(&context(&server), "cms", TargetState::Active, (false, None)).await.unwrap_err();
+    assert_eq!(reasons(&error), ["ActiveElsewhere Namespace cms"]);
+    activate(&context(&server), "cms", TargetState::Active, (true, None)).await.unwrap();
+    assert_eq!(server.object("web")["spec"]["replicas"], 3, "as it was");
 }
 
 #[tokio::test(start_paused = true)]

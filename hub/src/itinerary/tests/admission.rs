@@ -326,9 +326,9 @@ fn where_there_is_no_room_a_run_waits_as_long_as_it_takes_and_says_for_what() {
     assert_eq!(run.phase(), MigrationPhase::Pending);
     let message = run.status().message.unwrap();
     assert_eq!(message, "waits for room on cluster east, where at most 2 migrations run at a time");
-    assert!(waits_for_room(&run.migration, &run.view));
+    assert!(waits_for_room(&run.migration, &run.view, run.now));
     run.view.full = None;
-    assert!(!waits_for_room(&run.migration, &run.view));
+    assert!(!waits_for_room(&run.migration, &run.view, run.now));
     run.advance();
     assert_eq!(run.phase(), MigrationPhase::InProgress);
 }
@@ -341,5 +341,5 @@ fn whoever_waits_for_a_namespace_does_not_wait_for_room_beside() {
     run.view.full = Some("cluster east".into());
     run.advance();
     assert!(run.status().message.unwrap().starts_with("waits for migration isthmus/other"));
-    assert!(!waits_for_room(&run.migration, &run.view));
+    assert!(!waits_for_room(&run.migration, &run.view, run.now));
 }

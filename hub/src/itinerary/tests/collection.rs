@@ -34,7 +34,7 @@ fn collected(run: &World) -> Vec<Option<RunPrune>> {
 
 fn of(volumes: &[&str], keep: u32) -> Vec<Option<RunPrune>> {
     let volumes = volumes.iter().map(|uid| (*uid).to_owned()).collect();
-    vec![Some(RunPrune { volumes, keep }), None]
+    vec![Some(RunPrune { volumes, keep, held: Vec::new() }), None]
 }
 
 #[test]

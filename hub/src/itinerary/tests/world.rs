@@ -8,7 +8,7 @@ use isthmus_shared::resources::{
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::itinerary::{Assignment, Origin, Pair, PairView, Site, Verdict, advance, record, tasks};
+use crate::itinerary::{Assignment, Origin, Pair, PairView, Site, Told, Verdict, advance, record, tasks};
 
 pub(super) const UID: &str = "run-1";
 
@@ -40,6 +40,7 @@ pub(super) fn world(change: impl FnOnce(&mut MigrationSpec)) -> World {
         destination: "west".into(),
         defect: None,
         ready: true,
+        out_of_reach: None,
         pruning: false,
         message: String::new(),
     };
@@ -52,6 +53,8 @@ pub(super) fn world(change: impl FnOnce(&mut MigrationSpec)) -> World {
         busy: Vec::new(),
         held: None,
         full: None,
+        told: Told::default(),
+        kept: Vec::new(),
     };
     World { migration, view, now, sequence: 0 }
 }

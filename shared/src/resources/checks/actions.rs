@@ -17,11 +17,20 @@ pub(super) fn check(spec: &MigrationSpec, found: &mut Problems) {
         let message = "only a Rollback undoes another Migration: set `action: Rollback`, or leave this out";
         found.add("spec.rollbackOf", "BadAction", message);
     }
+    if spec.action.is_of_schedule() && spec.schedule.is_none() {
+        let message = "it is of one MigrationSchedule: name that here";
+        found.add("spec.schedule", "NoSchedule", message);
+    }
+    if !spec.action.is_of_schedule() && spec.schedule.is_some() {
+        let message =
+            "only a Failover or a Failback is of a schedule: set `action` to one of them, or leave this out";
+        found.add("spec.schedule", "BadAction", message);
+    }
     if spec.action == MigrationAction::Stage && !spec.include_volumes {
         let message = "a Stage moves nothing but volumes: leave `includeVolumes` out";
         found.add("spec.includeVolumes", "NothingToDo", message);
     }
-    if spec.quiesce && spec.action == MigrationAction::Final && !spec.include_resources {
+    if spec.quiesce && spec.action.brings_all() && !spec.include_resources {
         let message = "a cutover starts the applications on the destination, and these must go along: leave `includeResources` out";
         found.add("spec.includeResources", "BadCutover", message);
     }
@@ -165,6 +174,14 @@ mod tests {
         assert_eq!(told(&json!({"action": "Stage", "includeVolumes": false})), ["spec.includeVolumes"]);
         assert_eq!(told(&json!({"quiesce": true, "includeResources": false})), ["spec.includeResources"]);
         assert!(told(&json!({"action": "Stage", "quiesce": true})).is_empty());
+        assert_eq!(told(&json!({"action": "Failover"})), ["spec.schedule"]);
+        assert_eq!(told(&json!({"schedule": "nightly"})), ["spec.schedule"]);
+        for action in ["Failover", "Failback"] {
+            assert!(told(&json!({"action": action, "schedule": "nightly"})).is_empty());
+            let without =
+                json!({"action": action, "schedule": "s", "quiesce": true, "includeResources": false});
+            assert_eq!(told(&without), ["spec.includeResources"]);
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! By which options a run goes: its own, those of a plan, or those of the run that it undoes.
+//! By which options a run goes: its own, those of a plan, of a schedule, or of the run that it undoes.
 
 use super::{Migration, MigrationAction, MigrationSpec};
 
@@ -69,6 +69,32 @@ impl MigrationSpec {
         self.first_difference(&allowed)
     }
 
+    /// The options of a failover or a failback of a schedule whose runs have these: a cutover.
+    #[must_use]
+    pub fn of_schedule(&self, template: &Self) -> Self {
+        Self {
+            action: self.action,
+            schedule: self.schedule.clone(),
+            quiesce: true,
+            start_applications: true,
+            dry_run: false,
+            rollback_of: None,
+            ..template.clone()
+        }
+    }
+
+    /// What this run, which is of a schedule, says beside it and may not: the first such option. The
+    /// pair may be named again.
+    pub fn beside_schedule(&self) -> Option<String> {
+        let allowed = Self {
+            cluster_pair: self.cluster_pair.clone(),
+            action: self.action,
+            schedule: self.schedule.clone(),
+            ..Self::through("")
+        };
+        self.first_difference(&allowed)
+    }
+
     fn first_difference(&self, other: &Self) -> Option<String> {
         let maps = [self, other].map(|spec| serde_json::to_value(spec).unwrap_or_default());
         let [Some(ours), Some(theirs)] = [maps[0].as_object(), maps[1].as_object()] else { return None };
@@ -120,5 +146,22 @@ mod tests {
         assert_eq!(run.beside_rollback(), None);
         let more = MigrationSpec { quiesce: true, ..run };
         assert_eq!(more.beside_rollback().as_deref(), Some("quiesce"));
+    }
+
+    #[test]
+    fn a_failover_is_a_cutover_by_the_options_of_its_schedule() {
+        let run = MigrationSpec {
+            action: MigrationAction::Failover,
+            schedule: Some("nightly".into()),
+            ..MigrationSpec::through("")
+        };
+        let template = MigrationSpec { action: MigrationAction::Stage, quiesce: false, ..plan() };
+        let both = run.of_schedule(&template);
+        assert_eq!((both.action, both.schedule.as_deref()), (MigrationAction::Failover, Some("nightly")));
+        assert!(both.quiesce && both.starts());
+        assert_eq!((both.parallel_volumes, both.cluster_pair.as_str()), (7, "prod"));
+        assert_eq!(run.beside_schedule(), None);
+        let more = MigrationSpec { quiesce: true, ..run };
+        assert_eq!(more.beside_schedule().as_deref(), Some("quiesce"));
     }
 }

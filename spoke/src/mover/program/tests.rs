@@ -77,6 +77,7 @@ fn grant() -> MoverGrant {
         pair: "pair".to_owned(),
         volume: "volume".to_owned(),
         pass: 1,
+        recover: false,
         previous_pass: None,
         key: PairKey::generate().unwrap().to_base64(),
         access: StoreAccess {

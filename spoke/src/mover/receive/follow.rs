@@ -46,13 +46,17 @@ impl Follower {
         let started = Instant::now();
         loop {
             shared.stop.check()?;
-            if self.looked.is_none_or(|looked| looked.elapsed() >= self.look) {
+            if !shared.recovers && self.looked.is_none_or(|looked| looked.elapsed() >= self.look) {
                 self.look(shared).await?;
             }
             if let Some(segment) = self.reader.next().await? {
                 self.alive = Instant::now();
                 shared.progress.stall(None);
                 return Ok(segment);
+            }
+            if shared.recovers {
+                // All of it was there once.
+                return Err(MoverError::StagingLost { pass: self.pass, segment: self.reader.position() });
             }
             if self.alive.elapsed() > self.peer_timeout {
                 return Err(MoverError::SenderSilent {

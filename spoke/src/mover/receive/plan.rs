@@ -231,7 +231,9 @@ impl Planner {
             open: Vec::new(),
             open_at: 0,
         };
-        shared.runtime.block_on(mark.write(&shared.place, self.pass))?;
+        if !shared.recovers {
+            shared.runtime.block_on(mark.write(&shared.place, self.pass))?;
+        }
         Ok(self.report)
     }
 
@@ -285,7 +287,7 @@ impl Planner {
         while self.marks.front().is_some_and(|(next, _)| *next <= done) {
             due = self.marks.pop_front();
         }
-        let Some((next, mut mark)) = due else {
+        let Some((next, mut mark)) = due.filter(|_| !self.shared.recovers) else {
             return Ok(());
         };
         if !now && self.marked.elapsed() < self.mark_interval {

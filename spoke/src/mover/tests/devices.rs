@@ -385,3 +385,19 @@ async fn a_directory_of_large_files_still_arrives_beside_devices() {
     volume.run_pass(1).await;
     volume.assert_equal();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_brought_back_to_an_earlier_pass() {
+    let pair = Pair::of_files(64 * MIB);
+    pair.write(0, &noise(1, 3 * MIB));
+    pair.write(40 * MIB, &noise(2, 2 * MIB));
+    pair.run_pass(1).await;
+    let kept = fs::read(&pair.source).unwrap();
+    pair.write(MIB, &noise(3, MIB));
+    pair.write(20 * MIB, &noise(4, MIB));
+    pair.run_pass(2).await;
+    let mut options = pair.receive_options(1);
+    options.pass.previous = None;
+    recover_device(options, Progress::new(), CancellationToken::new()).await.unwrap();
+    assert!(fs::read(&pair.destination).unwrap() == kept);
+}

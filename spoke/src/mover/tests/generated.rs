@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Timespec, Timestamps, fallocate, utimensat};
 
 use super::{
-    faults::{run_dying_pass, run_dying_pass_while},
+    faults::{cut_after, run_dying_pass, run_dying_pass_while},
     trees::Random,
     *,
 };
@@ -419,6 +419,49 @@ proptest! {
             volume.store.delete(&[mark]).await.unwrap();
             receive(options, Progress::new(), CancellationToken::new()).await.unwrap();
             volume.assert_equal();
+        });
+    }
+
+    #[test]
+    fn any_tree_is_brought_back_to_a_complete_pass_whatever_was_made_of_it(
+        made in proptest::collection::vec(creation(), 0..40),
+        changed in proptest::collection::vec(change(), 0..20),
+        by_applications in proptest::collection::vec(change(), 0..12),
+        calls in 1_u64..40,
+        seed in any::<u64>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let mut volume = Volume::new();
+        volume.limits.segment_bytes = 300;
+        volume.limits.pack_bytes = 1_100_000;
+        let mut random = Random::new(seed);
+        for action in &made {
+            act(volume.source.path(), action);
+        }
+        runtime.block_on(async {
+            volume.run_pass(1).await;
+            for action in &changed {
+                act(volume.source.path(), action);
+            }
+            volume.send(2).await.unwrap();
+            let mut half = volume.receive_options(2);
+            half.pass.store = cut_after(volume.store.clone(), calls);
+            let _half = receive(half, Progress::new(), CancellationToken::new()).await;
+            for action in &by_applications {
+                act(volume.destination.path(), action);
+            }
+            let mut options = volume.receive_options(1);
+            options.pass.previous = None;
+            // It dies once on the way, perhaps.
+            let mut dying = options.clone();
+            dying.pass.store = cut_after(volume.store.clone(), random.below(40) + 1);
+            let _died = recover(dying, Progress::new(), CancellationToken::new()).await;
+            recover(options.clone(), Progress::new(), CancellationToken::new()).await.unwrap();
+            // The same pass in a folder that never saw another.
+            let fresh = tempfile::tempdir().unwrap();
+            options.pass.root = fresh.path().to_owned();
+            recover(options, Progress::new(), CancellationToken::new()).await.unwrap();
+            assert_same(fresh.path(), volume.destination.path());
         });
     }
 }

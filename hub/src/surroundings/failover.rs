@@ -1,0 +1,122 @@
+//! What of a schedule a failover goes by: its options, its last complete run, and who has handed its
+//! applications over or back since.
+
+use std::sync::Arc;
+
+use isthmus_shared::protocol::HeldPass;
+use isthmus_shared::resources::{Migration, MigrationAction, MigrationStatus, SCHEDULE, VolumePhase};
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use crate::itinerary::Scheduled;
+use crate::records::Records;
+
+/// The schedule of a failover or a failback, as it is now.
+pub(super) fn scheduled(records: &Records, migration: &Migration, name: &str) -> Scheduled {
+    let namespace = migration.namespace().unwrap_or_default();
+    let Some(schedule) = records.schedules.get(&namespace, name) else { return Scheduled::default() };
+    let template = &schedule.spec.template.spec;
+    let plan = template.plan.as_ref().map(|plan| (plan, records.plans.get(&namespace, plan)));
+    let (template, missing_plan) = match plan {
+        None => (Some(template.clone()), None),
+        Some((_, Some(plan))) => (Some(template.with_plan(&plan.spec.options)), None),
+        Some((name, None)) => (None, Some(name.clone())),
+    };
+    let pair = template.as_ref().and_then(|options| records.pairs.get(&namespace, &options.cluster_pair));
+    let pair = pair.and_then(|pair| pair.uid());
+    let all: Vec<Arc<Migration>> = records
+        .migrations
+        .all()
+        .into_iter()
+        .filter(|m| m.namespace().as_deref() == Some(&namespace))
+        .collect();
+    let over = newest_handover(&all, name, MigrationAction::Failover);
+    let back = newest_handover(&all, name, MigrationAction::Failback);
+    let since = over.iter().chain(&back).map(|(at, _)| *at).max();
+    let last = complete_runs(&all, name)
+        .filter(|(_, status)| status.pair_uid == pair)
+        .filter(|(_, status)| status.started_at.as_ref().map(|at| at.0) > since)
+        .max_by_key(|(_, status)| status.started_at.as_ref().map(|at| at.0));
+    let is_open = |run: &&Arc<Migration>| {
+        is_of(run, name) && !run.status.as_ref().is_some_and(|status| status.status.is_terminal())
+    };
+    Scheduled {
+        template: template.map(Box::new),
+        missing_plan,
+        last: last.map(|(run, _)| Box::new(run.clone())),
+        failed_over: over
+            .filter(|(at, _)| back.as_ref().is_none_or(|(back, _)| back < at))
+            .map(|(_, name)| name),
+        open: all.iter().filter(is_open).map(|run| format!("{namespace}/{}", run.name_any())).collect(),
+    }
+}
+
+/// The passes that failovers of schedules through a pair would go by, and those of `run`, which may
+/// be about to become the last complete one of its schedule.
+pub(crate) fn kept(records: &Records, pair_uid: &str, run: Option<&Migration>) -> Vec<HeldPass> {
+    let schedules = records.schedules.all();
+    if schedules.is_empty() {
+        return Vec::new();
+    }
+    let all = records.migrations.all();
+    let mut kept: Vec<HeldPass> = Vec::new();
+    for schedule in &schedules {
+        let (namespace, name) = (schedule.namespace(), schedule.name_any());
+        let last = complete_runs(&all, &name)
+            .filter(|(run, status)| {
+                run.namespace() == namespace && status.pair_uid.as_deref() == Some(pair_uid)
+            })
+            .max_by_key(|(_, status)| status.started_at.as_ref().map(|at| at.0));
+        let own = run.filter(|run| run.namespace() == namespace && is_of(run, &name));
+        let runs = last.map(|(_, status)| status).into_iter().chain(own.and_then(|run| run.status.as_ref()));
+        kept.extend(runs.flat_map(passes));
+    }
+    kept.sort();
+    kept.dedup();
+    kept
+}
+
+fn passes(status: &MigrationStatus) -> impl Iterator<Item = HeldPass> {
+    let arrived = status.volumes.iter().filter(|volume| volume.phase == VolumePhase::Succeeded);
+    arrived.map(|volume| HeldPass { volume: volume.uid.clone(), pass: volume.pass })
+}
+
+/// Whether a migration is a run of the schedule of that name in its namespace.
+fn is_of(run: &Migration, schedule: &str) -> bool {
+    run.labels().get(SCHEDULE).is_some_and(|of| of == schedule)
+}
+
+fn complete_runs<'a>(
+    all: &'a [Arc<Migration>],
+    schedule: &'a str,
+) -> impl Iterator<Item = (&'a Migration, &'a MigrationStatus)> {
+    let runs = all.iter().filter(move |run| is_of(run, schedule));
+    runs.filter_map(|run| {
+        let status = run.status.as_ref().filter(|status| status.status.is_success())?;
+        (!run.options().dry_run).then_some((&**run, status))
+    })
+}
+
+/// When a schedule was last failed over or back, and by which migration; one that was undone does not
+/// count.
+fn newest_handover(
+    all: &[Arc<Migration>],
+    schedule: &str,
+    action: MigrationAction,
+) -> Option<(Timestamp, String)> {
+    let undone = |name: &str| {
+        all.iter().any(|run| {
+            run.spec.rollback_of.as_deref() == Some(name)
+                && run.status.as_ref().is_some_and(|status| status.status.is_success())
+        })
+    };
+    let ended =
+        all.iter().filter(|run| run.spec.action == action && run.spec.schedule.as_deref() == Some(schedule));
+    ended
+        .filter_map(|run| {
+            let status = run.status.as_ref().filter(|status| status.status.is_success())?;
+            Some((status.finished_at.as_ref()?.0, run.name_any()))
+        })
+        .filter(|(_, name)| !undone(name))
+        .max()
+}
