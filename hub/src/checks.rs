@@ -216,7 +216,7 @@ pub(crate) fn has_ended(plan: &MigrationPlan) -> bool {
     check.is_some_and(|check| check.run.status.is_terminal())
 }
 
-/// The status of a plan whose check has ended; `others` are the plans that move what this one does.
+/// The status of a plan whose check has ended; `others` is what the hub itself has found.
 pub(crate) fn conclude(
     plan: &MigrationPlan,
     others: Vec<PlanProblem>,
@@ -239,10 +239,14 @@ pub(crate) fn conclude(
             message: of_a_plan(&found.message),
         }
     };
-    status.critical = run.failures_total;
-    status.warnings = run.warnings_total.saturating_add(u64::try_from(others.len()).unwrap_or(u64::MAX));
+    let (grave, light): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|problem| problem.severity == ProblemSeverity::Critical);
+    let count = |problems: &[PlanProblem]| u64::try_from(problems.len()).unwrap_or(u64::MAX);
+    status.critical = run.failures_total.saturating_add(count(&grave));
+    status.warnings = run.warnings_total.saturating_add(count(&light));
     status.problems = run.failures.iter().map(told(ProblemSeverity::Critical)).collect();
-    status.problems.extend(others);
+    status.problems.extend(grave);
+    status.problems.extend(light);
     status.problems.extend(run.warnings.iter().map(told(ProblemSeverity::Warn)));
     status.problems.truncate(MAX_PLAN_PROBLEMS);
     status.phase = if status.critical > 0 { PlanPhase::NotReady } else { PlanPhase::Ready };

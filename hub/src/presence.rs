@@ -13,6 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 pub(crate) const MAX_PROBES: usize = 256;
 /// A probe older than this counts as none, seconds: the interval and time for one to be late.
 pub(crate) const PROBE_EXPIRY_SECONDS: i64 = PROBE_SECONDS.cast_signed() + 20;
+/// What a clock says of itself counts for so long, seconds.
+const CLOCK_EXPIRY_SECONDS: i64 = 90;
 /// The longest uid or revision of a store, bytes.
 const MAX_ID: usize = 64;
 /// The longest `<cluster>/<namespace>`, bytes.
@@ -61,6 +63,9 @@ pub(crate) struct Presence {
 struct Inner {
     spokes: HashMap<String, Spoke>,
     own: HashMap<String, Probe>,
+    /// By the uid of a cluster or store: by how many seconds its clock is ahead, and when that was
+    /// seen. Of a cluster also where its spoke is refused for it.
+    clocks: HashMap<String, (i64, Timestamp)>,
 }
 
 impl Presence {
@@ -169,11 +174,25 @@ impl Presence {
         .unwrap_or(false)
     }
 
+    /// The clock of a cluster's spoke, or of a store, was seen to be so many seconds ahead of ours.
+    pub(crate) fn clock_seen(&self, uid: &str, ahead: i64, now: Timestamp) {
+        self.with(|inner| inner.clocks.insert(uid.to_owned(), (ahead, now)));
+    }
+
+    /// By how many seconds the clock of a cluster's spoke, or of a store, is ahead of ours; none
+    /// where it was not seen of late.
+    pub(crate) fn clock(&self, uid: &str, now: Timestamp) -> Option<i64> {
+        self.with(|inner| inner.clocks.get(uid).copied()).flatten().and_then(|(ahead, seen)| {
+            (now.duration_since(seen) <= SignedDuration::from_secs(CLOCK_EXPIRY_SECONDS)).then_some(ahead)
+        })
+    }
+
     /// Forgets everything but what is of these records.
     pub(crate) fn retain(&self, clusters: &HashSet<String>, stores: &HashSet<String>) {
         self.with(|inner| {
             inner.spokes.retain(|uid, _| clusters.contains(uid));
             inner.own.retain(|uid, _| stores.contains(uid));
+            inner.clocks.retain(|uid, _| clusters.contains(uid) || stores.contains(uid));
         });
     }
 

@@ -1,9 +1,11 @@
 //! From the records and who was heard to the values that the itinerary decides on.
 
+mod clocks;
 mod failover;
 mod plans;
 pub(crate) mod schedules;
 
+pub(crate) use clocks::wrong_clocks;
 pub(crate) use failover::kept;
 pub(crate) use plans::{around, plans_beside};
 

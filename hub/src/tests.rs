@@ -6,4 +6,5 @@ mod fake_api;
 mod harness;
 mod joining;
 mod many;
+mod plans;
 mod running;

@@ -4,7 +4,8 @@
 //! ```text
 //!   survey       what the destination serves, for the source to choose versions by
 //!   source       the namespaces, their claims and objects ──▶ inventory, candidates
-//!    └─ health       its Pods that are not well, pure
+//!    ├─ health       its Pods that are not well, pure
+//!    └─ fullness     its volumes that are nearly full, pure
 //!   destination  every candidate tried on the destination ──▶ preview, findings
 //!    ├─ places       the namespaces as they are, or will be
 //!    ├─ trial        one object: rewritten, met, dry-run; refusal judges the answers
@@ -12,7 +13,7 @@
 //!    ├─ kept         whether volumes that move themselves can be reached here
 //!    ├─ claims       whether data can be written into the claims that are there
 //!    ├─ checks       what no single object tells, each part pure:
-//!    │   quota, limits, pod_level, classes, nodes, ports, hosts
+//!    │   quota, limits, pod_level, classes, storage, images, nodes, ports, hosts
 //!    └─ preview      a line for each object
 //!   movers       whether movers can work on a side
 //! ```
@@ -25,8 +26,10 @@ mod claims;
 mod classes;
 mod concern;
 mod destination;
+mod fullness;
 mod health;
 mod hosts;
+mod images;
 mod kept;
 mod limits;
 mod movers;
@@ -40,6 +43,7 @@ mod preview;
 mod quota;
 mod refusal;
 mod source;
+mod storage;
 mod survey;
 mod trial;
 

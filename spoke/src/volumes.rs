@@ -27,6 +27,7 @@ mod access;
 mod admission;
 mod cleanup;
 mod identity;
+mod fullness;
 mod kept;
 mod manifests;
 mod moving;
@@ -42,6 +43,7 @@ mod users;
 
 pub use admission::{Admitted, Answer, ENFORCE, Trial, choose_by_label, no_privileged_attributes};
 pub use cleanup::clean_up;
+pub use fullness::{Fullness, Measured, of_kubelets};
 pub use identity::{Identity, candidates};
 pub use kept::{
     Reach, arriving_claims, await_bound, hold, is_retained, is_same_storage, kept_names, reach, release,

@@ -39,7 +39,13 @@ const MAX_TEXT: usize = 253;
 fn authenticate(office: &Office, headers: &HeaderMap) -> Result<Arc<Cluster>, Problem> {
     let token = bearer(headers)?;
     let record = office.records.cluster(&Gate::claimed(token)?);
-    office.gate.admit(token, record.as_deref(), unix_now())?;
+    let now = unix_now();
+    let admitted = office.gate.admit(token, record.as_deref(), now);
+    let uid = record.as_ref().and_then(|record| record.uid());
+    if let Some((uid, ahead)) = uid.zip(Gate::clock_ahead(token, &admitted, now)) {
+        office.presence.clock_seen(&uid, ahead, Timestamp::now());
+    }
+    admitted?;
     record.ok_or_else(Problem::not_leading)
 }
 

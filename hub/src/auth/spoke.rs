@@ -77,6 +77,19 @@ impl Gate {
         Ok(claims)
     }
 
+    /// By how many seconds the clock of whoever signed a token is ahead, as far as an answer of
+    /// [`Self::admit`] lets that be known: its signature was right, and it was not sent a second time.
+    pub(crate) fn clock_ahead(token: &str, admitted: &Result<SpokeClaims, Denied>, now: u64) -> Option<i64> {
+        let issued = match admitted {
+            Ok(claims) => claims.iat,
+            Err(Denied::Token(Refusal::Expired { .. } | Refusal::FromTheFuture { .. })) => {
+                read_spoke_token(token).ok()?.iat
+            }
+            Err(_) => return None,
+        };
+        Some(i64::try_from(issued).ok()?.saturating_sub(i64::try_from(now).ok()?))
+    }
+
     fn once(&self, claims: &SpokeClaims, now: u64) -> Result<(), Denied> {
         let cluster = || claims.sub.clone();
         let Ok(mut seen) = self.seen.lock() else {

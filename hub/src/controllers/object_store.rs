@@ -39,7 +39,10 @@ pub(super) fn reconcile(
                 if !due {
                     return Ok(());
                 }
-                let failed = look(&desk, &access).await;
+                let (failed, ahead) = look(&desk, &access).await;
+                if let Some(ahead) = ahead {
+                    presence.clock_seen(&uid, ahead, Timestamp::now());
+                }
                 desk.metrics.probe(failed.is_none());
                 let error = failed.as_ref().map(|(_, message)| message.clone());
                 if presence.probed(&uid, Probe { revision, at: Timestamp::now(), error }) {
@@ -70,13 +73,14 @@ fn is_due(last: &Probe, now: Timestamp) -> bool {
     now.duration_since(last.at) >= SignedDuration::from_secs(PROBE_SECONDS.cast_signed())
 }
 
-/// Probes once; what was the matter, if something was.
-async fn look(desk: &Desk, access: &StoreAccess) -> Option<(&'static str, String)> {
-    let probed = async {
-        let store = desk.stores.open(access)?;
-        probe(store.as_ref(), "").await
+/// Probes once; what was the matter, if something was, and by how many seconds the store's clock is
+/// ahead of ours.
+async fn look(desk: &Desk, access: &StoreAccess) -> (Option<(&'static str, String)>, Option<i64>) {
+    let store = match desk.stores.open(access) {
+        Ok(store) => store,
+        Err(error) => return (Some((error.reason(), error.to_string())), None),
     };
-    match tokio::time::timeout(PROBE_LIMIT, probed).await {
+    let failed = match tokio::time::timeout(PROBE_LIMIT, probe(store.as_ref(), "")).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some((error.reason(), error.to_string())),
         Err(_) => {
@@ -87,5 +91,6 @@ async fn look(desk: &Desk, access: &StoreAccess) -> Option<(&'static str, String
             );
             Some(("StoreTimeout", message))
         }
-    }
+    };
+    (failed, store.clock_ahead())
 }

@@ -39,8 +39,10 @@ pub(super) fn reconcile(
             desk.office
                 .writer
                 .status(&records.plans, &namespace, &name, |known| {
-                    let others = surroundings::plans_beside(records, known);
-                    changed(known, checks::conclude(known, others, Timestamp::now()))
+                    let now = Timestamp::now();
+                    let mut others = surroundings::wrong_clocks(records, &desk.office.presence, known, now);
+                    others.extend(surroundings::plans_beside(records, known));
+                    changed(known, checks::conclude(known, others, now))
                 })
                 .await?;
         }

@@ -210,16 +210,19 @@ impl Hub {
 pub(super) struct Spoke {
     pub name: String,
     pub key: SigningKey,
+    /// By how many seconds its clock is ahead.
+    pub ahead: std::sync::atomic::AtomicI64,
     sequence: std::sync::atomic::AtomicU64,
 }
 
 impl Spoke {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.into(), key: SigningKey::generate().unwrap(), sequence: 0.into() }
+        Self { name: name.into(), key: SigningKey::generate().unwrap(), ahead: 0.into(), sequence: 0.into() }
     }
 
     pub(super) fn token(&self) -> String {
-        let now = u64::try_from(Timestamp::now().as_second()).unwrap();
+        let ahead = self.ahead.load(std::sync::atomic::Ordering::Relaxed);
+        let now = u64::try_from(Timestamp::now().as_second() + ahead).unwrap();
         self.key.spoke_token(&self.name, now).unwrap()
     }
 

@@ -3,6 +3,7 @@
 //! - [`attempts`]: how often and for how long a call is tried.
 //! - [`classify`]: what a refusal means, in words for a person.
 //! - [`read`]: bodies that come.
+//! - [`clock`]: what time the store has.
 //!
 //! Retries are ours, around each whole call (so a body that breaks off half-way is fetched
 //! again, which the SDK does not do).
@@ -23,6 +24,7 @@
 
 mod attempts;
 mod classify;
+mod clock;
 mod read;
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
@@ -47,6 +49,7 @@ use super::{
 };
 pub use attempts::RetryPolicy;
 use classify::Call;
+use clock::StoreClock;
 
 /// The time limit of one connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,6 +71,7 @@ struct S3Store {
     prefix: String,
     name: String,
     retry: RetryPolicy,
+    clock: StoreClock,
 }
 
 impl fmt::Debug for S3Store {
@@ -82,8 +86,10 @@ impl S3Store {
     }
 
     fn over(access: &StoreAccess, retry: RetryPolicy, config: aws_sdk_s3::config::Builder) -> Self {
+        let clock = StoreClock::default();
         Self {
-            client: Client::from_conf(config.build()),
+            client: Client::from_conf(config.interceptor(clock.clone()).build()),
+            clock,
             bucket: access.bucket.clone(),
             prefix: access.key_prefix(),
             name: access.describe(),
@@ -283,6 +289,10 @@ impl ObjectStore for S3Store {
             Ok(())
         }
         .boxed()
+    }
+
+    fn clock_ahead(&self) -> Option<i64> {
+        self.clock.ahead()
     }
 }
 

@@ -72,6 +72,12 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
 
     /// Deletes objects; a key that is not there counts as deleted.
     fn delete(&self, keys: &[String]) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// By how many seconds the store's clock was ahead of this machine's at its last answer; none
+    /// where it does not tell the time.
+    fn clock_ahead(&self) -> Option<i64> {
+        None
+    }
 }
 
 /// Deletes every object whose key starts with `prefix`, page by page, and tells how many.

@@ -55,7 +55,7 @@ use super::{
     manifest::Place,
     metadata::{self, Part, Refused},
     pass::Pass,
-    report::{Notes, Progress, ReceiveReport},
+    report::{Notes, Progress, ReceiveReport, Totals},
     send::join,
     work::{Pool, Queue, Stop, StopOnDrop, lock, spawn},
 };
@@ -280,9 +280,21 @@ pub async fn is_received(
     volume: &VolumeUid,
     pass: u32,
 ) -> Result<bool, MoverError> {
+    Ok(received(store, key, pair, volume, pass).await?.is_some())
+}
+
+/// What a pass holds that was received to its end.
+pub async fn received(
+    store: Arc<dyn ObjectStore>,
+    key: &VolumeKey,
+    pair: &PairUid,
+    volume: &VolumeUid,
+    pass: u32,
+) -> Result<Option<Totals>, MoverError> {
     let key = Arc::new(key.manifest_key()?);
     let place = Place { store, pair: pair.clone(), volume: volume.clone(), key };
-    Ok(Mark::read(&place, pass).await?.complete)
+    let mark = Mark::read(&place, pass).await?;
+    Ok(mark.complete.then_some(mark.report.totals))
 }
 
 /// Receives one pass. Started again for the same pass it goes on at its mark, and a pass that

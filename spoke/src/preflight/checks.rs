@@ -2,7 +2,8 @@
 //! destination once all were.
 //!
 //! ```text
-//!   tried object ──▶ classes, nodes, ports, hosts, quotas, bounds ──▶ the destination's ──▶ concerns
+//!   tried object ──▶ classes, storage, images, nodes, ports, ──▶ the destination's ──▶ concerns
+//!                    hosts, quotas, bounds
 //! ```
 //!
 //! Small facts of each object are kept, never the objects.
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use super::classes::{Classes, Has, Needs};
 use super::concern::Concern;
 use super::hosts::{Hosts, serves_hosts};
+use super::images::Images;
 use super::limits::{self, Bounds};
 use super::nodes::Wishes;
 use super::places::{Place, Places};
@@ -23,6 +25,7 @@ use super::pod_level;
 use super::pod_shape::{PodShape, pods, running_pods, template};
 use super::ports::Ports;
 use super::quota::{self, Brought, Quota, Workload, of_object};
+use super::storage::{NewClaims, Storage};
 use super::trial::Tried;
 use crate::cluster::{
     Catalogue, Cluster, ClusterError, Kind, api_version, describe, kind, name, namespace, text,
@@ -42,6 +45,8 @@ const MAX_KEPT: usize = 1_000;
 pub struct Checks {
     starts: bool,
     classes: Needs,
+    storage: NewClaims,
+    images: Images,
     nodes: Wishes,
     ports: Ports,
     hosts: Hosts,
@@ -101,7 +106,9 @@ impl Checks {
             self.defer(tried, &place);
             self.see_object(&wanted, tried.live.is_none(), catalogue);
         }
-        let Some(template) = template(&wanted) else { return };
+        let template = template(&wanted);
+        self.images.see(&wanted, template);
+        let Some(template) = template else { return };
         self.nodes.see(&wanted, template);
         self.brought.entry(place.clone()).or_default().workloads.push(Workload {
             object: describe(&wanted),
@@ -117,6 +124,7 @@ impl Checks {
 
     fn see_object(&mut self, wanted: &Value, is_new: bool, catalogue: &Catalogue) {
         self.classes.see(wanted, is_new);
+        self.storage.see(wanted, is_new);
         if serves_hosts(wanted) {
             self.hosts.see(wanted);
         }
@@ -247,6 +255,12 @@ impl Checks {
             let has = classes(cluster, catalogue).await?;
             concerns.extend(self.classes.concerns(&has, &context.spoke.name, self.starts));
         }
+        if !self.storage.is_empty() {
+            let storage = storage(cluster).await?;
+            concerns.extend(self.storage.concerns(&storage, &context.spoke.name, self.starts));
+        }
+        let missing = missing_secrets(cluster, &self.images).await?;
+        concerns.extend(self.images.concerns(&missing, &context.spoke.name));
         if !self.nodes.is_empty() {
             let nodes = context.spoke.nodes.read(cluster).await;
             let nodes = nodes.map_err(|e| TaskError::cluster("the nodes", "listing them", &e))?;
@@ -367,6 +381,29 @@ async fn classes(cluster: &Cluster, catalogue: &Catalogue) -> Result<Has, TaskEr
         priority: of("scheduling.k8s.io", "PriorityClass").await?,
         runtime: of("node.k8s.io", "RuntimeClass").await?,
     })
+}
+
+async fn storage(cluster: &Cluster) -> Result<Storage, TaskError> {
+    let classes = listed(cluster, "/apis/storage.k8s.io/v1/storageclasses").await?;
+    let capacities = listed(cluster, "/apis/storage.k8s.io/v1/csistoragecapacities").await?;
+    Ok(Storage::of(&classes, &capacities))
+}
+
+/// The Secrets that images are pulled with, that do not come along, and that are not there.
+async fn missing_secrets(
+    cluster: &Cluster,
+    images: &Images,
+) -> Result<BTreeSet<(String, String)>, TaskError> {
+    let mut missing = BTreeSet::new();
+    for (place, secret) in images.awaited() {
+        let path = format!("/api/v1/namespaces/{place}/secrets/{secret}");
+        let found = cluster.find(&path).await;
+        let object = format!("Secret {place}/{secret}");
+        if found.map_err(|e| TaskError::cluster(object, "reading it", &e))?.is_none() {
+            missing.insert((place.to_owned(), secret.to_owned()));
+        }
+    }
+    Ok(missing)
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ pub async fn inspect_destination(context: &TaskContext, run: &Run) -> Result<Out
         coming: &coming,
         live: LiveIndex::default(),
     };
-    let mut checks = Checks::new(run.spec.start_applications);
+    let mut checks = Checks::new(run.spec.starts());
     let mut refusals = Findings::default();
     let brought = try_all(context, &area, &trier, (&mut preview, &mut checks, &mut refusals)).await?;
     if run.spec.purge_deleted_resources {
@@ -196,7 +196,7 @@ async fn try_one(trier: &Trier<'_>, object: Value) -> Result<(Tried, Option<Conc
         ObjectAction::Created | ObjectAction::Updated => true,
         // It is as it should be, and is started by this run.
         ObjectAction::Unchanged => {
-            trier.run.spec.start_applications && tried.live.as_ref().is_some_and(state::is_stopped)
+            trier.run.spec.starts() && tried.live.as_ref().is_some_and(state::is_stopped)
         }
         _ => false,
     };
@@ -204,7 +204,7 @@ async fn try_one(trier: &Trier<'_>, object: Value) -> Result<(Tried, Option<Conc
     let Some(place) = trier.places.get(namespace(wanted)).filter(|place| place.is_there()) else {
         return Ok((tried, None));
     };
-    let starts = trier.run.spec.start_applications;
+    let starts = trier.run.spec.starts();
     let of_pods = try_template(trier.cluster, wanted, place, starts)
         .await
         .map_err(|e| TaskError::cluster(describe(wanted), "trying a Pod of it", &e))?;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::concern::Concern;
-use crate::cluster::{array, describe, kind};
+use crate::cluster::{array, describe, kind, text};
 use crate::volumes::Node;
 
 /// The most different wishes that are looked at.
@@ -23,6 +23,8 @@ pub struct Wishes(BTreeMap<String, Wish>);
 
 #[derive(Debug)]
 struct Wish {
+    /// The one node that it names, past the scheduler.
+    named: Option<String>,
     selector: BTreeMap<String, String>,
     terms: Option<Vec<Value>>,
     tolerations: Vec<Value>,
@@ -43,15 +45,16 @@ impl Wishes {
             .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
             .collect();
         let terms = template.pointer(REQUIRED).and_then(Value::as_array).cloned();
-        if kind(workload) == "DaemonSet" || (selector.is_empty() && terms.is_none()) {
+        let named = Some(text(template, "/spec/nodeName")).filter(|name| !name.is_empty()).map(str::to_owned);
+        if kind(workload) == "DaemonSet" || (named.is_none() && selector.is_empty() && terms.is_none()) {
             return;
         }
         let tolerations = array(template, "/spec/tolerations").to_vec();
-        let mark = json!([selector, terms, tolerations]).to_string();
+        let mark = json!([named, selector, terms, tolerations]).to_string();
         if !self.0.contains_key(&mark) && self.0.len() >= MAX_WISHES {
             return;
         }
-        let first = || Wish { selector, terms, tolerations, first: describe(workload), count: 0 };
+        let first = || Wish { named, selector, terms, tolerations, first: describe(workload), count: 0 };
         self.0.entry(mark).or_insert_with(first).count += 1;
     }
 
@@ -72,12 +75,18 @@ impl Wishes {
 impl Wish {
     fn concern(&self, nodes: &[Node], cluster: &str) -> Option<Concern> {
         let fits = |node: &&Node| {
-            node.has(&self.selector) && self.terms.as_ref().is_none_or(|terms| node.matches(terms))
+            self.named.as_ref().is_none_or(|named| *named == node.name)
+                && node.has(&self.selector)
+                && self.terms.as_ref().is_none_or(|terms| node.matches(terms))
         };
-        if nodes.iter().filter(fits).any(|node| node.takes(&self.tolerations)) {
+        // Whoever names a node goes there whatever its taints.
+        let takes = |node: &Node| self.named.is_some() || node.takes(&self.tolerations);
+        if nodes.iter().filter(fits).any(takes) {
             return None;
         }
-        let why = if nodes.iter().any(|node| fits(&node)) {
+        let why = if self.named.is_some() {
+            "does not have the node that its nodeName names: take nodeName out by a transform"
+        } else if nodes.iter().any(|node| fits(&node)) {
             "has taints on each node that it selects, and does not tolerate them: let it tolerate them by a transform"
         } else {
             "has no node that its nodeSelector and node affinity choose: label nodes there, or change them by a transform"
@@ -140,6 +149,15 @@ mod tests {
         let tolerates =
             json!({"nodeSelector": {"disk": "fast"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]});
         assert!(told_of(&tolerates).is_empty());
+    }
+
+    #[test]
+    fn a_node_that_is_named_must_be_there() {
+        let wishes = wishing("Deployment", &json!({"nodeName": "n"}));
+        let taint = json!([{"key": "gpu", "effect": "NoSchedule"}]);
+        assert!(told(&wishes, &[node(&json!({}), &taint)]).is_empty(), "past the scheduler no taint counts");
+        let gone = told(&wishing("Deployment", &json!({"nodeName": "east-1"})), &[node(&json!({}), &json!([]))]);
+        assert!(gone[0].contains("nodeName"), "{gone:?}");
     }
 
     #[test]

@@ -7,6 +7,8 @@
 mod choices;
 mod classes;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use isthmus_shared::protocol::{Direction, Outcome, Run, VolumeFacts};
 use isthmus_shared::quantity;
 use isthmus_shared::resources::{MAX_VOLUMES, NamespaceMove, VolumeAction};
@@ -14,6 +16,7 @@ use isthmus_shared::staging::{ArchiveError, ArchiveName};
 use serde_json::Value;
 
 use super::concern::{Concern, Severity};
+use super::fullness::too_full;
 use super::health::Unwell;
 use super::movers::{Site, SiteClaim, look_at_movers, node_of};
 use crate::cluster::{ObjectId, array, describe, discover, name, namespace, text, uid};
@@ -24,7 +27,9 @@ use crate::collect::{
 use crate::findings::{Findings, finding};
 use crate::staging_area::StagingArea;
 use crate::task::{TaskContext, TaskError};
-use crate::volumes::{ClaimUser, Outlook, Users, kept_names, newest_passes, outlook};
+use crate::volumes::{
+    ClaimUser, Fullness, Measured, Outlook, Users, kept_names, newest_passes, of_kubelets, outlook,
+};
 
 /// The most namespaces of a source that are looked at.
 const MAX_LOOKED_AT: usize = 20_000;
@@ -186,6 +191,7 @@ async fn look_at_claims(
 ) -> Result<(Vec<VolumeFacts>, Vec<ClaimUser>), TaskError> {
     let area = context.staging(run)?;
     let (mut volumes, mut users, mut sites) = (Vec::new(), Vec::new(), Vec::new());
+    let mut held = Vec::new();
     let mut means = None;
     for place in namespaces {
         let mut site = Site { namespace: place.clone(), is_there: true, claims: Vec::new() };
@@ -234,7 +240,11 @@ async fn look_at_claims(
                 last_complete_pass: passes.newest_complete,
             });
             let user = of_place.of(namespace(claim), name(claim));
-            let mounted_on = node_of(of_place.pods(name(claim))).filter(|_| !by_snapshot);
+            let node = node_of(of_place.pods(name(claim)));
+            let by = passes.newest_complete.map(Measured::Pass);
+            let of_pass = by.zip(passes.content).map(|(by, used)| Fullness { used, by });
+            held.push(Held { claim, node: node.clone(), of_pass });
+            let mounted_on = node.filter(|_| !by_snapshot);
             site.claims.push(SiteClaim { claim: claim.clone(), user: user.clone(), mounted_on });
             if !user.is_empty() {
                 users.push(user);
@@ -242,6 +252,7 @@ async fn look_at_claims(
         }
         sites.push(site);
     }
+    look_at_fullness(context, run, &held).await?;
     for Concern { severity, finding } in look_at_movers(context, run, Direction::Send, &sites).await? {
         match severity {
             Severity::Failure => failures.push(finding),
@@ -256,6 +267,34 @@ async fn look_at_claims(
         failures.push(finding("the migration", "TooManyVolumes", message));
     }
     Ok((volumes, users))
+}
+
+/// A volume whose data moves: where it is mounted, and what its last complete pass has counted.
+struct Held<'a> {
+    claim: &'a Value,
+    node: Option<String>,
+    of_pass: Option<Fullness>,
+}
+
+/// Tells of volumes that hold more than their claims have room for on the destination.
+async fn look_at_fullness(context: &TaskContext, run: &Run, held: &[Held<'_>]) -> Result<(), TaskError> {
+    let mounted: BTreeSet<String> = held.iter().filter_map(|held| held.node.clone()).collect();
+    let mut measured = BTreeMap::new();
+    if !mounted.is_empty() {
+        context.doing("asking how full the volumes are");
+        let nodes = context.spoke.nodes.read(context.cluster()).await;
+        let nodes = nodes.map_err(|e| TaskError::cluster("the nodes", "listing them", &e))?;
+        measured = of_kubelets(context.cluster(), &nodes, &mounted).await;
+    }
+    for Held { claim, of_pass, .. } in held {
+        let (place, called) = (namespace(claim), name(claim));
+        let now = measured.get(&(place.to_owned(), called.to_owned()));
+        let Some(fullness) = now.and_then(|now| now.of_volume(capacity(claim))).or(*of_pass) else { continue };
+        if let Some(found) = too_full(claim, run.spec.choice_of(place, called), fullness) {
+            context.warn(found);
+        }
+    }
+    Ok(())
 }
 
 /// Whether no second Pod can mount a claim beside the one that has it.

@@ -28,6 +28,8 @@ pub struct Node {
     pub taints: Vec<(String, String, String)>,
     /// Whether its kubelet reports.
     pub ready: bool,
+    /// Whether its kubelet says where it can be asked.
+    pub answers: bool,
 }
 
 impl Node {
@@ -56,6 +58,10 @@ impl Node {
             ready: array(node, "/status/conditions")
                 .iter()
                 .any(|condition| text(condition, "/type") == "Ready" && text(condition, "/status") == "True"),
+            answers: node
+                .pointer("/status/daemonEndpoints/kubeletEndpoint/Port")
+                .and_then(Value::as_i64)
+                .is_some_and(|port| port > 0),
         }
     }
 

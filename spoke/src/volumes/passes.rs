@@ -7,7 +7,7 @@ use isthmus_shared::resources::Finding;
 use isthmus_shared::staging::{VolumeUid, layout};
 
 use crate::findings::finding;
-use crate::mover::{MoverError, is_received};
+use crate::mover::{MoverError, received};
 use crate::staging_area::StagingArea;
 use crate::task::TaskError;
 
@@ -23,6 +23,8 @@ pub struct Passes {
     pub newest: u32,
     /// The newest that was received to its end.
     pub newest_complete: Option<u32>,
+    /// What the files of that one take up, bytes: without their holes.
+    pub content: Option<u64>,
 }
 
 /// Finds them, with one listing a pass.
@@ -37,14 +39,16 @@ pub async fn newest_passes(area: &StagingArea, volume: &str) -> Result<Passes, T
     .await?;
     let volume = uid;
     let key = area.key.volume_key(&volume).map_err(|e| failed(&e, false))?;
-    let mut passes = Passes { newest: newest.front().copied().unwrap_or_default(), newest_complete: None };
+    let mut passes =
+        Passes { newest: newest.front().copied().unwrap_or_default(), ..Passes::default() };
     for pass in newest {
-        match is_received(Arc::clone(&area.store), &key, &area.pair, &volume, pass).await {
-            Ok(true) => {
+        match received(Arc::clone(&area.store), &key, &area.pair, &volume, pass).await {
+            Ok(Some(totals)) => {
                 passes.newest_complete = Some(pass);
+                passes.content = Some(totals.bytes.saturating_sub(totals.hole_bytes));
                 break;
             }
-            Ok(false) => {}
+            Ok(None) => {}
             Err(MoverError::Store(error)) => return Err(failed(&error, error.is_retryable())),
             // What cannot be read is not built on: the next pass is a whole one.
             Err(error) => tracing::warn!(%volume, pass, %error, "an earlier pass is left aside"),

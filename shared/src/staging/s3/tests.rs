@@ -198,7 +198,11 @@ async fn a_store_that_refuses_every_time_is_left_soon_with_both_clocks_named() {
     let requests = Arc::new(AtomicUsize::new(0));
     let refusing = tokio::spawn(refuse_all(listener, requests.clone()));
     let access = StoreAccess { endpoint: format!("http://{address}"), ..settings() };
-    let error = open(&access).unwrap().get("k").await.unwrap_err();
+    let store = open(&access).unwrap();
+    assert_eq!(store.clock_ahead(), None, "it was not asked anything");
+    let error = store.get("k").await.unwrap_err();
+    let behind = jiff::Timestamp::from_second(1_767_272_400).unwrap().duration_since(jiff::Timestamp::now());
+    assert!(store.clock_ahead().unwrap().abs_diff(behind.as_secs()) <= 5, "{:?}", store.clock_ahead());
     refusing.abort();
     assert_eq!(error.reason(), "ClockSkew");
     let text = error.to_string();

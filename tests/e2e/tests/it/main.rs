@@ -38,6 +38,7 @@ mod old_definitions;
 mod openshift;
 mod operator;
 mod overloaded;
+mod plan_checks;
 mod plans;
 mod probes;
 mod purge;

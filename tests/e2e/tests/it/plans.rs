@@ -32,7 +32,7 @@ spec:
 ";
 
 /// Waits until a plan's status passes the check, and gives it back.
-async fn plan_is(
+pub async fn plan_is(
     world: &World,
     name: &str,
     what: &str,
@@ -49,7 +49,7 @@ async fn plan_is(
 }
 
 /// Waits until a plan's newest generation was checked.
-async fn checked(world: &World, name: &str) -> MigrationPlanStatus {
+pub async fn checked(world: &World, name: &str) -> MigrationPlanStatus {
     plan_is(world, name, "checked", |plan, status| {
         status.checked_at.is_some()
             && status.observed_generation == plan.metadata.generation
@@ -58,7 +58,7 @@ async fn checked(world: &World, name: &str) -> MigrationPlanStatus {
     .await
 }
 
-async fn change(world: &World, name: &str, spec: &Value) {
+pub async fn change(world: &World, name: &str, spec: &Value) {
     let plans = Api::<MigrationPlan>::namespaced(world.client("hub"), NAMESPACE);
     let patch = json!({ "spec": spec });
     plans.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
