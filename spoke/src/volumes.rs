@@ -26,8 +26,8 @@
 mod access;
 mod admission;
 mod cleanup;
-mod identity;
 mod fullness;
+mod identity;
 mod kept;
 mod manifests;
 mod moving;

@@ -27,7 +27,9 @@ pub(crate) fn wrong_clocks(
     now: Timestamp,
 ) -> Vec<PlanProblem> {
     let namespace = plan.namespace().unwrap_or_default();
-    let Some(pair) = records.pairs.get(&namespace, &plan.spec.options.cluster_pair) else { return Vec::new() };
+    let Some(pair) = records.pairs.get(&namespace, &plan.spec.options.cluster_pair) else {
+        return Vec::new();
+    };
     let clusters = [&pair.spec.source, &pair.spec.destination].into_iter().filter_map(|name| {
         let ahead = presence.clock(&records.cluster(name)?.uid()?, now)?;
         of_cluster(name, ahead)
@@ -42,12 +44,15 @@ pub(crate) fn wrong_clocks(
 }
 
 fn of_cluster(name: &str, ahead: i64) -> Option<PlanProblem> {
-    let refused = ahead > TOO_EARLY_SECONDS || -ahead >= TOO_LATE_SECONDS;
+    let refused = ahead > TOO_EARLY_SECONDS || ahead <= -TOO_LATE_SECONDS;
     let severity = if refused { ProblemSeverity::Critical } else { ProblemSeverity::Warn };
     let means = if refused {
         "so the hub refuses its requests".to_owned()
     } else {
-        format!("and {TOO_EARLY_SECONDS} s ahead or {} behind its requests are refused", elapsed(TOO_LATE_SECONDS))
+        format!(
+            "and {TOO_EARLY_SECONDS} s ahead or {} behind its requests are refused",
+            elapsed(TOO_LATE_SECONDS)
+        )
     };
     let message = format!(
         "its spoke's clock is {} the hub's, {means}: set the clock that is wrong by NTP, on the spoke's node or the hub's",
@@ -97,7 +102,11 @@ mod tests {
         }
         let told = of_cluster("east", 12).unwrap();
         assert_eq!((told.object.as_str(), told.reason.as_str()), ("Cluster east", "ClockSkew"));
-        assert!(told.message.contains("12s ahead of the hub's") && told.message.contains("NTP"), "{}", told.message);
+        assert!(
+            told.message.contains("12s ahead of the hub's") && told.message.contains("NTP"),
+            "{}",
+            told.message
+        );
     }
 
     #[test]

@@ -97,7 +97,10 @@ mod tests {
     fn a_volume_that_is_nearly_full_gets_a_larger_size_proposed() {
         assert_eq!(told(8 * GI, None), None);
         let found = told(9 * GI, None).unwrap();
-        assert_eq!((found.object.as_str(), found.reason.as_str()), ("PersistentVolumeClaim cms/data", "VolumeNearlyFull"));
+        assert_eq!(
+            (found.object.as_str(), found.reason.as_str()),
+            ("PersistentVolumeClaim cms/data", "VolumeNearlyFull")
+        );
         for part in ["9Gi of 10Gi", "pass 3", "90 % full", "{namespace: cms, claim: data, size: 13Gi}"] {
             assert!(found.message.contains(part), "{part}: {}", found.message);
         }

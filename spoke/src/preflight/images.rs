@@ -132,7 +132,9 @@ fn doubt(image: &str, policy: &str) -> Option<&'static str> {
     }
     // `registry:5000/app`: without a port it would be a path of the default registry.
     if registry.contains(':') && !host.contains(['.', ':', ']']) {
-        return Some("is of a registry whose name has no domain, and means something in the source's network alone");
+        return Some(
+            "is of a registry whose name has no domain, and means something in the source's network alone",
+        );
     }
     None
 }
@@ -144,7 +146,8 @@ mod tests {
     use super::*;
 
     fn workload(images: &[&str], more: &Value) -> Value {
-        let containers: Vec<Value> = images.iter().map(|image| json!({"name": "c", "image": image})).collect();
+        let containers: Vec<Value> =
+            images.iter().map(|image| json!({"name": "c", "image": image})).collect();
         let mut template = json!({"spec": {"containers": containers}});
         crate::transform::merge(&mut template, more);
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "cms"},
@@ -174,13 +177,21 @@ mod tests {
             let told = seen(&[workload(&[image], &json!({}))]).concerns(&BTreeSet::new(), "west");
             assert_eq!(told.len(), 1, "{image}");
             assert_eq!(told[0].finding.reason, "ImageNotPullable");
-            assert!(told[0].finding.message.contains(image) && told[0].finding.message.contains("imageMapping"));
+            assert!(
+                told[0].finding.message.contains(image) && told[0].finding.message.contains("imageMapping")
+            );
         }
     }
 
     #[test]
     fn what_could_be_reached_from_anywhere_is_not_doubted() {
-        let images = ["nginx", "library/nginx:1.27", "quay.io/a/b@sha256:00", "10.0.0.5:5000/web", "registry.corp:5000/web"];
+        let images = [
+            "nginx",
+            "library/nginx:1.27",
+            "quay.io/a/b@sha256:00",
+            "10.0.0.5:5000/web",
+            "registry.corp:5000/web",
+        ];
         assert!(seen(&[workload(&images, &json!({}))]).concerns(&BTreeSet::new(), "west").is_empty());
     }
 
@@ -202,14 +213,19 @@ mod tests {
     #[test]
     fn a_pull_secret_must_come_along_or_be_there() {
         let secret = |name: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "cms"}});
-        let pulls = json!({"spec": {"imagePullSecrets": [{"name": "mine"}, {"name": "theirs"}, {"name": "gone"}]}});
+        let pulls =
+            json!({"spec": {"imagePullSecrets": [{"name": "mine"}, {"name": "theirs"}, {"name": "gone"}]}});
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "bot", "namespace": "cms"},
                              "imagePullSecrets": [{"name": "lost"}]});
         let images = seen(&[workload(&["nginx"], &pulls), secret("mine"), account]);
         let awaited: Vec<_> = images.awaited().collect();
         assert_eq!(awaited, [("cms", "gone"), ("cms", "lost"), ("cms", "theirs")]);
         let missing = ["gone", "lost"].map(|name| ("cms".to_owned(), name.to_owned())).into();
-        let told: Vec<_> = images.concerns(&missing, "west").into_iter().map(|c| (c.finding.object, c.finding.reason)).collect();
+        let told: Vec<_> = images
+            .concerns(&missing, "west")
+            .into_iter()
+            .map(|c| (c.finding.object, c.finding.reason))
+            .collect();
         let of = |object: &str| (object.to_owned(), "PullSecretNotFound".to_owned());
         assert_eq!(told, [of("Deployment cms/web"), of("ServiceAccount cms/bot")]);
     }

@@ -156,7 +156,8 @@ mod tests {
         let wishes = wishing("Deployment", &json!({"nodeName": "n"}));
         let taint = json!([{"key": "gpu", "effect": "NoSchedule"}]);
         assert!(told(&wishes, &[node(&json!({}), &taint)]).is_empty(), "past the scheduler no taint counts");
-        let gone = told(&wishing("Deployment", &json!({"nodeName": "east-1"})), &[node(&json!({}), &json!([]))]);
+        let gone =
+            told(&wishing("Deployment", &json!({"nodeName": "east-1"})), &[node(&json!({}), &json!([]))]);
         assert!(gone[0].contains("nodeName"), "{gone:?}");
     }
 

@@ -289,7 +289,9 @@ async fn look_at_fullness(context: &TaskContext, run: &Run, held: &[Held<'_>]) -
     for Held { claim, of_pass, .. } in held {
         let (place, called) = (namespace(claim), name(claim));
         let now = measured.get(&(place.to_owned(), called.to_owned()));
-        let Some(fullness) = now.and_then(|now| now.of_volume(capacity(claim))).or(*of_pass) else { continue };
+        let Some(fullness) = now.and_then(|now| now.of_volume(capacity(claim))).or(*of_pass) else {
+            continue;
+        };
         if let Some(found) = too_full(claim, run.spec.choice_of(place, called), fullness) {
             context.warn(found);
         }

@@ -119,20 +119,35 @@ impl NewClaim {
         Some(Self {
             object,
             class: class.unwrap_or_default().to_owned(),
-            modes: array(claim, "/spec/accessModes").iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            modes: array(claim, "/spec/accessModes")
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
             block: text(claim, "/spec/volumeMode") == "Block",
-            size: claim.pointer("/spec/resources/requests/storage").and_then(Amount::read).unwrap_or_default(),
+            size: claim
+                .pointer("/spec/resources/requests/storage")
+                .and_then(Amount::read)
+                .unwrap_or_default(),
             of_template,
         })
     }
 
-    fn modes_not_served(&self, storage: &Storage, class: &str, cluster: &str, starts: bool) -> Option<Concern> {
+    fn modes_not_served(
+        &self,
+        storage: &Storage,
+        class: &str,
+        cluster: &str,
+        starts: bool,
+    ) -> Option<Concern> {
         let provisioner = storage.provisioners.get(class)?;
         let (mode, verdict) =
             self.modes.iter().find_map(|mode| Some((mode, judge(provisioner, mode, self.block)?)))?;
         let would = match verdict {
             Verdict::Never => "does not serve it, so the claim would wait for ever",
-            Verdict::Seldom => "serves it only where it was set up for that, else the claim would wait for ever",
+            Verdict::Seldom => {
+                "serves it only where it was set up for that, else the claim would wait for ever"
+            }
         };
         let message = format!(
             "it asks for {mode}, and class {class} of cluster {cluster} is of {provisioner}, which {would}: say by \
@@ -163,7 +178,9 @@ impl Storage {
             let amount = |field: &str| capacity.get(field).and_then(Amount::read);
             let Some(left) = amount("capacity").or_else(|| amount("maximumVolumeSize")) else { continue };
             let largest = amount("maximumVolumeSize").map_or(left, |largest| largest.min(left));
-            room.entry(text(capacity, "/storageClassName").to_owned()).or_default().push(Room { left, largest });
+            room.entry(text(capacity, "/storageClassName").to_owned())
+                .or_default()
+                .push(Room { left, largest });
         }
         Self {
             provisioners: classes
@@ -216,7 +233,11 @@ mod tests {
         for asked in [json!("disk"), Value::Null] {
             let found = told(&[claim("data", &asked, "ReadWriteMany", "1Gi")], &storage);
             assert_eq!((found[0].0.as_str(), found[0].1), ("AccessModeNotServed", Severity::Failure));
-            assert!(found[0].2.contains("accessModeMapping") && found[0].2.contains("ebs.csi.aws.com"), "{}", found[0].2);
+            assert!(
+                found[0].2.contains("accessModeMapping") && found[0].2.contains("ebs.csi.aws.com"),
+                "{}",
+                found[0].2
+            );
         }
         assert!(told(&[claim("data", &json!("disk"), "ReadWriteOnce", "1Gi")], &storage).is_empty());
         let mut block = claim("data", &json!("disk"), "ReadWriteMany", "1Gi");
@@ -250,9 +271,17 @@ mod tests {
         };
         assert!(of(&["10Gi", "5Gi"]).is_empty());
         let one = of(&["11Gi"]);
-        assert!(one[0].0 == "NotEnoughCapacity" && one[0].2.contains("largest volume") && one[0].2.contains("10Gi"), "{one:?}");
+        assert!(
+            one[0].0 == "NotEnoughCapacity"
+                && one[0].2.contains("largest volume")
+                && one[0].2.contains("10Gi"),
+            "{one:?}"
+        );
         let all = of(&["10Gi", "6Gi"]);
-        assert!(all.len() == 1 && all[0].2.contains("ask for 16Gi") && all[0].2.contains("15Gi that are left"), "{all:?}");
+        assert!(
+            all.len() == 1 && all[0].2.contains("ask for 16Gi") && all[0].2.contains("15Gi that are left"),
+            "{all:?}"
+        );
         let silent = Storage::of(&[class("disk", "csi.example.com", false)], &[]);
         assert!(told(&[claim("data", &json!("disk"), "ReadWriteOnce", "99Ti")], &silent).is_empty());
     }

@@ -39,8 +39,7 @@ pub async fn newest_passes(area: &StagingArea, volume: &str) -> Result<Passes, T
     .await?;
     let volume = uid;
     let key = area.key.volume_key(&volume).map_err(|e| failed(&e, false))?;
-    let mut passes =
-        Passes { newest: newest.front().copied().unwrap_or_default(), ..Passes::default() };
+    let mut passes = Passes { newest: newest.front().copied().unwrap_or_default(), ..Passes::default() };
     for pass in newest {
         match received(Arc::clone(&area.store), &key, &area.pair, &volume, pass).await {
             Ok(Some(totals)) => {

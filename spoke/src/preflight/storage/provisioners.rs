@@ -50,7 +50,9 @@ pub fn judge(provisioner: &str, mode: &str, block: bool) -> Option<Verdict> {
         return None;
     }
     // `openshift-storage.rbd.csi.ceph.com`, `rook-ceph.rbd.csi.ceph.com`.
-    let is = |known: &str| provisioner == known || (known == "rbd.csi.ceph.com" && provisioner.ends_with(".rbd.csi.ceph.com"));
+    let is = |known: &str| {
+        provisioner == known || (known == "rbd.csi.ceph.com" && provisioner.ends_with(".rbd.csi.ceph.com"))
+    };
     let (_, not_served, verdict) = KNOWN.iter().find(|(known, ..)| is(known))?;
     not_served.contains(&mode).then_some(*verdict)
 }
@@ -61,7 +63,9 @@ mod tests {
 
     #[test]
     fn block_storage_serves_many_writers_for_raw_devices_only() {
-        for provisioner in ["ebs.csi.aws.com", "disk.csi.azure.com", "pd.csi.storage.gke.io", "rook-ceph.rbd.csi.ceph.com"] {
+        for provisioner in
+            ["ebs.csi.aws.com", "disk.csi.azure.com", "pd.csi.storage.gke.io", "rook-ceph.rbd.csi.ceph.com"]
+        {
             assert_eq!(judge(provisioner, "ReadWriteMany", false), Some(Verdict::Never), "{provisioner}");
             assert_eq!(judge(provisioner, "ReadWriteMany", true), None, "{provisioner}");
             assert_eq!(judge(provisioner, "ReadWriteOnce", false), None, "{provisioner}");

@@ -1,4 +1,5 @@
-//! The rules that come along, each by what the operator's own documentation says stops it.
+//! The rules that come along, each by what the operator's own sources say stops it: these are named with
+//! their project and file, as of August 2026.
 
 use std::collections::BTreeMap;
 
@@ -6,35 +7,48 @@ use serde_json::{Value, json};
 
 use super::{Dependent, Field, Rule};
 
-/// Kinds of Elastic's operator that have a count: group and kind.
+/// Kinds of Elastic's operator that have a count: group and kind. Of elastic/cloud-on-k8s,
+/// pkg/apis/{kibana,apm,enterprisesearch,maps,logstash,packageregistry}/*/*_types.go: `count`.
 const ELASTIC_COUNTED: &[(&str, &str)] = &[
     ("kibana.k8s.elastic.co", "Kibana"),
     ("apm.k8s.elastic.co", "ApmServer"),
     ("enterprisesearch.k8s.elastic.co", "EnterpriseSearch"),
     ("maps.k8s.elastic.co", "ElasticMapsServer"),
     ("logstash.k8s.elastic.co", "Logstash"),
+    ("packageregistry.k8s.elastic.co", "PackageRegistry"),
 ];
 
 /// Operators with a field that is true while all is stopped: group, kind and field.
 const PAUSED: &[(&str, &str, &str)] = &[
-    // https://docs.percona.com: "Pause/resume" of each of the operators.
+    // percona/percona-xtradb-cluster-operator, pkg/apis/pxc/v1/pxc_types.go.
     ("pxc.percona.com", "PerconaXtraDBCluster", "/spec/pause"),
+    // percona/percona-server-mysql-operator, api/v1/perconaservermysql_types.go.
     ("ps.percona.com", "PerconaServerMySQL", "/spec/pause"),
+    // percona/percona-server-mongodb-operator, pkg/apis/psmdb/v1/psmdb_types.go.
     ("psmdb.percona.com", "PerconaServerMongoDB", "/spec/pause"),
+    // percona/percona-postgresql-operator, version 1: config/crd/bases/pg.percona.com_perconapgclusters.yaml;
+    // version 2: pkg/apis/pgv2.percona.com/v2/perconapgcluster_types.go, which sets the `shutdown` of the
+    // PostgresCluster that it makes.
     ("pg.percona.com", "PerconaPGCluster", "/spec/pause"),
     ("pgv2.percona.com", "PerconaPGCluster", "/spec/pause"),
-    // What the latter is made on.
+    // The same, pkg/apis/upstream.pgv2.percona.com/v1beta1/postgrescluster_types.go, where it was called by
+    // Crunchy's own group before.
     ("postgres-operator.crunchydata.com", "PostgresCluster", "/spec/shutdown"),
     ("upstream.pgv2.percona.com", "PostgresCluster", "/spec/shutdown"),
+    // openkruise/kruise, apis/apps/{v1alpha1,v1beta1}/advancedcronjob_types.go.
     ("apps.kruise.io", "AdvancedCronJob", "/spec/paused"),
 ];
 
 /// Kinds that run as many Pods as they are told to: group, kind and field.
 const COUNTED: &[(&str, &str, &str)] = &[
+    // strimzi/strimzi-kafka-operator, packaging/install/cluster-operator/{041,046,048}-Crd-*.yaml; its
+    // KafkaConnectAssemblyOperator and the others have a way of their own for none.
     ("kafka.strimzi.io", "KafkaConnect", "/spec/replicas"),
     ("kafka.strimzi.io", "KafkaBridge", "/spec/replicas"),
     ("kafka.strimzi.io", "KafkaMirrorMaker2", "/spec/replicas"),
+    // cloudnative-pg/cloudnative-pg, api/v1/pooler_types.go.
     ("postgresql.cnpg.io", "Pooler", "/spec/instances"),
+    // kubevirt/api, core/v1/types.go and pool/v1beta1/types.go.
     ("kubevirt.io", "VirtualMachineInstanceReplicaSet", "/spec/replicas"),
     ("pool.kubevirt.io", "VirtualMachinePool", "/spec/replicas"),
 ];
@@ -49,12 +63,15 @@ pub fn rules() -> Vec<Rule> {
     );
     rules.extend(PAUSED.iter().map(|(group, kind, path)| rule(group, kind, vec![set(path, json!(true))])));
     rules.extend(COUNTED.iter().map(|(group, kind, path)| rule(group, kind, vec![set(path, json!(0))])));
-    // https://cloudnative-pg.io/documentation/current/declarative_hibernation/
+    // cloudnative-pg/cloudnative-pg, docs/src/declarative_hibernation.md; EDB's is made of it.
     rules.push(hibernating("postgresql.cnpg.io", "cnpg.io~1hibernation"));
     rules.push(hibernating("postgresql.k8s.enterprisedb.io", "k8s.enterprisedb.io~1hibernation"));
-    // https://keda.sh/docs/latest/concepts/scaling-deployments/ - it scales up what stands at none.
+    // kedacore/keda, apis/keda/v1alpha1/{scaledobject,scaledjob}_types.go: the one scales up what stands
+    // at none, the other makes Jobs.
     let paused = "/metadata/annotations/autoscaling.keda.sh~1paused";
-    rules.push(rule("keda.sh", "ScaledObject", vec![set(paused, json!("true"))]));
+    rules.extend(
+        ["ScaledObject", "ScaledJob"].map(|kind| rule("keda.sh", kind, vec![set(paused, json!("true"))])),
+    );
     rules
 }
 
@@ -83,32 +100,42 @@ fn kinds(names: &[&str]) -> Vec<String> {
 }
 
 /// Elastic's operator has no way to stop Elasticsearch, whose nodes it would drain one by one: it is
-/// told to look away, and the StatefulSets under it are stopped as they are. The annotation is known to
-/// all its versions; the newer `pause-orchestration` is not.
-/// <https://www.elastic.co/docs/deploy-manage/deploy/cloud-on-k8s/k8s-pause-orchestration>
+/// told to look away, and the StatefulSets under it are stopped as they are.
 fn elasticsearch() -> Rule {
     Rule {
         stops: kinds(&["StatefulSet"]),
-        ..rule("elasticsearch.k8s.elastic.co", "Elasticsearch", vec![unmanaged()])
+        ..rule("elasticsearch.k8s.elastic.co", "Elasticsearch", unmanaged())
     }
 }
 
 /// As Elasticsearch: Beats and Agents have no count of their own.
 fn beat(group: &str, kind: &str) -> Rule {
-    Rule { stops: kinds(&["Deployment", "DaemonSet", "StatefulSet"]), ..rule(group, kind, vec![unmanaged()]) }
+    Rule { stops: kinds(&["Deployment", "DaemonSet", "StatefulSet"]), ..rule(group, kind, unmanaged()) }
 }
 
-fn unmanaged() -> Field {
-    set("/metadata/annotations/eck.k8s.elastic.co~1managed", json!("false"))
+/// Of elastic/cloud-on-k8s: pkg/controller/common/unmanaged.go knows the first, which versions from 3.5.0
+/// on deprecate (docs/release-notes/deprecations.md) for the second, which those before do not know. With
+/// both, every version looks away.
+fn unmanaged() -> Vec<Field> {
+    vec![
+        set("/metadata/annotations/eck.k8s.elastic.co~1managed", json!("false")),
+        set("/metadata/annotations/eck.k8s.elastic.co~1pause-orchestration", json!("true")),
+    ]
 }
 
 /// Strimzi neither scales brokers to none nor has a way to stop them: what its maintainers advise is to
 /// pause the Kafka and to delete the StrimziPodSets under it, which come back when it goes on; claims
-/// belong to the Kafka and stay. The Deployments beside the brokers are stopped as they are.
-/// <https://strimzi.io/docs/operators/latest/deploying#proc-pausing-reconciliation-str>
+/// belong to the Kafka and stay. The Deployments beside the brokers are stopped as they are. Of
+/// strimzi/strimzi-kafka-operator: documentation/modules/operators/proc-pausing-reconciliation.adoc. Pod
+/// sets belong to KafkaNodePools, so labels tell whose they are (KafkaPool.java, AbstractModel.java): that
+/// of the kind too, as a KafkaConnect may have the Kafka's name.
 fn kafka() -> Rule {
     Rule {
-        labels: [("strimzi.io/cluster".to_owned(), "{name}".to_owned())].into(),
+        labels: [
+            ("strimzi.io/cluster".to_owned(), "{name}".to_owned()),
+            ("strimzi.io/kind".to_owned(), "Kafka".to_owned()),
+        ]
+        .into(),
         stops: kinds(&["Deployment", "StatefulSet"]),
         deletes: vec![Dependent { group: "core.strimzi.io".to_owned(), kind: "StrimziPodSet".to_owned() }],
         ..rule(
@@ -119,9 +146,10 @@ fn kafka() -> Rule {
     }
 }
 
-/// Zalando's operator takes no instances for an answer; its poolers, and StatefulSets unless it is set
-/// up so, carry no owner reference. Poolers it does not stop.
-/// <https://postgres-operator.readthedocs.io/en/latest/reference/cluster_manifest/>
+/// Zalando's operator takes no instances for an answer, unless its own `min_instances` says otherwise; its
+/// poolers, and StatefulSets unless it is set up so, carry no owner reference. Poolers it does not stop. Of
+/// zalando/postgres-operator: manifests/postgresql.crd.yaml (`numberOfInstances`, 0 at least), labels by
+/// pkg/cluster/k8sres.go and connection_pooler.go.
 fn zalando() -> Rule {
     Rule {
         labels: [
@@ -135,8 +163,7 @@ fn zalando() -> Rule {
 }
 
 /// A virtual machine has one of the two fields. One whose strategy is `Manual` runs or not by what its
-/// people did last, which no field says: going back does not start it.
-/// <https://kubevirt.io/user-guide/compute/run_strategies>
+/// people did last, which no field says: going back does not start it. Of kubevirt/api: core/v1/types.go.
 fn kubevirt() -> Rule {
     rule(
         "kubevirt.io",

@@ -101,6 +101,18 @@ fn labels_say_what_belongs_to_a_custom_resource() {
 }
 
 #[test]
+fn what_belongs_to_another_kind_of_the_same_name_is_not_the_kafkas() {
+    let rule = Registry::built_in().rule("kafka.strimzi.io", "Kafka").unwrap();
+    let kafka = json!({"metadata": {"name": "events"}});
+    let labelled = |kind: &str| {
+        let labels = json!({"strimzi.io/cluster": "events", "strimzi.io/kind": kind});
+        json!({"metadata": {"name": "events-broker", "labels": labels}})
+    };
+    assert!(rule.claims(&kafka, &labelled("Kafka")), "pod sets of its KafkaNodePools too");
+    assert!(!rule.claims(&kafka, &labelled("KafkaConnect")));
+}
+
+#[test]
 fn every_operator_is_stopped_by_its_own_field() {
     let stop = |group: &str, kind: &str, spec: Value| {
         let rule = Registry::built_in().rule(group, kind).unwrap();
@@ -115,7 +127,14 @@ fn every_operator_is_stopped_by_its_own_field() {
     assert_eq!(stop("kibana.k8s.elastic.co", "Kibana", json!({"count": 1}))["spec"]["count"], 0);
     let annotated = |object: Value, key: &str| object["metadata"]["annotations"][key].clone();
     let elastic = stop("elasticsearch.k8s.elastic.co", "Elasticsearch", json!({}));
-    assert_eq!(annotated(elastic, "eck.k8s.elastic.co/managed"), "false");
+    assert_eq!(annotated(elastic.clone(), "eck.k8s.elastic.co/managed"), "false");
+    assert_eq!(annotated(elastic, "eck.k8s.elastic.co/pause-orchestration"), "true", "versions from 3.5 on");
+    let jobs = stop("keda.sh", "ScaledJob", json!({}));
+    assert_eq!(annotated(jobs, "autoscaling.keda.sh/paused"), "true");
+    assert_eq!(
+        stop("packageregistry.k8s.elastic.co", "PackageRegistry", json!({"count": 2}))["spec"]["count"],
+        0
+    );
     assert_eq!(annotated(stop("postgresql.cnpg.io", "Cluster", json!({})), "cnpg.io/hibernation"), "on");
     let kafka = stop("kafka.strimzi.io", "Kafka", json!({}));
     assert_eq!(annotated(kafka, "strimzi.io/pause-reconciliation"), "true");

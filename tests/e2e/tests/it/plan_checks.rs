@@ -13,7 +13,13 @@ const CRITICAL: ProblemSeverity = ProblemSeverity::Critical;
 const WARN: ProblemSeverity = ProblemSeverity::Warn;
 
 /// Whether a problem is among those that were found.
-fn tells(status: &MigrationPlanStatus, severity: ProblemSeverity, reason: &str, object: &str, part: &str) -> bool {
+fn tells(
+    status: &MigrationPlanStatus,
+    severity: ProblemSeverity,
+    reason: &str,
+    object: &str,
+    part: &str,
+) -> bool {
     status.problems.iter().any(|problem| {
         problem.severity == severity
             && problem.reason == reason
@@ -81,8 +87,18 @@ spec:
         deployment("classy", 0, image, "priorityClassName: checks-gold"),
         deployment("boxed", 0, image, "runtimeClassName: checks-box"),
         deployment("pulling", 0, image, "imagePullSecrets: [{name: checks-pull}]"),
-        deployment("local", 0, "image: 'registry.tools.svc:5000/web:1'", "automountServiceAccountToken: false"),
-        deployment("preloaded", 0, "image: web, imagePullPolicy: Never", "automountServiceAccountToken: false"),
+        deployment(
+            "local",
+            0,
+            "image: 'registry.tools.svc:5000/web:1'",
+            "automountServiceAccountToken: false",
+        ),
+        deployment(
+            "preloaded",
+            0,
+            "image: web, imagePullPolicy: Never",
+            "automountServiceAccountToken: false",
+        ),
         claim("gone", "checks-gone", "ReadWriteOnce", "1Gi"),
         claim("shared", "checks-disk", "ReadWriteMany", "1Gi"),
         claim("large", "checks-small", "ReadWriteOnce", "5Gi"),
@@ -198,8 +214,17 @@ metadata: {name: checks-pull, namespace: checked}
 async fn a_check_tells_of_namespaces_and_pairs_that_cannot_be() {
     let world = World::shared().await;
     let narrow = [
-        "pair", "create", "checks-narrow", "--source", "east", "--destination", "west", "--store", "stage",
-        "--allow-namespace", "other-*",
+        "pair",
+        "create",
+        "checks-narrow",
+        "--source",
+        "east",
+        "--destination",
+        "west",
+        "--store",
+        "stage",
+        "--allow-namespace",
+        "other-*",
     ];
     world.isthmus(&narrow).await.ends_with(0);
     world.isthmus(&["plan", "create", "impossible", "checks-missing", "--pair", PAIR]).await.ends_with(0);
@@ -209,8 +234,16 @@ async fn a_check_tells_of_namespaces_and_pairs_that_cannot_be() {
         (json!({"namespaces": ["Upper_Case"]}), "BadNamespaceName", "spec.namespaces[0]"),
         (json!({"namespaces": ["one: same", "two: same"]}), "SameDestination", "spec.namespaces[1]"),
         (json!({"namespaces": ["one: a", "one: b"]}), "NamespaceTwice", "spec.namespaces[1]"),
-        (json!({"clusterPair": "checks-nowhere", "namespaces": ["one"]}), "NoSuchPair", "ClusterPair checks-nowhere"),
-        (json!({"clusterPair": "checks-narrow", "namespaces": ["one"]}), "NamespaceNotAllowed", "Namespace one"),
+        (
+            json!({"clusterPair": "checks-nowhere", "namespaces": ["one"]}),
+            "NoSuchPair",
+            "ClusterPair checks-nowhere",
+        ),
+        (
+            json!({"clusterPair": "checks-narrow", "namespaces": ["one"]}),
+            "NamespaceNotAllowed",
+            "Namespace one",
+        ),
     ] {
         change(world, "impossible", &spec).await;
         let status = checked(world, "impossible").await;
@@ -260,6 +293,9 @@ spec:
     // Movers that could not run are in the way.
     change(world, "brimming", &json!({"mover": {"priorityClassName": "checks-nowhere"}})).await;
     let status = checked(world, "brimming").await;
-    assert!(tells(&status, CRITICAL, "PriorityClassNotFound", "PriorityClass checks-nowhere", ""), "{status:#?}");
+    assert!(
+        tells(&status, CRITICAL, "PriorityClassNotFound", "PriorityClass checks-nowhere", ""),
+        "{status:#?}"
+    );
     world.isthmus(&["plan", "delete", "brimming"]).await.ends_with(0);
 }
