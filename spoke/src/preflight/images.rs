@@ -127,7 +127,8 @@ fn doubt(image: &str, policy: &str) -> Option<&'static str> {
     if host == "localhost" || host.starts_with("127.") || host == "[::1]" {
         return Some("is of a registry on the node itself");
     }
-    if host.ends_with(".svc") || host.contains(".svc.") || host.ends_with(".cluster.local") {
+    // `registry.tools.svc`, `registry.tools.svc.cluster.local`.
+    if format!("{host}.").contains(".svc.") || host.ends_with(".cluster.local") {
         return Some("is of a registry that is a Service of the cluster, of which each cluster has its own");
     }
     // `registry:5000/app`: without a port it would be a path of the default registry.

@@ -222,7 +222,9 @@ mod tests {
 
     fn told(objects: &[Value], storage: &Storage) -> Vec<(String, Severity, String)> {
         let mut claims = NewClaims::default();
-        objects.iter().for_each(|object| claims.see(object, true));
+        for object in objects {
+            claims.see(object, true);
+        }
         let concerns = claims.concerns(storage, "west", false).into_iter();
         concerns.map(|c| (c.finding.reason, c.severity, c.finding.message)).collect()
     }

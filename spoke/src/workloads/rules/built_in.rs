@@ -26,8 +26,8 @@ const PAUSED: &[(&str, &str, &str)] = &[
     ("ps.percona.com", "PerconaServerMySQL", "/spec/pause"),
     // percona/percona-server-mongodb-operator, pkg/apis/psmdb/v1/psmdb_types.go.
     ("psmdb.percona.com", "PerconaServerMongoDB", "/spec/pause"),
-    // percona/percona-postgresql-operator, version 1: config/crd/bases/pg.percona.com_perconapgclusters.yaml;
-    // version 2: pkg/apis/pgv2.percona.com/v2/perconapgcluster_types.go, which sets the `shutdown` of the
+    // percona/percona-postgresql-operator, before version 2 was done: pkg/apis/pg.percona.com/v2beta1/
+    // perconapgcluster_types.go; since: pkg/apis/pgv2.percona.com/v2/perconapgcluster_types.go, which sets the `shutdown` of the
     // PostgresCluster that it makes.
     ("pg.percona.com", "PerconaPGCluster", "/spec/pause"),
     ("pgv2.percona.com", "PerconaPGCluster", "/spec/pause"),
