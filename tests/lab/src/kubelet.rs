@@ -1,11 +1,11 @@
 //! The nodes of a cluster, and what runs on them.
 //!
 //! ```text
-//! pod bound to our node ─▶ claims bound, attached? ─▶ mover image ─▶ worker: volumes, processes, status
-//!                                                  └▶ any other   ─▶ simulated: Running and Ready at once
+//! pod bound to our node ─▶ claims bound, attached? ─▶ our images ─▶ worker: volumes, processes, status
+//!                                                  └▶ any other  ─▶ simulated: Running and Ready at once
 //! ```
 //!
-//! - Pods of [`MOVER_IMAGE`] run as real processes of this machine, over the folders of their volumes
+//! - Pods of [`MOVER_IMAGE`] and of [`LEDGER_IMAGE`] run as real processes of this machine, over the folders of their volumes
 //!   ([`worker`], [`volumes`], [`command`]). There is no isolation: no namespaces, no limits. Where the lab
 //!   runs as root they have the users, groups and capabilities of their security contexts
 //!   ([`security`]); else all are the lab's own user.
@@ -43,6 +43,8 @@ use worker::Worker;
 
 /// The image whose pods the lab runs as processes of its own executable.
 pub const MOVER_IMAGE: &str = "isthmus.dev/lab/isthmus-spoke:lab";
+/// The image of an application that writes: `crate::ledger`, in the volume at its `--dir`.
+pub const LEDGER_IMAGE: &str = "isthmus.dev/lab/ledger:lab";
 /// A simulated pod with this annotation and the value `true` is not ready.
 pub const NOT_READY: &str = "lab.isthmus.dev/not-ready";
 /// What a simulated pod of a Job returns, if not 0.
@@ -112,7 +114,7 @@ impl Controller for Handle {
         if let Some(waits_for) = kubelet.obstacle(pod) {
             return kubelet.creating(pod, &waits_for).await.map(|()| None);
         }
-        if command::is_mover(pod) {
+        if command::has_processes(pod) {
             kubelet.run(pod, uid);
             return Ok(None);
         }

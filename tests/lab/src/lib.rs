@@ -26,6 +26,7 @@ mod controllers;
 mod demo;
 pub mod kubelet;
 pub mod lab;
+pub mod ledger;
 pub mod programs;
 pub mod s3;
 pub mod simulate;

@@ -1,7 +1,7 @@
 //! The lab's executable is many programs in one, and this is how the lab starts them.
 //!
-//! - [`main`]: the multi-call program: `hub`, `spoke` and `isthmus` are those programs; `supervise` is
-//!   the lab's own, hidden; the rest (`up`, `demo`, `bench`) are the lab's commands.
+//! - [`main`]: the multi-call program: `hub`, `spoke` and `isthmus` are those programs; `supervise` and
+//!   `ledger` are the lab's own, hidden; the rest (`up`, `demo`, `bench`) are the lab's commands.
 //! - [`process`]: a process whose life is tied to the lab's, by [`supervise`].
 //! - [`program`]: hubs, spokes and command lines as tests use them.
 //! - [`executable`]: which file is started.
@@ -46,6 +46,7 @@ pub fn main() -> ExitCode {
         "hub" => runtime.block_on(isthmus_hub::main_with_args(as_program("isthmus-hub"))),
         "spoke" => runtime.block_on(isthmus_spoke::main_with_args(as_program("isthmus-spoke"))),
         "mover-bench" => runtime.block_on(crate::bench::child(rest.into_iter().skip(1).collect())),
+        "ledger" => runtime.block_on(crate::ledger::main(rest.into_iter().skip(1).collect())),
         "isthmus" => runtime.block_on(isthmus::main_with_args(as_program("isthmus"))),
         _ => {
             let mut args = vec![name];

@@ -57,3 +57,4 @@ mod versions;
 mod volume_choices;
 mod volume_options;
 mod world;
+mod writers;

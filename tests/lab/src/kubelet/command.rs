@@ -10,11 +10,26 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
 
-use super::MOVER_IMAGE;
+use super::{LEDGER_IMAGE, MOVER_IMAGE};
 
-/// The program of the mover image, and the lab's own subcommand for it.
-const MOVER_PROGRAM: &str = "isthmus-spoke";
-const SUBCOMMAND: &str = "spoke";
+/// An image whose containers the lab runs as processes of its own executable.
+struct Image {
+    name: &'static str,
+    /// The one program in it.
+    program: &'static str,
+    /// The lab's subcommand for it.
+    subcommand: &'static str,
+}
+
+const IMAGES: [Image; 2] = [
+    Image { name: MOVER_IMAGE, program: "isthmus-spoke", subcommand: "spoke" },
+    Image { name: LEDGER_IMAGE, program: "ledger", subcommand: "ledger" },
+];
+
+fn image(container: &Container) -> Option<&'static Image> {
+    let name = container.image.as_deref()?;
+    IMAGES.iter().find(|image| image.name == name)
+}
 
 /// A volume mounted into a container, or a device of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +39,10 @@ pub(super) struct Mount {
 }
 
 /// Whether the pod runs as processes.
-pub(super) fn is_mover(pod: &Pod) -> bool {
+pub(super) fn has_processes(pod: &Pod) -> bool {
     let containers =
         pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-    containers.into_iter().any(|container| container.image.as_deref() == Some(MOVER_IMAGE))
+    containers.into_iter().any(|container| image(container).is_some())
 }
 
 /// The arguments for the lab's executable, or why the container cannot start.
@@ -36,21 +51,22 @@ pub(super) fn arguments(
     env: &BTreeMap<String, String>,
     mounts: &[Mount],
 ) -> Result<Vec<OsString>, String> {
-    let image = container.image.as_deref().unwrap_or_default();
-    if image != MOVER_IMAGE {
-        return Err(format!("the lab runs processes of {MOVER_IMAGE} only, not of {image}"));
-    }
+    let Some(image) = image(container) else {
+        let image = container.image.as_deref().unwrap_or_default();
+        let known = IMAGES.map(|image| image.name).join(" and ");
+        return Err(format!("the lab runs processes of {known} only, not of {image}"));
+    };
     let mut command = container.command.clone().unwrap_or_default();
     let args = container.args.clone().unwrap_or_default();
     if command.is_empty() {
-        command.push(MOVER_PROGRAM.to_owned());
+        command.push(image.program.to_owned());
     }
     let program = Path::new(&command[0]).file_name().unwrap_or_default();
-    if program != MOVER_PROGRAM {
+    if program != image.program {
         return Err(format!("exec: {:?}: executable file not found in the image", command[0]));
     }
     let rest = command.into_iter().skip(1).chain(args);
-    let mut all = vec![OsString::from(SUBCOMMAND)];
+    let mut all = vec![OsString::from(image.subcommand)];
     all.extend(rest.map(|arg| rewrite(&expand(&arg, env), mounts).into()));
     Ok(all)
 }
