@@ -9,6 +9,7 @@ mod moving;
 mod plans;
 mod records;
 mod runs;
+mod schedules;
 mod staging;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use records::{
     StoreCreate, TokenDelivery,
 };
 pub use runs::{Activate, Migrate, MigrationCommand, MigrationDelete, MigrationRetry};
+pub use schedules::{ScheduleCommand, ScheduleCreate};
 pub use staging::StagingCommand;
 
 use crate::names;
@@ -101,6 +103,9 @@ pub enum Command {
     /// Undo a migration: stop the destination, start the source as it was, and remove what the
     /// migration made
     Rollback(Rollback),
+    /// Runs by the clock, that keep the destination close to the source
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Migrations that run or have run
     #[command(subcommand)]
     Migration(MigrationCommand),

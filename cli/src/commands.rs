@@ -10,6 +10,7 @@ mod migration;
 mod pair;
 mod plan;
 mod references;
+mod schedule;
 mod staging;
 mod store;
 
@@ -38,6 +39,7 @@ pub async fn run(cli: Cli) -> Result<Ending, Error> {
         Command::Stage(args) => going::stage(connection, &args).await,
         Command::Cutover(args) => going::cutover(connection, &args).await,
         Command::Rollback(args) => going::rollback(connection, &args).await,
+        Command::Schedule(command) => schedule::run(connection, command).await,
         Command::Migration(command) => migration::run(connection, command).await,
         Command::Activate(args) => activate::run(connection, args, TargetState::Active).await,
         Command::Deactivate(args) => activate::run(connection, args, TargetState::Inactive).await,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use isthmus_shared::resources::{
     Cluster, ClusterPair, ClusterPairSpec, ClusterSpec, Migration, MigrationPlan, MigrationPlanSpec,
-    MigrationSpec, ObjectStore, ObjectStoreSpec, SecretRef, StsSpec,
+    MigrationSchedule, MigrationScheduleSpec, MigrationSpec, ObjectStore, ObjectStoreSpec, SecretRef,
+    StsSpec,
 };
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -129,4 +130,11 @@ pub fn plan(namespace: &str, name: &str, options: &MigrationOptions) -> Result<M
     let mut plan = MigrationPlan::new(name, MigrationPlanSpec { options: options.spec()? });
     plan.metadata.namespace = Some(namespace.to_owned());
     Ok(plan)
+}
+
+/// A schedule of a spec.
+pub fn schedule(namespace: &str, name: &str, spec: MigrationScheduleSpec) -> MigrationSchedule {
+    let mut schedule = MigrationSchedule::new(name, spec);
+    schedule.metadata.namespace = Some(namespace.to_owned());
+    schedule
 }

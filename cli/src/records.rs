@@ -4,7 +4,9 @@
 
 use std::fmt::Debug;
 
-use isthmus_shared::resources::{Cluster, ClusterPair, GROUP, Migration, MigrationPlan, ObjectStore};
+use isthmus_shared::resources::{
+    Cluster, ClusterPair, GROUP, Migration, MigrationPlan, MigrationSchedule, ObjectStore,
+};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Event, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
@@ -50,6 +52,9 @@ impl Record for Migration {
 }
 impl Record for MigrationPlan {
     const LIST: &'static str = "isthmus plan list";
+}
+impl Record for MigrationSchedule {
+    const LIST: &'static str = "isthmus schedule list";
 }
 impl Record for Secret {
     const LIST: &'static str = "kubectl get secrets";
@@ -259,8 +264,18 @@ impl<K: Record> Records<K> {
 
     /// All that match a field selector, without their managed fields.
     pub async fn list(&self, fields: Option<&str>) -> Result<Vec<K>, RecordError> {
-        let mut params = ListParams::default().limit(PAGE);
+        let mut params = ListParams::default();
         params.field_selector = fields.map(str::to_owned);
+        self.all(params).await
+    }
+
+    /// All that match a label selector, likewise.
+    pub async fn labelled(&self, labels: &str) -> Result<Vec<K>, RecordError> {
+        self.all(ListParams::default().labels(labels)).await
+    }
+
+    async fn all(&self, params: ListParams) -> Result<Vec<K>, RecordError> {
+        let mut params = params.limit(PAGE);
         let mut items = Vec::new();
         loop {
             let page = self.api.list(&params).await.map_err(|error| self.failed("listing", "*", error))?;
@@ -316,11 +331,20 @@ impl<K: Record> Records<K> {
         Ok(changed)
     }
 
-    /// Deletes this very object, not another that has got its name meanwhile.
+    /// Deletes this very object, not another that has got its name meanwhile, and what it owns.
     pub async fn delete(&self, object: &K) -> Result<Deletion, RecordError> {
+        self.end(object, DeleteParams::default()).await
+    }
+
+    /// Deletes this very object, and leaves what it owns.
+    pub async fn delete_alone(&self, object: &K) -> Result<Deletion, RecordError> {
+        self.end(object, DeleteParams::orphan()).await
+    }
+
+    async fn end(&self, object: &K, params: DeleteParams) -> Result<Deletion, RecordError> {
         let name = object.name_any();
         let preconditions = Preconditions { uid: object.uid(), resource_version: None };
-        let params = DeleteParams::default().preconditions(preconditions);
+        let params = params.preconditions(preconditions);
         match self.api.delete(&name, &params).await {
             Ok(answer) => {
                 let held = answer.left().is_some_and(|left| left.meta().deletion_timestamp.is_some());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use isthmus_shared::resources::{CHECK, ClusterPair, MigrationPlan, PlanPhase};
 use kube::{Resource, ResourceExt};
 
+use super::references::refuse_while_scheduled;
 use super::{describe, list, print_record};
 use crate::args::{Connection, PlanCheck, PlanCommand, PlanCreate};
 use crate::connect::Session;
@@ -107,6 +108,7 @@ async fn delete(connection: &Connection, name: &str) -> Result<Ending, Error> {
     let session = Session::open(connection).await?;
     let plans = Records::<MigrationPlan>::of(&session, &session.namespace);
     let plan = plans.get(name).await?;
+    refuse_while_scheduled(&session, &plans.named(name), name).await?;
     let deletion = plans.delete(&plan).await?;
     output::print(&format!("{} {}.", plans.named(&plan.name_any()), deletion.words()))?;
     Ok(Ending::Succeeded)

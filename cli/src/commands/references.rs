@@ -1,6 +1,7 @@
-//! What refers to a record: clusters and stores stay as long as pairs need them.
+//! What refers to a record: clusters and stores stay as long as pairs need them, plans as long as
+//! schedules take their options from them.
 
-use isthmus_shared::resources::{ClusterPair, ClusterPairSpec};
+use isthmus_shared::resources::{ClusterPair, ClusterPairSpec, MigrationSchedule};
 use kube::ResourceExt;
 
 use crate::connect::Session;
@@ -38,6 +39,29 @@ pub async fn refuse_while_used(
     }
     Err(Error::Refused(format!(
         "{object} is not {doing}, because pairs refer to it: {}: delete them first with `isthmus pair delete`",
+        users.join(", ")
+    )))
+}
+
+/// Refuses to delete a plan as long as schedules of its namespace take the options of their runs from
+/// it.
+pub async fn refuse_while_scheduled(session: &Session, object: &ObjectName, plan: &str) -> Result<(), Error> {
+    let schedules = match Records::<MigrationSchedule>::of(session, &session.namespace).list(None).await {
+        // A hub of before there were schedules.
+        Err(RecordError::UnknownKind { .. }) => return Ok(()),
+        listed => listed?,
+    };
+    let users: Vec<String> = schedules
+        .iter()
+        .filter(|schedule| schedule.spec.template.spec.plan.as_deref() == Some(plan))
+        .map(ResourceExt::name_any)
+        .collect();
+    if users.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "{object} is not deleted, because schedules take the options of their runs from it: {}: delete them first with \
+         `isthmus schedule delete`, or give them options of their own",
         users.join(", ")
     )))
 }

@@ -1,7 +1,9 @@
 //! Records as they are in the middle of things, for the snapshots of what is printed.
 
 use isthmus_shared::protocol::{ObjectAction, ObjectResult};
-use isthmus_shared::resources::{Cluster, ClusterPair, Migration, MigrationPlan, ObjectStore};
+use isthmus_shared::resources::{
+    Cluster, ClusterPair, Migration, MigrationPlan, MigrationSchedule, ObjectStore,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use serde::de::DeserializeOwned;
@@ -125,6 +127,62 @@ pub fn plans() -> Vec<MigrationPlan> {
     vec![
         plan,
         record("MigrationPlan", "new", &json!({"clusterPair": "prod", "namespaces": ["new"]}), &json!({})),
+    ]
+}
+
+/// A schedule that runs, one that is held, and one that nobody has looked at.
+pub fn schedules() -> Vec<MigrationSchedule> {
+    let options = json!({"clusterPair": "prod", "namespaces": ["cms"]});
+    let hourly = json!({
+        "lastScheduledAt": "2026-01-01T00:00:00Z", "nextAt": "2026-01-01T01:00:00Z", "active": ["hourly-29453760"],
+        "lastSucceeded": {"name": "hourly-29453700", "uid": "u1", "startedAt": "2025-12-31T23:00:01Z",
+                          "finishedAt": "2025-12-31T23:04:10Z"},
+        "message": "run hourly-29453760 is under way; the next run is due at 2026-01-01T01:00:00Z",
+        "conditions": [ready("True", "Running", "run hourly-29453760 is under way")],
+    });
+    let held = json!({
+        "held": {"reason": "DestinationActive", "since": "2026-01-01T00:05:00Z", "message": "the applications are active"},
+        "message": "the applications of namespace cms are active on cluster west: it goes on after `isthmus deactivate`",
+        "conditions": [ready("False", "DestinationActive", "the applications of namespace cms are active on cluster west")],
+    });
+    let nightly = json!({"schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "startingDeadlineSeconds": 7200,
+                         "template": {"spec": {"plan": "shop", "action": "Stage"}}});
+    vec![
+        record(
+            "MigrationSchedule",
+            "hourly",
+            &json!({"schedule": "@hourly", "template": {"spec": options}}),
+            &hourly,
+        ),
+        record("MigrationSchedule", "nightly", &nightly, &held),
+        record("MigrationSchedule", "new", &nightly, &json!({})),
+    ]
+}
+
+/// The runs of the first of them, the newest first.
+pub fn runs_of_schedule() -> Vec<Migration> {
+    let options = json!({"clusterPair": "prod", "namespaces": ["cms"]});
+    vec![
+        record(
+            "Migration",
+            "hourly-29453760",
+            &options,
+            &json!({"status": "InProgress", "startedAt": "2026-01-01T00:00:01Z", "elapsed": "9m59s", "bytesSummary": "1.2 GiB"}),
+        ),
+        record(
+            "Migration",
+            "hourly-29453700",
+            &options,
+            &json!({"status": "Succeeded", "startedAt": "2025-12-31T23:00:01Z", "finishedAt": "2025-12-31T23:04:10Z",
+                    "elapsed": "4m9s", "bytesSummary": "2.0 GiB"}),
+        ),
+        record(
+            "Migration",
+            "hourly-29453640",
+            &options,
+            &json!({"status": "Failed", "startedAt": "2025-12-31T22:00:01Z", "elapsed": "3s",
+                    "message": "Preflight failed: PersistentVolumeClaim cms/data: its class is missing"}),
+        ),
     ]
 }
 

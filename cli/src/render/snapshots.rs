@@ -1,7 +1,8 @@
 //! What is printed, as a whole.
 
 use super::fixtures::{
-    clusters, cutover, diff_view, migration, now, pair, plans as some_plans, rolled_back, stores, view,
+    clusters, cutover, diff_view, migration, now, pair, plans as some_plans, rolled_back, runs_of_schedule,
+    schedules as some_schedules, stores, view,
 };
 use super::*;
 
@@ -54,6 +55,19 @@ fn a_run_that_stopped_the_source_is_described_with_the_side_that_runs() {
 fn a_plan_is_described_with_what_its_check_found() {
     let all = some_plans();
     let text = [plans(&all, now()), describe_plan(&all[0], now()), describe_plan(&all[1], now())];
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+#[test]
+fn a_schedule_is_described_with_its_next_run_its_last_ones_and_why_it_does_not_run() {
+    let all = some_schedules();
+    let text = [
+        schedules(&all, now()),
+        describe_schedule(&all[0], &runs_of_schedule(), now()),
+        describe_schedule(&all[1], &[], now()),
+        describe_schedule(&all[2], &[], now()),
+        first_run(&all[1], now()),
+    ];
     insta::assert_snapshot!(text.join("\n"));
 }
 

@@ -8,6 +8,7 @@ mod fake_api;
 mod flows;
 mod manifests;
 mod plans;
+mod schedules;
 
 use assert_cmd::Command;
 

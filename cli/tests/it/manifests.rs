@@ -5,7 +5,7 @@ use crate::{isthmus, printed, refused};
 #[test]
 fn every_creating_command_prints_complete_manifests_without_a_cluster() {
     let mut all = Vec::new();
-    let commands: [&[&str]; 5] = [
+    let commands: [&[&str]; 6] = [
         &["cluster", "add", "east", "--api-endpoint", "https://east.example.com:6443"],
         &[
             "store",
@@ -50,6 +50,19 @@ fn every_creating_command_prints_complete_manifests_without_a_cluster() {
             "team-a",
         ],
         &["plan", "create", "shop", "cms", "shop:shop-green", "--pair", "prod", "--quiesce"],
+        &[
+            "schedule",
+            "create",
+            "nightly",
+            "--plan",
+            "shop",
+            "--action",
+            "stage",
+            "--cron",
+            "30 2 * * *",
+            "--time-zone",
+            "Europe/Berlin",
+        ],
     ];
     for command in commands {
         let text = printed(
