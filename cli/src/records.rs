@@ -264,9 +264,7 @@ impl<K: Record> Records<K> {
 
     /// All that match a field selector, without their managed fields.
     pub async fn list(&self, fields: Option<&str>) -> Result<Vec<K>, RecordError> {
-        let mut params = ListParams::default();
-        params.field_selector = fields.map(str::to_owned);
-        self.all(params).await
+        self.all(ListParams { field_selector: fields.map(str::to_owned), ..ListParams::default() }).await
     }
 
     /// All that match a label selector, likewise.

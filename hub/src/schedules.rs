@@ -116,7 +116,7 @@ impl Run {
     }
 
     fn succeeded(&self) -> bool {
-        matches!(self.phase, MigrationPhase::Succeeded | MigrationPhase::SucceededWithWarnings)
+        self.phase.is_success()
     }
 
     /// What orders runs in time.

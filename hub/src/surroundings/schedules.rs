@@ -1,10 +1,11 @@
 //! What surrounds a schedule: its runs, its pair and plan, and the side that its runs bring to.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use isthmus_shared::protocol::HEARTBEAT_EXPIRY_SECONDS;
 use isthmus_shared::resources::{
-    ActivationPhase, Cluster, ClusterPair, MAX_NAMESPACES, Migration, MigrationPhase, MigrationSchedule,
+    ActivationPhase, Cluster, ClusterPair, MAX_NAMESPACES, Migration, MigrationAction, MigrationSchedule,
     MigrationSpec, NamespaceRule, SCHEDULE, TargetState,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -29,6 +30,7 @@ pub(crate) fn seen(records: &Records, presence: &Presence, schedule: &MigrationS
             crossings.extend(crossing(migration, schedule));
         }
     }
+    crossings.retain(|crossing| !is_undone(&all, schedule, &crossing.name));
     let sides = Sides::of(records, schedule);
     seen.hold = failed_over(&schedule.name_any(), &crossings);
     match sides {
@@ -129,28 +131,32 @@ fn occupied(
 
 /// A migration as a Failover or a Failback of a schedule.
 fn crossing(migration: &Migration, schedule: &MigrationSchedule) -> Option<Crossing> {
-    let spec = serde_json::to_value(&migration.spec).ok()?;
-    if spec["schedule"].as_str() != schedule.metadata.name.as_deref()
-        || spec["schedule"].is_null()
-        || migration.metadata.namespace != schedule.metadata.namespace
-    {
+    let own = migration.spec.schedule.is_some() && migration.spec.schedule == schedule.metadata.name;
+    if !own || migration.metadata.namespace != schedule.metadata.namespace {
         return None;
     }
-    let way = match spec["action"].as_str() {
-        Some("Failover") => Way::Over,
-        Some("Failback") => Way::Back,
+    let way = match migration.spec.action {
+        MigrationAction::Failover => Way::Over,
+        MigrationAction::Failback => Way::Back,
         _ => return None,
     };
     let status = migration.status.as_ref();
     let outcome = match status.map(|status| status.status).unwrap_or_default() {
-        MigrationPhase::Pending | MigrationPhase::InProgress => Outcome::UnderWay,
-        MigrationPhase::Succeeded | MigrationPhase::SucceededWithWarnings => Outcome::Succeeded,
-        MigrationPhase::Failed | MigrationPhase::RolledBack => {
-            Outcome::Failed(status.and_then(|status| status.active))
-        }
+        phase if phase.is_success() => Outcome::Succeeded,
+        phase if phase.is_terminal() => Outcome::Failed(status.and_then(|status| status.active)),
+        _ => Outcome::UnderWay,
     };
     let created = migration.creation_timestamp().map_or(Timestamp::MIN, |at| at.0);
     Some(Crossing { name: migration.name_any(), created, way, outcome })
+}
+
+/// Whether a Rollback has undone a migration beside a schedule: then it is as if it had not been.
+fn is_undone(all: &[Arc<Migration>], schedule: &MigrationSchedule, name: &str) -> bool {
+    all.iter().any(|migration| {
+        migration.spec.rollback_of.as_deref() == Some(name)
+            && migration.metadata.namespace == schedule.metadata.namespace
+            && migration.status.as_ref().is_some_and(|status| status.status.is_success())
+    })
 }
 
 /// The namespaces of the destination that runs bring something to: those that are named, and those
