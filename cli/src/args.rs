@@ -18,7 +18,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use diff::Diff;
-pub use going::{Cutting, Making, Rollback, Stage};
+pub use going::{Cutting, Failover, Making, Rollback, Stage};
 pub use moving::MigrationOptions;
 pub use plans::{PlanCheck, PlanCommand, PlanCreate};
 pub use records::{
@@ -100,6 +100,9 @@ pub enum Command {
     /// Move a plan's applications in a short window: stage until little is left, then stop them, move
     /// the rest, and start them on the destination
     Cutover(Cutting),
+    /// Hand a schedule's applications over to its destination: from the source as it is now, or, if that
+    /// is not heard, from the last complete run
+    Failover(Failover),
     /// Undo a migration: stop the destination, start the source as it was, and remove what the
     /// migration made
     Rollback(Rollback),

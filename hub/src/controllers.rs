@@ -5,6 +5,7 @@
 
 mod cluster;
 mod cluster_pair;
+mod failover;
 mod migration;
 mod object_store;
 mod pair_state;

@@ -61,6 +61,25 @@ pub struct Cutting {
     pub output: Output,
 }
 
+/// `isthmus failover`
+#[derive(Args)]
+#[command(after_help = "\
+With the source heard nothing is lost: it is stopped, what has changed is moved, and the destination is
+started. With the source not heard for 40 s, the destination is brought to the last complete run of the
+schedule and started from that; the source is stopped as soon as it is heard. Exit codes, with --wait:
+  0    the applications run on the destination
+  1    they do not: the output says what is known of both sides
+  3    they run on the destination, and there are warnings that a person should read
+  130  watching was interrupted: the failover goes on")]
+pub struct Failover {
+    /// The schedule
+    #[arg(value_parser = names::subdomain)]
+    pub schedule: String,
+    /// How it is made.
+    #[command(flatten)]
+    pub making: Making,
+}
+
 /// `isthmus rollback`
 #[derive(Args)]
 pub struct Rollback {

@@ -170,7 +170,7 @@ fn of_plan(namespace: &str, plan: &str, action: MigrationAction) -> Migration {
     manifests::run(namespace, &made_up(plan, word), spec)
 }
 
-fn made_up(of: &str, word: &str) -> String {
+pub(super) fn made_up(of: &str, word: &str) -> String {
     // What the word says comes first, so that a long name does not push it out.
     names::generated(&format!("{word}-{of}"), uuid::Uuid::new_v4().as_u128())
 }

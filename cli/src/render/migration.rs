@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use isthmus_shared::protocol::ObjectResult;
 use isthmus_shared::resources::{
-    Active, Finding, Migration, MigrationAction, MigrationPhase, MigrationSpec, MigrationStatus, Step,
-    StepStatus, Verified, VolumePhase, VolumeStatus,
+    Active, Finding, Migration, MigrationAction, MigrationPhase, MigrationSpec, MigrationStatus,
+    RecoveredRun, Step, StepStatus, Verified, VolumePhase, VolumeStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
@@ -83,6 +83,7 @@ fn head(sheet: &mut Sheet, migration: &Migration, status: &MigrationStatus, now:
     super::identity_lines(sheet, migration);
     sheet.line("Plan", migration.spec.plan.as_deref().unwrap_or_default());
     sheet.line("Undoes", migration.spec.rollback_of.as_deref().unwrap_or_default());
+    sheet.line("Schedule", migration.spec.schedule.as_deref().unwrap_or_default());
     sheet.line("Source", status.source.as_deref().unwrap_or_default());
     sheet.line("Destination", status.destination.as_deref().unwrap_or_default());
     let action = match migration.spec.action {
@@ -98,12 +99,29 @@ fn head(sheet: &mut Sheet, migration: &Migration, status: &MigrationStatus, now:
     sheet.line("Status", &phase);
     sheet.line("Step", &status.step.map(step_word).unwrap_or_default());
     sheet.line("Message", status.message.as_deref().unwrap_or_default());
+    if let Some(recovered) = &status.recovers {
+        sheet.line("Goes by", &goes_by(recovered, status.started_at.as_ref()));
+    }
     for (name, value) in side_lines(status) {
         sheet.line(name, &value);
     }
     sheet.line("Started", &figures::moment(status.started_at.as_ref()));
     sheet.line("Finished", &figures::moment(status.finished_at.as_ref()));
     sheet.line("Elapsed", &took(status.started_at.as_ref(), status.finished_at.as_ref(), now));
+}
+
+/// What a failover goes by whose source was not heard.
+fn goes_by(recovered: &RecoveredRun, failover: Option<&Time>) -> String {
+    let age = failover.map_or_else(String::new, |at| {
+        let old = figures::length(figures::between(&recovered.started_at, at.0));
+        format!(", {old} before the failover")
+    });
+    format!(
+        "run {}, which began {}{age}, and has nothing from after {}",
+        recovered.run,
+        figures::moment(Some(&recovered.started_at)),
+        figures::moment(Some(&recovered.finished_at))
+    )
 }
 
 /// What a run, or the runs of a plan, go by.
@@ -140,6 +158,9 @@ pub fn side_lines(status: &MigrationStatus) -> Vec<(&'static str, String)> {
         Active::Source => format!("{source} (the source)"),
         Active::Destination => format!("{destination} (the destination)"),
         Active::Neither => "neither side".to_owned(),
+        Active::Unknown if status.recovers.is_some() && status.status.is_success() => format!(
+            "{destination} (the destination); {source} may still run if it was only cut off, and is stopped as soon as it is heard"
+        ),
         Active::Unknown => format!("not known: look at {source} and {destination}"),
     });
     let mut lines: Vec<_> = active.into_iter().map(|active| ("Active side", active)).collect();

@@ -11,8 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource as _, ResourceExt as _};
 
-use super::Desk;
+use super::{Desk, failover};
 use crate::docket;
+use crate::itinerary;
 use crate::records::WriteError;
 
 /// How long a deleted migration's staging is tried to be removed before it is left where it is.
@@ -23,7 +24,8 @@ const REMOVE_ATTEMPT: Duration = Duration::from_mins(1);
 /// Whether there is anything to do about a migration.
 pub(super) fn concerns(migration: &Migration) -> bool {
     let ended = migration.status.as_ref().is_some_and(|status| status.status.is_terminal());
-    !ended || migration.metadata.deletion_timestamp.is_some()
+    let unsettled = migration.status.as_ref().is_some_and(itinerary::is_unsettled);
+    !ended || unsettled || migration.metadata.deletion_timestamp.is_some()
 }
 
 /// Whether it has not begun: then it may wait for anything.
@@ -56,6 +58,7 @@ pub(super) fn reconcile(
         let Some(migration) = records.migrations.get(&namespace, &migration.name_any()) else {
             return Ok(());
         };
+        failover::attend(&desk, &migration).await?;
         let ended = migration.status.as_ref().is_some_and(|status| status.status.is_terminal());
         if deleted && ended {
             end(&desk, &migration).await?;

@@ -69,6 +69,11 @@ pub fn notes(migration: &Migration, after: &MigrationStatus) -> Vec<Note> {
             &format!("{}: {}", found.object, found.message),
         ));
     }
+    if before.status.is_terminal() && before.active != after.active {
+        let source = after.source.clone().unwrap_or_default();
+        let message = format!("cluster {source} has been heard since, and its applications stand still");
+        notes.push(note(false, "SourceStopped", "Source", &message));
+    }
     if !before.status.is_terminal() && after.status.is_terminal() {
         let failed = matches!(after.status, MigrationPhase::Failed | MigrationPhase::RolledBack);
         let message = after.message.clone().unwrap_or_else(|| "all of it arrived".to_owned());

@@ -15,8 +15,8 @@
 
 use isthmus_shared::protocol::HEARTBEAT_EXPIRY_SECONDS;
 use isthmus_shared::resources::{
-    Activation, Active, Finding, MAX_FINDINGS, Migration, MigrationSpec, MigrationStatus, RecoveredRun, Side,
-    Step, StepState, TargetState, VolumePhase, VolumeStatus,
+    Activation, Active, Finding, MAX_FINDINGS, Migration, MigrationAction, MigrationSpec, MigrationStatus,
+    RecoveredRun, Side, Step, StepState, TargetState, VolumePhase, VolumeStatus,
 };
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -135,6 +135,18 @@ pub(super) fn begin(
     Some(options)
 }
 
+/// The runs of the schedule that a failover has to end before it can begin: their source is not heard.
+pub fn runs_to_end(migration: &Migration, view: &PairView, now: Timestamp) -> Vec<String> {
+    let goes = migration.metadata.deletion_timestamp.is_none()
+        && migration.spec.action == MigrationAction::Failover
+        && hearing(view, Side::Source, now) == Hearing::Silent;
+    match &view.origin {
+        // What is not there or may not be must not end anything.
+        Origin::Schedule(of) if goes && of.last.is_some() && of.failed_over.is_none() => of.under_way.clone(),
+        _ => Vec::new(),
+    }
+}
+
 /// What the source of a failover is to be told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Handover {
@@ -228,7 +240,11 @@ pub(super) fn gate(
         }
         _ => return Gate::Open,
     };
-    let limit = i64::from(options.step_timeout_seconds);
+    let limit = match step {
+        // Until then the source would stop when it is heard, and nothing would run.
+        Step::Cleanup => undo::UNDO_PATIENCE_SECONDS,
+        _ => i64::from(options.step_timeout_seconds),
+    };
     let since = index.checked_sub(1).and_then(|before| status.pipeline[before].finished_at.as_ref());
     if is_silent(since, view, limit, now) {
         // Nothing is left to be undone by waiting longer.
@@ -308,11 +324,7 @@ pub(super) fn standing(status: &MigrationStatus) -> Option<String> {
             elapsed(age)
         ));
     }
-    let stopped = match undo::state(status, Step::StopDestination) {
-        None => undo::state(status, Step::StartApplications) != Some(StepState::Failed),
-        Some(state) => state == StepState::Succeeded,
-    };
-    let here = if stopped {
+    let here = if undo::left_nothing_running(status) {
         format!("Nothing of the run runs on {destination}")
     } else {
         format!(

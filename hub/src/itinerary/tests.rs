@@ -4,6 +4,7 @@ mod admission;
 mod collection;
 mod cutover;
 mod dry_run;
+mod failover;
 mod failures;
 mod namespaces;
 mod one_side;

@@ -93,11 +93,17 @@ pub(super) fn is_undone(status: &MigrationStatus) -> bool {
     undoing.peek().is_some() && undoing.all(|step| step.state == StepState::Succeeded)
 }
 
+/// Whether a run that has ended has left nothing on the destination that it started.
+pub fn left_nothing_running(status: &MigrationStatus) -> bool {
+    match state(status, Step::StopDestination) {
+        Some(stopped) => stopped == StepState::Succeeded,
+        None => !begun(status, Step::StartApplications),
+    }
+}
+
 /// Whether a run could not start its source again, and left nothing on the destination that runs.
 pub(super) fn has_lost_source(status: &MigrationStatus) -> bool {
-    let stopped = state(status, Step::StopDestination);
-    state(status, Step::RestoreSource) == Some(StepState::Failed)
-        && stopped.is_none_or(|stopped| stopped == StepState::Succeeded)
+    state(status, Step::RestoreSource) == Some(StepState::Failed) && left_nothing_running(status)
 }
 
 /// Which side is the active one; none in a run that neither stops nor starts the source.

@@ -32,8 +32,8 @@ pub struct Scheduled {
     pub last: Option<Box<Migration>>,
     /// The failover that has handed its applications over, if they have not been handed back since.
     pub failed_over: Option<String>,
-    /// Its runs that have not ended, `<namespace>/<name>`.
-    pub open: Vec<String>,
+    /// Its runs that are under way.
+    pub under_way: Vec<String>,
 }
 
 /// The run that another is to undo.

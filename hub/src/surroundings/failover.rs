@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use isthmus_shared::protocol::HeldPass;
-use isthmus_shared::resources::{Migration, MigrationAction, MigrationStatus, SCHEDULE, VolumePhase};
+use isthmus_shared::resources::{
+    Migration, MigrationAction, MigrationPhase, MigrationStatus, SCHEDULE, VolumePhase,
+};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
@@ -37,9 +39,9 @@ pub(super) fn scheduled(records: &Records, migration: &Migration, name: &str) ->
         .filter(|(_, status)| status.pair_uid == pair)
         .filter(|(_, status)| status.started_at.as_ref().map(|at| at.0) > since)
         .max_by_key(|(_, status)| status.started_at.as_ref().map(|at| at.0));
-    let is_open = |run: &&Arc<Migration>| {
-        is_of(run, name) && !run.status.as_ref().is_some_and(|status| status.status.is_terminal())
-    };
+    let runs = all.iter().filter(|run| is_of(run, name));
+    let under_way =
+        runs.filter(|run| run.status.as_ref().is_some_and(|s| s.status == MigrationPhase::InProgress));
     Scheduled {
         template: template.map(Box::new),
         missing_plan,
@@ -47,7 +49,7 @@ pub(super) fn scheduled(records: &Records, migration: &Migration, name: &str) ->
         failed_over: over
             .filter(|(at, _)| back.as_ref().is_none_or(|(back, _)| back < at))
             .map(|(_, name)| name),
-        open: all.iter().filter(is_open).map(|run| format!("{namespace}/{}", run.name_any())).collect(),
+        under_way: under_way.map(|run| run.name_any()).collect(),
     }
 }
 

@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::heard_at;
+use crate::itinerary::left_nothing_running;
 use crate::presence::Presence;
 use crate::records::Records;
 use crate::schedules::{
@@ -143,7 +144,11 @@ fn crossing(migration: &Migration, schedule: &MigrationSchedule) -> Option<Cross
     let status = migration.status.as_ref();
     let outcome = match status.map(|status| status.status).unwrap_or_default() {
         phase if phase.is_success() => Outcome::Succeeded,
-        phase if phase.is_terminal() => Outcome::Failed(status.and_then(|status| status.active)),
+        phase if phase.is_terminal() => {
+            // What is not known of the source alone keeps nobody from writing to the destination.
+            let may_run = status.filter(|status| !left_nothing_running(status));
+            Outcome::Failed(may_run.and_then(|status| status.active))
+        }
         _ => Outcome::UnderWay,
     };
     let created = migration.creation_timestamp().map_or(Timestamp::MIN, |at| at.0);

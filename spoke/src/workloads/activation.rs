@@ -39,6 +39,9 @@ pub async fn activate(
         .await
         .map_err(|e| TaskError::cluster(&object, "reading it", &e))?;
     let Some(found) = found else {
+        if handed_over_to.is_some() {
+            return Ok(Outcome::Workloads { workloads: 0 });
+        }
         let message =
             format!("cluster {} has no such namespace: check the name and the cluster", context.spoke.name);
         return Err(TaskError::failed(object, "NamespaceNotFound", message));

@@ -21,7 +21,7 @@ fn cutover(change: impl FnOnce(&mut MigrationSpec)) -> World {
 }
 
 /// Has every task of the run succeed until it comes to a step.
-fn until(run: &mut World, step: Step) {
+pub(super) fn until(run: &mut World, step: Step) {
     for _ in 0..40 {
         if run.current() == Some(step) {
             return;
@@ -45,7 +45,7 @@ fn outcome(run: &World, step: &str, item: &str) -> Outcome {
     }
 }
 
-fn steps(run: &World) -> Vec<Step> {
+pub(super) fn steps(run: &World) -> Vec<Step> {
     run.status().pipeline.iter().map(|step| step.step).collect()
 }
 
