@@ -38,9 +38,7 @@ pub use pass::Pass;
 pub use program::{MAY_RESTART, run};
 #[cfg(any(test, feature = "fuzzing"))]
 use receive::read_any_mark;
-pub use receive::{
-    ReceiveOptions, is_received, receive, receive_device, received, recover, recover_device,
-};
+pub use receive::{ReceiveOptions, is_received, receive, receive_device, received, recover, recover_device};
 pub use report::{Progress, ProgressFigures, ReceiveReport, SendReport};
 pub use send::{SendOptions, send, send_device};
 

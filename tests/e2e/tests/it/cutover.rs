@@ -85,7 +85,7 @@ async fn workloads(client: Client, namespace: &str) -> BTreeMap<String, Value> {
 }
 
 /// The Pods of a namespace that have not ended, but for movers.
-async fn running(client: Client, namespace: &str) -> Vec<String> {
+pub async fn running(client: Client, namespace: &str) -> Vec<String> {
     let pods = Api::<Pod>::namespaced(client, namespace).list(&ListParams::default()).await.unwrap();
     let runs = |pod: &Pod| {
         let phase = pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
@@ -95,12 +95,12 @@ async fn running(client: Client, namespace: &str) -> Vec<String> {
 }
 
 /// The marks of a namespace: whether it is the active side, and the other side.
-async fn marks(client: Client, namespace: &str) -> (Option<String>, Option<String>) {
+pub async fn marks(client: Client, namespace: &str) -> (Option<String>, Option<String>) {
     let namespace = Api::<Namespace>::all(client).get(namespace).await.unwrap();
     (namespace.labels().get(ACTIVE).cloned(), namespace.annotations().get(COUNTERPART).cloned())
 }
 
-fn marked(active: &str, other: &str) -> (Option<String>, Option<String>) {
+pub fn marked(active: &str, other: &str) -> (Option<String>, Option<String>) {
     (Some(active.to_owned()), Some(other.to_owned()))
 }
 
