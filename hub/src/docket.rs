@@ -8,7 +8,7 @@ use isthmus_shared::protocol::{
     MAX_POLL_SECONDS, PollRequest, Staging, StoreToProbe, Task, TaskId, TaskList, Work,
 };
 use isthmus_shared::resources::{
-    Activation, ActivationPhase, Cluster, ClusterPair, Migration, MigrationPhase,
+    Activation, ActivationPhase, Cluster, ClusterPair, Migration, MigrationPhase, TargetState,
 };
 use kube::ResourceExt as _;
 use std::collections::BTreeMap;
@@ -165,7 +165,8 @@ fn collections(records: &Records, cluster: &str) -> Vec<Task> {
     tasks
 }
 
-/// The tasks of a cluster's activations that are not done.
+/// The tasks of a cluster's activations that are not done. What a run is handing over is not started
+/// meanwhile.
 fn activations(records: &Records, presence: &Presence, cluster: &Cluster) -> Vec<Task> {
     let Some(uid) = cluster.uid() else { return Vec::new() };
     cluster
@@ -173,6 +174,10 @@ fn activations(records: &Records, presence: &Presence, cluster: &Cluster) -> Vec
         .activations
         .iter()
         .filter(|wanted| !is_answered(cluster, wanted))
+        .filter(|wanted| {
+            let starts = wanted.state == TargetState::Active && !wanted.force;
+            !starts || fencing::handed_over_by(records, &cluster.name_any(), &wanted.namespace).is_none()
+        })
         .map(|wanted| Task {
             id: activation_task(&uid, &wanted.namespace, &wanted.request),
             work: Work::Activate {

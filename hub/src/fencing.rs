@@ -1,12 +1,13 @@
-//! Whether applications that a cutover has handed over may be started where they came from: only
-//! if the other side is known to stand still.
+//! Whether applications may be started by hand: those that a cutover has handed over only where they
+//! came from if the other side is known to stand still, and none whose side a run is about to change.
 
 use isthmus_shared::protocol::HEARTBEAT_EXPIRY_SECONDS;
-use isthmus_shared::resources::{Cluster, Migration, TargetState};
+use isthmus_shared::resources::{Cluster, Migration, MigrationAction, TargetState};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use crate::docket;
+use crate::itinerary::{Claim, Reach, claims, meeting};
 use crate::presence::Presence;
 use crate::records::Records;
 
@@ -33,6 +34,26 @@ pub(crate) fn other_stands_still(
     let goes_first = (other_name, other_namespace) < (cluster.name_any().as_str(), namespace);
     let turning = records.migrations.all().iter().any(|run| is_turning(run, &cluster.name_any(), heard_at));
     heard && still && !turning && !(goes_first && is_starting(&other, other_namespace))
+}
+
+/// The run that is about to stop a namespace's applications on one cluster and to start them on
+/// another, as `<namespace>/<name>`: until it has ended, it alone says where they run.
+pub(crate) fn handed_over_by(records: &Records, cluster: &str, namespace: &str) -> Option<String> {
+    let wanted = [Claim { cluster: cluster.to_owned(), reach: Reach::Name(namespace.to_owned()) }];
+    let runs = records.under_way(cluster);
+    let run = runs.iter().find(|run| {
+        let options = run.options();
+        let hands_over = options.quiesce && options.action.brings_all() && !options.dry_run;
+        let status = run.status.as_ref();
+        let (source, destination) = (
+            status.and_then(|status| status.source.as_deref()),
+            status.and_then(|status| status.destination.as_deref()),
+        );
+        let (Some(source), Some(destination)) = (source, destination) else { return false };
+        (hands_over || options.action == MigrationAction::Rollback)
+            && meeting(&wanted, &claims(options, status, source, destination)).is_some()
+    })?;
+    Some(format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any()))
 }
 
 /// Whether a run stops or starts one of its sides, or did so after what the other side has said.

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use isthmus_shared::protocol::HEARTBEAT_EXPIRY_SECONDS;
 use isthmus_shared::protocol::identity::JOIN_TOKEN_SECONDS;
 use isthmus_shared::resources::{
-    ActivationPhase, ActivationStatus, Cluster, ClusterStatus, FIELD_MANAGER, JoinStatus,
+    ActivationPhase, ActivationStatus, Cluster, ClusterStatus, FIELD_MANAGER, JoinStatus, TargetState,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -17,6 +17,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use super::Desk;
 use crate::conditions::{Said, set_ready};
+use crate::fencing;
 use crate::records::{JOIN_TOKEN, WriteError};
 
 /// Brings a cluster's record in line with what is true.
@@ -43,7 +44,8 @@ pub(super) fn reconcile(
             if let Some(said) = ready(&after, heard, since, now) {
                 set_ready(&mut after.conditions, &said, known.metadata.generation, now);
             }
-            after.activations = activations(known, &after);
+            let busy = |namespace: &str| fencing::handed_over_by(records, &known.name_any(), namespace);
+            after.activations = activations(known, &after, busy);
             (after != before).then(|| {
                 let mut changed = known.clone();
                 changed.status = Some(after);
@@ -172,8 +174,13 @@ fn ready(status: &ClusterStatus, heard: Option<Timestamp>, since: Timestamp, now
     Some(Said::new(Some(false), "NotHeard", message))
 }
 
-/// What became of the activations that the spec asks for; a new one is under way.
-fn activations(cluster: &Cluster, status: &ClusterStatus) -> Vec<ActivationStatus> {
+/// What became of the activations that the spec asks for. A new one is under way, or refused if a run is
+/// `busy` with the namespace: it could have both sides run.
+fn activations(
+    cluster: &Cluster,
+    status: &ClusterStatus,
+    busy: impl Fn(&str) -> Option<String>,
+) -> Vec<ActivationStatus> {
     let mut kept: Vec<ActivationStatus> = Vec::new();
     for wanted in &cluster.spec.activations {
         if kept.iter().any(|known| known.namespace == wanted.namespace) {
@@ -183,13 +190,18 @@ fn activations(cluster: &Cluster, status: &ClusterStatus) -> Vec<ActivationStatu
             .activations
             .iter()
             .find(|a| a.namespace == wanted.namespace && a.request == wanted.request);
-        kept.push(known.cloned().unwrap_or_else(|| ActivationStatus {
-            namespace: wanted.namespace.clone(),
-            request: wanted.request.clone(),
-            state: wanted.state,
-            phase: ActivationPhase::InProgress,
-            workloads: 0,
-            message: None,
+        kept.push(known.cloned().unwrap_or_else(|| {
+            let starts = wanted.state == TargetState::Active && !wanted.force;
+            let run = if starts { busy(&wanted.namespace) } else { None };
+            let phase = if run.is_some() { ActivationPhase::Failed } else { ActivationPhase::InProgress };
+            let message = run.map(|run| {
+                format!(
+                    "namespace {} is being handed over by Migration {run}, and its applications would run twice: wait until it has ended, or cancel it",
+                    wanted.namespace
+                )
+            });
+            let (namespace, request) = (wanted.namespace.clone(), wanted.request.clone());
+            ActivationStatus { namespace, request, state: wanted.state, phase, workloads: 0, message }
         }));
     }
     kept
@@ -197,7 +209,7 @@ fn activations(cluster: &Cluster, status: &ClusterStatus) -> Vec<ActivationStatu
 
 #[cfg(test)]
 mod tests {
-    use isthmus_shared::resources::{Activation, ClusterSpec, TargetState};
+    use isthmus_shared::resources::{Activation, ClusterSpec};
 
     use super::*;
 
@@ -253,13 +265,13 @@ mod tests {
         let mut cluster =
             Cluster::new("east", ClusterSpec { activations: vec![wanted("1")], ..ClusterSpec::default() });
         let mut status = joined();
-        status.activations = activations(&cluster, &status);
+        status.activations = activations(&cluster, &status, |_| None);
         assert_eq!(status.activations[0].phase, ActivationPhase::InProgress);
         status.activations[0].phase = ActivationPhase::Succeeded;
-        assert_eq!(activations(&cluster, &status)[0].phase, ActivationPhase::Succeeded);
+        assert_eq!(activations(&cluster, &status, |_| None)[0].phase, ActivationPhase::Succeeded);
         cluster.spec.activations = vec![wanted("2")];
-        assert_eq!(activations(&cluster, &status)[0].phase, ActivationPhase::InProgress);
+        assert_eq!(activations(&cluster, &status, |_| None)[0].phase, ActivationPhase::InProgress);
         cluster.spec.activations.clear();
-        assert!(activations(&cluster, &status).is_empty());
+        assert!(activations(&cluster, &status, |_| None).is_empty());
     }
 }

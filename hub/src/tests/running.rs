@@ -246,6 +246,37 @@ async fn an_activation_is_handed_out_until_it_is_done() {
 }
 
 #[tokio::test]
+async fn nothing_is_started_by_hand_that_a_cutover_is_handing_over() {
+    let hub = new_hub().await;
+    let (east, west) = hub.pair().await;
+    let _: Migration = hub
+        .create(json!({
+            "apiVersion": "isthmus.dev/v1alpha1", "kind": "Migration", "metadata": {"name": "cut"},
+            "spec": {"clusterPair": "prod", "namespaces": [{"cms": "cms-green"}], "quiesce": true},
+        }))
+        .await;
+    west.await_task(&hub, "Preflight/survey").await;
+    let api: Api<Cluster> = Api::namespaced(hub.api.client(), "isthmus");
+    let answer = async |cluster: &str, namespace: &str, force: bool| {
+        let wanted = json!({"namespace": namespace, "state": "Active", "request": format!("{namespace}-{force}"), "force": force});
+        let patch = json!({"spec": {"activations": [wanted]}});
+        api.patch(cluster, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        let there = |cluster: &Cluster| {
+            let known = cluster.status.iter().flat_map(|status| &status.activations);
+            known.into_iter().any(|a| a.namespace == namespace && a.request == format!("{namespace}-{force}"))
+        };
+        hub.until(cluster, "answered", there).await.status.unwrap().activations[0].clone()
+    };
+    let refused = answer("west", "cms-green", false).await;
+    assert_eq!(refused.phase, ActivationPhase::Failed);
+    assert!(refused.message.as_ref().is_some_and(|m| m.contains("Migration isthmus/cut")), "{refused:?}");
+    assert_eq!(answer("east", "cms", false).await.phase, ActivationPhase::Failed);
+    assert_eq!(answer("west", "cms", false).await.phase, ActivationPhase::InProgress, "another namespace");
+    assert_eq!(answer("east", "cms", true).await.phase, ActivationPhase::InProgress, "somebody's own word");
+    drop(east);
+}
+
+#[tokio::test]
 async fn a_pair_follows_what_its_spokes_find() {
     let hub = new_hub().await;
     let (east, west) = hub.pair().await;
