@@ -19,6 +19,7 @@
 //! - [`notes`] tells two statuses apart in words: the events on the record.
 //!
 //! - [`recovery`] is about failovers whose source is not heard.
+//! - [`rules`] makes hooks of the rules that a run names.
 //! - [`undo`] tells how a run that ends early goes back, and which side is the active one.
 //!
 //! Promises: all functions are total and deterministic; a status never grows past its bounds;
@@ -39,6 +40,7 @@ mod origin;
 mod plan;
 mod record;
 mod recovery;
+mod rules;
 mod steps;
 mod summary;
 mod tasks;
@@ -62,4 +64,4 @@ pub use steps::{CLEANUP_TIMEOUT_SECONDS, GONE_AFTER_SECONDS};
 pub use summary::{elapsed, human_bytes, stamp};
 pub use tasks::{Assignment, Job, side_of, tasks};
 pub use undo::{UNDO_PATIENCE_SECONDS, left_nothing_running};
-pub use view::{Busy, Origin, Pair, PairView, Scheduled, Site, Told, Undone};
+pub use view::{Busy, Origin, Pair, PairView, Rules, Scheduled, Site, Told, Undone};

@@ -28,7 +28,7 @@ pub(crate) use writer::{WriteError, Writer};
 use std::sync::Arc;
 
 use isthmus_shared::resources::{
-    Cluster, ClusterPair, Migration, MigrationPlan, MigrationSchedule, ObjectStore,
+    Cluster, ClusterPair, Migration, MigrationPlan, MigrationSchedule, ObjectStore, Rule,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
@@ -57,6 +57,8 @@ pub(crate) struct Records {
     pub plans: Kind<MigrationPlan>,
     /// The schedules, of all namespaces.
     pub schedules: Kind<MigrationSchedule>,
+    /// The rules, of all namespaces.
+    pub rules: Kind<Rule>,
     /// The Secrets of the hub's namespace.
     pub secrets: Kind<Secret>,
     /// Which migrations are under way where, and which wait for room.
@@ -88,6 +90,8 @@ impl Records {
             plans: watched.all(concerns::of_plan),
             // A schedule makes migrations, and those make tasks.
             schedules: watched.all(|_| Whom::nobody()),
+            // What a rule says is in a run's hooks once it has begun.
+            rules: watched.all(|_| Whom::nobody()),
             secrets: watched.own(concerns::of_secret),
             room,
             bells,
@@ -103,6 +107,7 @@ impl Records {
             self.migrations.complete(),
             self.plans.complete(),
             self.schedules.complete(),
+            self.rules.complete(),
             self.secrets.complete(),
         );
     }

@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use isthmus_shared::protocol::HeldPass;
 use isthmus_shared::resources::{
-    ActivationPhase, Cluster, ClusterPair, Finding, LinkState, Migration, MigrationPhase, MigrationStatus,
-    Side, Step, StepState, TargetState, TaskRecord,
+    ActivationPhase, Cluster, ClusterPair, Finding, LinkState, Migration, MigrationPhase, MigrationSpec,
+    MigrationStatus, Side, Step, StepState, TargetState, TaskRecord,
 };
 use kube::ResourceExt as _;
 
-use crate::itinerary::{Busy, Origin, Pair, PairView, Site, Told, Undone, claims, meeting, request};
+use crate::itinerary::{Busy, Origin, Pair, PairView, Rules, Site, Told, Undone, claims, meeting, request};
 use crate::presence::Presence;
 use crate::records::Records;
 use crate::{pruning, staging};
@@ -41,8 +41,10 @@ pub(crate) fn view(records: &Records, presence: &Presence, migration: &Migration
     };
     let source = named(status.and_then(|s| s.source.as_ref()), true);
     let destination = named(status.and_then(|s| s.destination.as_ref()), false);
+    let rules = if begun { Rules::default() } else { rules(records, &namespace, options.as_ref()) };
     PairView {
         origin,
+        rules,
         since: presence.since,
         pair: pair.as_deref().map(|pair| pair_facts(records, presence, pair, destination.as_deref())),
         source: site(records, presence, source.as_deref()),
@@ -90,6 +92,17 @@ fn told(records: &Records, migration: &Migration) -> Told {
         };
     }
     Told::default()
+}
+
+/// The rules that options name, as they are now.
+fn rules(records: &Records, namespace: &str, options: Option<&MigrationSpec>) -> Rules {
+    let named = |name: fn(&MigrationSpec) -> Option<&String>| {
+        records.rules.get(namespace, options.and_then(name).filter(|name| !name.is_empty())?)
+    };
+    Rules {
+        before: named(|options| options.pre_exec_rule.as_ref()),
+        after: named(|options| options.post_exec_rule.as_ref()),
+    }
 }
 
 /// Where a migration that has not begun takes its options from.

@@ -28,6 +28,7 @@ mod object_store;
 mod plan;
 mod pruning;
 mod rewriting;
+mod rule;
 mod schedule;
 mod selectors;
 mod volumes;
@@ -42,7 +43,7 @@ pub use cluster_pair::{ClusterPair, ClusterPairSpec, ClusterPairStatus, LinkStat
 pub use cutover::{Active, HealthOptions, OnFailure, OperatorRef, UndoneRun, VolumeReclaim};
 pub use exclusions::{BadPattern, Exclusions, LOST_AND_FOUND};
 pub use failover::RecoveredRun;
-pub use hooks::{ExecHook, Hook, HookPhase, JobHook, MAX_HOOKS, OnError};
+pub use hooks::{ExecHook, Hook, HookPhase, JobHook, MAX_HOOKS, OnError, Until, WAIT_CMD};
 pub use marks::*;
 pub use migration::{Migration, MigrationAction, MigrationSpec};
 pub use migration_status::{
@@ -57,6 +58,7 @@ pub use plan::{
 };
 pub use pruning::{MAX_STAGED_VOLUMES, PrunePhase, PruneRequest, PruneStatus, PruneTotals, StagedVolume};
 pub use rewriting::{ExistingResourcePolicy, IncludeClusterResources, Transform, TransformMatch};
+pub use rule::{RULE_RETRIES, RULE_TIMEOUT_SECONDS, Rule, RuleAction, RuleActionKind, RuleItem, RuleUse};
 pub use schedule::{
     BadCadence, Cadence, HoldReason, MAX_ACTIVE_RUNS, MAX_SCHEDULE_NAME, MigrationSchedule,
     MigrationScheduleSpec, MigrationScheduleStatus, RunOfSchedule, ScheduleHeld, ScheduleTemplate,
@@ -86,6 +88,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         Migration::crd(),
         plan::definition(),
         schedule::definition(),
+        rule::definition(),
     ];
     for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|v| v.open_api_v3_schema.as_mut()) {
@@ -148,10 +151,11 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_has_a_status_of_its_own_and_a_column_of_age() {
+    fn every_kind_that_is_acted_on_has_a_status_of_its_own_and_each_a_column_of_age() {
         for crd in crds() {
             let version = &crd.spec.versions[0];
-            assert!(version.subresources.as_ref().is_some_and(|s| s.status.is_some()));
+            let has_status = version.subresources.as_ref().is_some_and(|s| s.status.is_some());
+            assert_eq!(has_status, crd.spec.names.kind != "Rule");
             assert!(version.additional_printer_columns.iter().flatten().any(|column| column.name == "Age"));
         }
     }

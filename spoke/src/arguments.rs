@@ -80,6 +80,9 @@ pub struct ServeArguments {
     /// Taints that movers tolerate in this cluster, as a JSON list of Kubernetes' tolerations.
     #[arg(long, value_parser = tolerations)]
     pub mover_tolerations: Option<Tolerations>,
+    /// Whether runs may have commands carried out in this cluster's Pods.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, env = "ISTHMUS_HOOK_COMMANDS")]
+    pub hook_commands: bool,
     /// Where movers are listened for.
     #[arg(long, default_value = "0.0.0.0:8444")]
     pub mover_listen: SocketAddr,

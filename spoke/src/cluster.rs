@@ -6,6 +6,7 @@
 //!   client      get, list by pages, create, apply, patch, delete - each bounded and retried
 //!       |       only where repeating it is harmless
 //!   limiter     how many calls are under way at a time, by what the server bears
+//!   exec        a command in a container
 //!   object      names, marks and places of an object
 //!   error       what the API server said, and what to do about it
 //! ```
@@ -16,6 +17,7 @@
 mod client;
 mod discovery;
 mod error;
+mod exec;
 mod limiter;
 mod object;
 
@@ -23,6 +25,7 @@ pub use client::{Cluster, DeleteOptions, PatchKind};
 pub(crate) use client::{chain, escape};
 pub use discovery::{Catalogue, Kind, discover};
 pub use error::ClusterError;
+pub use exec::{Ended, Place, Stream};
 pub use object::{
     ObjectId, annotation, api_version, array, describe, kind, label, name, namespace, text, uid,
 };

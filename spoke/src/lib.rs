@@ -3,7 +3,7 @@
 //! ```text
 //!   hub_link ── tasks ──▶ runner ──▶ work ─┬─▶ preflight, export (collect) ──▶ staging
 //!      ▲                     │             ├─▶ apply (transform)  ◀──────────── staging
-//!      └────── reports ──────┘             ├─▶ workloads
+//!      └────── reports ──────┘             ├─▶ workloads, hooks
 //!                                          └─▶ volumes ──▶ mover Jobs ──▶ mover_server
 //!                                                             │
 //!                                                           mover (the data plane)
@@ -20,6 +20,7 @@ mod collect;
 mod diff;
 mod export;
 mod findings;
+mod hooks;
 mod hub_link;
 mod journals;
 pub mod mover;

@@ -15,8 +15,10 @@
 //!   `strimzipodsets`: `delete` (cutovers);
 //! - applying roles and bindings that grant more than the spoke itself has: `escalate` and `bind`
 //!   on `roles` and `clusterroles`;
+//! - `pods/exec`: `get`, `create` (hooks that are commands);
 //! - `tokenreviews`: `create`;
-//! - in its own namespace `secrets`: `get`, `create`, `patch`;
+//! - in its own namespace `secrets`: `get`, `create`, `patch`, and `configmaps`: `get`, `list`, `create`,
+//!   `patch`, `delete` (what has been done of hooks);
 //! - `/version` and discovery, which every account may read.
 
 use std::collections::BTreeMap;
@@ -114,9 +116,12 @@ async fn run(arguments: ServeArguments) -> anyhow::Result<()> {
         movers,
         sessions: crate::volumes::Sessions::default(),
         nodes: crate::volumes::Nodes::default(),
+        hook_commands: arguments.hook_commands,
+        renewals: crate::hooks::Renewals::default(),
         stores: crate::staging_area::Stores::default(),
         journals: crate::journals::Journals::default(),
     });
+    crate::hooks::resume(&spoke).await;
     let outbox = Arc::new(Outbox::default());
     let (lists, newest) = watch::channel(Arc::new(TaskList::default()));
     let mut parts = JoinSet::new();

@@ -9,6 +9,7 @@ use isthmus_shared::staging::ArchiveError;
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::findings::{Findings, finding};
+use crate::hooks::Renewals;
 use crate::journals::{Journal, Journals};
 use crate::serve::MoverSettings;
 use crate::staging_area::{StagingArea, StagingError, Stores};
@@ -28,6 +29,10 @@ pub struct Spoke {
     pub sessions: Sessions,
     /// The nodes of the cluster.
     pub nodes: Nodes,
+    /// Whether hooks may be commands in Pods.
+    pub hook_commands: bool,
+    /// What hooks hold.
+    pub renewals: Renewals,
     /// Opened stores.
     pub stores: Stores,
     /// Opened logs.

@@ -49,7 +49,7 @@ pub use kept::{
     Reach, arriving_claims, await_bound, hold, is_retained, is_same_storage, kept_names, reach, release,
     retain, settle, stands_for,
 };
-pub use manifests::{RESULT, trial_pod};
+pub use manifests::{MIGRATION, RESULT, trial_pod};
 pub use moving::move_volume;
 pub use nodes::{Node, Nodes};
 pub use passes::newest_passes;
@@ -57,5 +57,5 @@ pub use placement::{Obstacle, Placement, Situation};
 pub use prepare::prepare_destination;
 pub use sessions::{Sessions, Standing};
 pub use snapshot::{Outlook, outlook};
-pub use trouble::pod_trouble;
+pub use trouble::{job_trouble, pod_trouble};
 pub use users::{ClaimUser, Users, pods_of_claims, volume_of};

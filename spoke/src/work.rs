@@ -3,7 +3,7 @@
 use isthmus_shared::protocol::{Direction, Outcome, Work};
 
 use crate::task::{TaskContext, TaskError};
-use crate::{apply, export, preflight, prune, volumes, workloads};
+use crate::{apply, export, hooks, preflight, prune, volumes, workloads};
 
 /// Does a task. Doing it twice is doing it once.
 pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, TaskError> {
@@ -28,20 +28,26 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
             volumes::retain(context, run).await?;
             Box::pin(workloads::quiesce(context, run)).await
         }
-        Work::StopDestination { run } => Box::pin(workloads::stop_destination(context, run)).await,
+        Work::StopDestination { run } => {
+            Box::pin(hooks::end(context, run)).await?;
+            Box::pin(workloads::stop_destination(context, run)).await
+        }
         Work::RestoreSource { run } => {
-            // A mover that still reads would keep a volume from the Pod that is to have it.
+            // What a hook holds may be what the application needs, and a mover that still reads would
+            // keep a volume from the Pod that is to have it.
+            Box::pin(hooks::end(context, run)).await?;
             Box::pin(volumes::clean_up(context, run)).await?;
             let outcome = Box::pin(workloads::restore_source(context, run)).await?;
             volumes::release(context, run).await?;
             Ok(outcome)
         }
-        Work::RemoveFromDestination { run } => Box::pin(apply::remove_run(context, run)).await,
-        Work::RunHooks { .. } => {
-            let message = "this spoke cannot do it: update it to the hub's version";
-            Err(TaskError::failed(format!("task {}", context.id), "NotSupported", message))
+        Work::RemoveFromDestination { run } => {
+            Box::pin(hooks::end(context, run)).await?;
+            Box::pin(apply::remove_run(context, run)).await
         }
+        Work::RunHooks { run, phase, side } => Box::pin(hooks::run_hooks(context, run, *phase, *side)).await,
         Work::Cleanup { run, prune, settled } => {
+            Box::pin(hooks::end(context, run)).await?;
             let outcome = Box::pin(volumes::clean_up(context, run)).await?;
             if *settled && context.spoke.name == run.destination {
                 volumes::settle(context, run).await?;

@@ -1,6 +1,6 @@
 //! What to move and how: the options that `migrate`, `plan create` and `diff` share, and the spec that they make.
 //!
-//! [`MigrationOptions`] is the whole of it; [`Cutover`], [`Selection`], [`Rewriting`], [`Meeting`],
+//! [`MigrationOptions`] is the whole of it; [`Cutover`], [`Hooks`], [`Selection`], [`Rewriting`], [`Meeting`],
 //! [`Volumes`] and [`Movers`] are its groups, which the help shows apart. [`MigrationOptions::spec`] is
 //! the one way from options to a spec, so that a diff shows exactly what the migration of the same
 //! options would do, and a plan holds what `migrate` would.
@@ -20,10 +20,12 @@ use crate::error::Error;
 use crate::names;
 
 mod cutover;
+mod hooks;
 mod volume_choice;
 mod volumes;
 
 pub use cutover::{Cutover, Reclaim};
+pub use hooks::Hooks;
 pub use volumes::{Movers, Volumes};
 
 /// What to move and how.
@@ -58,6 +60,9 @@ pub struct MigrationOptions {
     /// How one side stops and the other starts.
     #[command(flatten)]
     pub cutover: Cutover,
+    /// What is carried out at certain points.
+    #[command(flatten)]
+    pub hooks: Hooks,
     /// Which objects.
     #[command(flatten)]
     pub selection: Selection,
@@ -194,13 +199,16 @@ impl MigrationOptions {
     }
 
     fn made(&self) -> Result<MigrationSpec, Error> {
-        let Self { cutover, selection, rewriting, meeting, volumes, movers, .. } = self;
+        let Self { cutover, hooks, selection, rewriting, meeting, volumes, movers, .. } = self;
         Ok(MigrationSpec {
             namespaces: self.namespaces.clone(),
             quiesce: cutover.quiesce,
             on_failure: cutover.on_failure.into(),
             reclaim: cutover.reclaim.into(),
             health: cutover.health(),
+            hooks: hooks.read()?,
+            pre_exec_rule: hooks.pre_exec_rule.clone(),
+            post_exec_rule: hooks.post_exec_rule.clone(),
             reverse: self.reverse,
             include_resources: self.include_resources,
             include_volumes: self.include_volumes,

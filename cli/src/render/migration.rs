@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use isthmus_shared::protocol::ObjectResult;
 use isthmus_shared::resources::{
-    Active, Finding, Migration, MigrationAction, MigrationPhase, MigrationSpec, MigrationStatus,
+    Active, Finding, Hook, Migration, MigrationAction, MigrationPhase, MigrationSpec, MigrationStatus,
     RecoveredRun, Step, StepStatus, Verified, VolumePhase, VolumeStatus,
 };
 use jiff::Timestamp;
@@ -141,6 +141,9 @@ pub fn option_lines(sheet: &mut Sheet, spec: &MigrationSpec) {
     if spec.quiesce || spec.action == MigrationAction::Rollback {
         sheet.line("When undone", &format!("{} volumes", word(spec.reclaim)));
     }
+    sheet.line("Rule before", spec.pre_exec_rule.as_deref().unwrap_or_default());
+    sheet.line("Rule after", spec.post_exec_rule.as_deref().unwrap_or_default());
+    sheet.line("Hooks", &hooks(spec));
     sheet.line("Selectors", &spec.selectors.to_string());
     sheet.line("Excluded", &spec.exclude_selectors.to_string());
 }
@@ -188,6 +191,20 @@ pub fn side_lines(status: &MigrationStatus) -> Vec<(&'static str, String)> {
 fn back_at(status: &MigrationStatus) -> Option<&Time> {
     let restored = status.pipeline.iter().find(|step| step.step == Step::RestoreSource)?;
     restored.finished_at.as_ref().filter(|_| status.active == Some(Active::Source))
+}
+
+/// The hooks in their order: what each is, and when and where it comes.
+fn hooks(spec: &MigrationSpec) -> String {
+    let one = |hook: &Hook| {
+        let what = match (&hook.exec, &hook.job) {
+            (Some(exec), _) if exec.background => "command in the background",
+            (Some(_), _) => "command",
+            (None, _) => "Job",
+        };
+        let side = word(hook.side()).to_lowercase();
+        format!("{} ({what}, {}, {side})", hook.name, word(hook.phase))
+    };
+    spec.hooks.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// What becomes of single volumes.

@@ -4,7 +4,7 @@ use isthmus_shared::protocol::{Outcome, Progress, TaskState};
 use isthmus_shared::resources::{MigrationPlanSpec, NamespaceMove, Step};
 
 use super::*;
-use crate::itinerary::{Assignment, Origin, Pair, Site, Told, tasks};
+use crate::itinerary::{Assignment, Origin, Pair, Rules, Site, Told, tasks};
 
 struct World {
     plan: MigrationPlan,
@@ -41,6 +41,7 @@ fn world() -> World {
     };
     let view = PairView {
         origin: Origin::Own,
+        rules: Rules::default(),
         since: now,
         pair: Some(pair),
         source: site.clone(),

@@ -13,7 +13,7 @@ use super::findings::{MAX_MESSAGE, Severity, add, cut, finding};
 use super::namespaces;
 use super::recovery::{self, Hearing};
 use super::view::{Origin, Pair, PairView, Undone};
-use super::{origin, plan, undo};
+use super::{origin, plan, rules, undo};
 
 /// How long a migration waits for its pair to become Ready before it fails, seconds.
 pub const PENDING_LIMIT_SECONDS: i64 = 600;
@@ -90,9 +90,9 @@ fn begin(
     (recovers, now): (bool, Timestamp),
 ) {
     let Some(pair) = &view.pair else { return };
-    let own = &migration.spec;
-    let options = if recovers { recovery::begin(own, status, view) } else { view.origin.options(own) };
-    let Some(options) = options else { return };
+    let begun =
+        if recovers { recovery::begin(&migration.spec, status, view) } else { options(migration, view).ok() };
+    let Some(options) = begun else { return };
     let (source, destination) = direction(&options, pair);
     status.status = MigrationPhase::InProgress;
     status.message = None;
@@ -109,7 +109,7 @@ fn begin(
         status.namespaces = was.namespaces;
         status.active = was.active;
     }
-    if !matches!(view.origin, Origin::Own) {
+    if options != migration.spec {
         status.options = Some(Box::new(options));
     }
 }
@@ -145,9 +145,16 @@ pub(super) fn direction<'a>(options: &MigrationSpec, pair: &'a Pair) -> (&'a str
     if options.reverse { (&pair.destination, &pair.source) } else { (&pair.source, &pair.destination) }
 }
 
+/// The options that a migration would be begun with, its rules' hooks among them, or why there are
+/// none.
+fn options(migration: &Migration, view: &PairView) -> Result<MigrationSpec, Finding> {
+    let namespace = migration.metadata.namespace.as_deref().unwrap_or_default();
+    rules::with_rules(origin::options(migration, &view.origin)?, &view.rules, namespace)
+}
+
 fn decide(migration: &Migration, view: &PairView, now: Timestamp) -> Admission {
     let refuse = |reason: Finding| Admission::Refuse(vec![reason]);
-    let spec = &match origin::options(migration, &view.origin) {
+    let spec = &match options(migration, view) {
         Ok(options) => options,
         Err(reason) => return refuse(reason),
     };

@@ -28,6 +28,11 @@ pub(super) fn refusal(spec: &MigrationSpec, pair: &Pair) -> Option<Finding> {
     {
         return Some(beyond);
     }
+    // A hook reaches no further than the pair does.
+    let mut reached = spec.hooks.iter().filter_map(Hook::namespace);
+    if let Some(beyond) = reached.find_map(|name| not_allowed(&spec.cluster_pair, pair, name)) {
+        return Some(beyond);
+    }
     rules.iter().find_map(|rule| match rule {
         NamespaceRule::Name(name) => not_allowed(&spec.cluster_pair, pair, name),
         NamespaceRule::Mapped(moved) => not_allowed(&spec.cluster_pair, pair, &moved.from)
@@ -55,11 +60,7 @@ fn beyond_own(spec: &MigrationSpec, rules: &[NamespaceRule], pair: &Pair) -> Opt
             "taking objects of cluster scope".to_owned(),
         );
     }
-    let elsewhere = |namespace: Option<&String>| namespace.is_some_and(|namespace| namespace != own);
-    let reaches = |hook: &Hook| {
-        elsewhere(hook.exec.as_ref().and_then(|exec| exec.namespace.as_ref()))
-            || elsewhere(hook.job.as_ref().and_then(|job| job.namespace.as_ref()))
-    };
+    let reaches = |hook: &Hook| hook.namespace().is_some_and(|namespace| namespace != own);
     if let Some(at) = spec.hooks.iter().position(reaches) {
         return refuse(format!("spec.hooks[{at}]"), "a hook in another namespace".to_owned());
     }

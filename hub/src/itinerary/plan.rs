@@ -14,7 +14,7 @@ pub enum Duty {
     Together(&'static [Side]),
     /// A sender and a receiver for each volume.
     Volumes,
-    /// The sides that have hooks of this phase, the source first.
+    /// The sides that have something to do at this phase of the hooks, the source first.
     Hooks(HookPhase),
 }
 
@@ -90,7 +90,10 @@ pub fn recovery(options: &MigrationSpec) -> Vec<StepStatus> {
 }
 
 fn last(options: &MigrationSpec) -> Vec<Step> {
-    let hooked = |phase| options.hooks.iter().any(|hook| hook.phase == phase);
+    let hooked = |phase| {
+        let has = |side: &Side| options.has_hooks(phase, *side);
+        [Side::Source, Side::Destination].iter().any(has)
+    };
     let (resources, volumes, quiesce) = (options.include_resources, options.include_volumes, options.quiesce);
     [
         (Step::Preflight, true),
@@ -101,7 +104,7 @@ fn last(options: &MigrationSpec) -> Vec<Step> {
         (Step::Quiesce, quiesce),
         (Step::QuiesceHooks, quiesce && hooked(HookPhase::AfterQuiesce)),
         (Step::FinalVolumes, volumes),
-        (Step::ApplyHooks, resources && hooked(HookPhase::BeforeApply)),
+        (Step::ApplyHooks, hooked(HookPhase::BeforeApply)),
         (Step::ApplyResources, resources),
         (Step::Verify, resources),
         (Step::StartApplications, options.starts()),

@@ -48,10 +48,8 @@ pub(super) fn begin_step(
         }
         Duty::Together(sides) => sides.iter().map(|side| task(*side, None, true, now)).collect(),
         Duty::Hooks(phase) => {
-            let has = |side: &Side| {
-                (!recovers || *side == Side::Destination)
-                    && options.hooks.iter().any(|h| h.phase == phase && h.side() == *side)
-            };
+            let has =
+                |side: &Side| (!recovers || *side == Side::Destination) && options.has_hooks(phase, *side);
             let sides = [Side::Source, Side::Destination].into_iter().filter(has);
             sides.enumerate().map(|(turn, side)| task(side, None, turn == 0, now)).collect()
         }

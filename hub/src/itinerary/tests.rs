@@ -6,6 +6,7 @@ mod cutover;
 mod dry_run;
 mod failover;
 mod failures;
+mod hooks;
 mod namespaces;
 mod one_side;
 mod promotion;

@@ -1,7 +1,9 @@
 //! What a run needs to know of its surroundings, as values.
 
+use std::sync::Arc;
+
 use isthmus_shared::protocol::HeldPass;
-use isthmus_shared::resources::{Finding, Migration, MigrationSpec, Side, TargetState};
+use isthmus_shared::resources::{Finding, Migration, MigrationSpec, Rule, Side, TargetState};
 use jiff::Timestamp;
 
 use super::claims::Claim;
@@ -57,11 +59,22 @@ impl Origin {
     }
 }
 
+/// The rules that a run names, of its own namespace; none where there is no such.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// `preExecRule`.
+    pub before: Option<Arc<Rule>>,
+    /// `postExecRule`.
+    pub after: Option<Arc<Rule>>,
+}
+
 /// The pair of a migration and the two clusters, as they are now.
 #[derive(Clone, Debug)]
 pub struct PairView {
     /// Where its options come from.
     pub origin: Origin,
+    /// The rules that these name.
+    pub rules: Rules,
     /// When this hub began to look: nobody is blamed for silence from before.
     pub since: Timestamp,
     /// The pair, if there is one of that name in the migration's namespace.

@@ -16,6 +16,7 @@ use kube::core::Selector;
 use super::{MAX_FINDINGS, MAX_NAMESPACES, MigrationSpec, NamespaceRule};
 
 mod actions;
+mod hooks;
 mod names;
 mod schedule;
 mod transforms;

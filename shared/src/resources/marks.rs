@@ -37,7 +37,9 @@ pub const COMPONENT: &str = "isthmus.dev/component";
 pub const COMPONENT_MOVER: &str = "mover";
 /// The value of [`COMPONENT`] on VolumeSnapshots that a run took, and on claims made from them.
 pub const COMPONENT_SNAPSHOT: &str = "snapshot";
-/// Annotation on a mover Job: the id of the task that it serves.
+/// The value of [`COMPONENT`] on the Jobs of hooks and their Pods.
+pub const COMPONENT_HOOK: &str = "hook";
+/// Annotation on a mover Job, and on the Job of a hook: the id of the task that it serves.
 pub const TASK: &str = "isthmus.dev/task";
 /// Finalizer that the hub puts on records whose traces it has to remove.
 pub const FINALIZER: &str = "isthmus.dev/hub";

@@ -216,13 +216,14 @@ pub struct MigrationSpec {
     /// changes nothing.
     #[serde(default)]
     pub dry_run: bool,
-    /// A rule to run before; not carried out yet, and refused rather than ignored.
+    /// The `Rule`, in this namespace, that is carried out on the source before anything is changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = ("self == ''", "preExecRule is not supported yet: leave it out and run the rule by hand"))]
+    #[schemars(length(max = 253))]
     pub pre_exec_rule: Option<String>,
-    /// A rule to run after; not carried out yet, and refused rather than ignored.
+    /// The `Rule`, in this namespace, that is carried out on the source when the volumes have been
+    /// moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = ("self == ''", "postExecRule is not supported yet: leave it out and run the rule by hand"))]
+    #[schemars(length(max = 253))]
     pub post_exec_rule: Option<String>,
 }
 

@@ -39,6 +39,8 @@ const PAGE: usize = 500;
 #[derive(Clone)]
 pub struct Cluster {
     client: kube::Client,
+    /// The same without limits of time: a command in a container may be silent for long.
+    long_lived: kube::Client,
     limiter: Arc<Limiter>,
 }
 
@@ -110,12 +112,21 @@ impl Cluster {
         config.read_timeout = Some(READ_TIMEOUT);
         config.write_timeout = Some(READ_TIMEOUT);
         config.reset_reader_on_write = true;
-        Ok(Self::new(kube::Client::try_from(config).map_err(|e| wrong(&e))?))
+        let mut unlimited = config.clone();
+        unlimited.read_timeout = None;
+        unlimited.write_timeout = None;
+        let long_lived = kube::Client::try_from(unlimited).map_err(|e| wrong(&e))?;
+        Ok(Self { long_lived, ..Self::new(kube::Client::try_from(config).map_err(|e| wrong(&e))?) })
     }
 
     /// Uses a client that does not retry by itself.
     pub fn new(client: kube::Client) -> Self {
-        Self { client, limiter: Arc::default() }
+        Self { long_lived: client.clone(), client, limiter: Arc::default() }
+    }
+
+    /// The client for connections that live as long as what they are for.
+    pub(super) fn long_lived(&self) -> kube::Client {
+        self.long_lived.clone()
     }
 
     /// How many calls are worth having under way at a time, now.

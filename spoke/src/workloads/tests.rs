@@ -33,6 +33,8 @@ fn context(server: &Server) -> TaskContext {
         movers,
         sessions: crate::volumes::Sessions::default(),
         nodes: crate::volumes::Nodes::default(),
+        hook_commands: true,
+        renewals: crate::hooks::Renewals::default(),
         stores: crate::staging_area::Stores::default(),
         journals: crate::journals::Journals::default(),
     };

@@ -241,9 +241,14 @@ impl Cluster {
                 controllers::snapshots::start(&context, &mut tasks);
             }
         }
-        let kubelet = kubelet::start(&name, &context, dir.join("pods"), &mut tasks).await.map_err(setup)?;
+        let tls = match &server {
+            Server::Real(server) => Some(server.kubelet()),
+            Server::Embedded(_) => None,
+        };
+        let pods = dir.join("pods");
+        let kubelet = kubelet::start(&name, &context, pods, tls, &mut tasks).await.map_err(setup)?;
         if let Server::Embedded(server) = &server {
-            server.serve_logs(kubelet.clone());
+            server.serve_pods(kubelet.clone());
         }
         Ok(Self { name, flavour, kubeconfig, endpoint, config, kubelet, server, tasks })
     }

@@ -9,20 +9,27 @@
 //!   ([`worker`], [`volumes`], [`command`]). There is no isolation: no namespaces, no limits. Where the lab
 //!   runs as root they have the users, groups and capabilities of their security contexts
 //!   ([`security`]); else all are the lab's own user.
+//! - Pods of [`SHELL_IMAGE`] likewise: their command is a program of this machine.
 //! - Pods of any other image have no process. They are Running and Ready as soon as their claims are
 //!   there; those of a Job succeed at once. [`NOT_READY`] and [`EXIT_CODE`] change that for tests.
+//!
+//! Commands are run in the containers of either kind ([`exec`]), and beside a real API server the kubelet
+//! serves them and the logs by itself ([`server`]).
 //!
 //! The last logs of a cluster's pods are kept, up to [`KEPT_LOGS`] pods, past the pods' own end.
 
 mod command;
+mod exec;
 mod logs;
 mod nodes;
 mod security;
+mod server;
 pub(crate) mod status;
 mod volumes;
 mod worker;
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,10 +40,12 @@ use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::controllers::cache::{Cache, Topic};
 use crate::controllers::{Again, Context, Controller, Error, Settled, deleting, namespace_of, owner, pods};
+pub(crate) use exec::{ExecQuery, handshake};
 pub use logs::KEPT_LOGS;
 pub(crate) use logs::LogQuery;
 use worker::Worker;
@@ -45,6 +54,8 @@ use worker::Worker;
 pub const MOVER_IMAGE: &str = "isthmus.dev/lab/isthmus-spoke:lab";
 /// The image of an application that writes: `crate::ledger`, in the volume at its `--dir`.
 pub const LEDGER_IMAGE: &str = "isthmus.dev/lab/ledger:lab";
+/// The image whose pods the lab runs as the programs of this machine that their commands name.
+pub const SHELL_IMAGE: &str = "isthmus.dev/lab/shell:lab";
 /// A simulated pod with this annotation and the value `true` is not ready.
 pub const NOT_READY: &str = "lab.isthmus.dev/not-ready";
 /// What a simulated pod of a Job returns, if not 0.
@@ -63,14 +74,34 @@ pub(crate) struct Kubelet {
     logs: Mutex<logs::Kept>,
 }
 
-/// Registers the nodes and starts the kubelet as tasks of `tasks`.
+/// Registers the nodes and starts the kubelet as tasks of `tasks`; with `tls` it has a server of its
+/// own, for an API server that is not the lab's.
 pub(crate) async fn start(
     cluster: &str,
     context: &Context,
     dir: PathBuf,
+    tls: Option<Arc<rustls::ServerConfig>>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<Kubelet>, Error> {
-    let nodes = nodes::register(cluster, context).await?;
+    // Before the nodes are registered, which tell its port.
+    let served = match tls {
+        Some(tls) => {
+            let listening = async {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+                let port = listener.local_addr()?.port();
+                Ok::<_, std::io::Error>((listener, port))
+            };
+            let failed = |error: std::io::Error| Error::Object {
+                object: "the kubelet's server".to_owned(),
+                problem: error.to_string(),
+            };
+            let (listener, port) = listening.await.map_err(failed)?;
+            Some((listener, port, tls))
+        }
+        None => None,
+    };
+    let port = served.as_ref().map(|(_, port, _)| *port);
+    let nodes = nodes::register(cluster, context, port).await?;
     nodes::heartbeat(context, &nodes, tasks);
     let kubelet = Arc::new(Kubelet {
         context: context.clone(),
@@ -82,6 +113,9 @@ pub(crate) async fn start(
         logs: Mutex::default(),
     });
     crate::controllers::run(Handle(kubelet.clone()), context, tasks);
+    if let Some((listener, _, tls)) = served {
+        tasks.spawn(server::run(kubelet.clone(), listener, tls));
+    }
     Ok(kubelet)
 }
 
@@ -244,6 +278,8 @@ impl Kubelet {
             worker.stop(u64::try_from(grace).unwrap_or_default());
             return Ok(());
         }
+        // What commands have left running in it sees by this that it is over.
+        drop(std::fs::remove_dir_all(exec::temporary(&self.dir.join(&uid))));
         self.remove(pod).await
     }
 

@@ -32,6 +32,29 @@ fn options_left_out_are_the_specs_defaults() {
 }
 
 #[test]
+fn rules_and_hooks_go_into_the_spec() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let hooks = "- {name: freeze, phase: PreHooks, exec: {podSelector: {}, command: [sync]}}";
+    std::fs::write(file.path(), hooks).unwrap();
+    let path = file.path().to_str().unwrap();
+    let args = ["cms", "--pre-exec-rule", "before", "--post-exec-rule", "after", "--hooks", path];
+    let spec = moving(&args).spec().unwrap();
+    assert_eq!(
+        (spec.pre_exec_rule.as_deref(), spec.post_exec_rule.as_deref()),
+        (Some("before"), Some("after"))
+    );
+    assert_eq!(spec.hooks[0].name, "freeze");
+    std::fs::write(
+        file.path(),
+        "- {name: freeze, phase: AfterQuiesce, exec: {podSelector: {}, command: [sync]}}",
+    )
+    .unwrap();
+    assert!(refused(&["cms", "--hooks", path]).contains("spec.hooks[0].phase"));
+    std::fs::write(file.path(), "freeze").unwrap();
+    assert!(refused(&["cms", "--hooks", path]).contains("is no list of hooks"));
+}
+
+#[test]
 fn a_comma_within_a_selector_means_and_another_selector_means_or() {
     let spec = moving(&["cms", "-l", "app=web,tier in (a, b)", "-l", "app=db"]).spec().unwrap();
     assert_eq!(serde_json::to_value(&spec.selectors).unwrap(), json!(["app=web,tier in (a, b)", "app=db"]));

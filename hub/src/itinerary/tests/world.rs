@@ -8,7 +8,9 @@ use isthmus_shared::resources::{
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::itinerary::{Assignment, Origin, Pair, PairView, Site, Told, Verdict, advance, record, tasks};
+use crate::itinerary::{
+    Assignment, Origin, Pair, PairView, Rules, Site, Told, Verdict, advance, record, tasks,
+};
 
 pub(super) const UID: &str = "run-1";
 
@@ -46,6 +48,7 @@ pub(super) fn world(change: impl FnOnce(&mut MigrationSpec)) -> World {
     };
     let view = PairView {
         origin: Origin::Own,
+        rules: Rules::default(),
         since: now,
         pair: Some(pair),
         source: site.clone(),

@@ -1,12 +1,10 @@
-//! The action, the hooks, the operators and the single volumes.
+//! The action, the operators and the single volumes.
 
 use std::collections::HashSet;
 
-use super::{Problems, is_label, is_subdomain};
+use super::{Problems, hooks, is_label, is_subdomain};
 use crate::quantity::Amount;
-use crate::resources::{
-    Hook, IncludeClusterResources, MigrationAction, MigrationSpec, VolumeAction, VolumeChoice,
-};
+use crate::resources::{IncludeClusterResources, MigrationAction, MigrationSpec, VolumeAction, VolumeChoice};
 
 pub(super) fn check(spec: &MigrationSpec, found: &mut Problems) {
     if spec.action == MigrationAction::Rollback && spec.rollback_of.is_none() {
@@ -34,7 +32,7 @@ pub(super) fn check(spec: &MigrationSpec, found: &mut Problems) {
         let message = "a cutover starts the applications on the destination, and these must go along: leave `includeResources` out";
         found.add("spec.includeResources", "BadCutover", message);
     }
-    hooks(&spec.hooks, found);
+    hooks::check(spec, found);
     for (at, operator) in spec.operators.iter().enumerate() {
         let field = format!("spec.operators[{at}]");
         if !is_label(&operator.namespace) || !is_subdomain(&operator.name) {
@@ -47,43 +45,6 @@ pub(super) fn check(spec: &MigrationSpec, found: &mut Problems) {
         }
     }
     volumes(spec, found);
-}
-
-fn hooks(hooks: &[Hook], found: &mut Problems) {
-    if !hooks.is_empty() {
-        found.add("spec.hooks", "NotSupported", "hooks are not supported yet: leave them out");
-    }
-    let mut names = HashSet::new();
-    for (at, hook) in hooks.iter().enumerate() {
-        let field = format!("spec.hooks[{at}]");
-        if !is_label(&hook.name) {
-            let message =
-                format!("{:?} cannot name a hook: write lower case letters, digits and -", hook.name);
-            found.add(format!("{field}.name"), "BadHook", message);
-        } else if !names.insert(hook.name.as_str()) {
-            let message = format!("two hooks are called {}: each needs a name of its own", hook.name);
-            found.add(format!("{field}.name"), "BadHook", message);
-        }
-        match (&hook.exec, &hook.job) {
-            (Some(_), None) | (None, Some(_)) => {}
-            (None, None) => found.add(&field, "BadHook", "it does nothing: give it `exec` or `job`"),
-            (Some(_), Some(_)) => {
-                found.add(&field, "BadHook", "it has both `exec` and `job`: make two hooks of it");
-            }
-        }
-        let namespaces = [
-            hook.exec.as_ref().and_then(|exec| exec.namespace.as_ref()),
-            hook.job.as_ref().and_then(|job| job.namespace.as_ref()),
-        ];
-        for namespace in namespaces.into_iter().flatten().filter(|namespace| !is_label(namespace)) {
-            let message = format!("{namespace:?} cannot be a namespace");
-            found.add(format!("{field}.namespace"), "BadHook", message);
-        }
-        if hook.exec.as_ref().is_some_and(|exec| exec.background && hook.retries > 0) {
-            let message = "a command in the background is begun once: leave `retries` out";
-            found.add(format!("{field}.retries"), "BadHook", message);
-        }
-    }
 }
 
 fn volumes(spec: &MigrationSpec, found: &mut Problems) {
@@ -182,30 +143,6 @@ mod tests {
                 json!({"action": action, "schedule": "s", "quiesce": true, "includeResources": false});
             assert_eq!(told(&without), ["spec.includeResources"]);
         }
-    }
-
-    #[test]
-    fn each_fault_of_a_hook_is_named_by_its_field() {
-        let exec = json!({"podSelector": {}, "command": ["true"]});
-        let hook = |change: Value| {
-            let mut hook = json!({"name": "h", "phase": "PreHooks", "exec": exec});
-            hook.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-            hook
-        };
-        // Until spokes carry them out, every hook is refused, and its faults are told beside.
-        let told = |options: &Value| {
-            let mut told = told(options);
-            assert_eq!(told.remove(0), "spec.hooks");
-            told
-        };
-        assert!(told(&json!({"hooks": [hook(json!({}))]})).is_empty());
-        assert_eq!(told(&json!({"hooks": [hook(json!({})), hook(json!({}))]})), ["spec.hooks[1].name"]);
-        assert_eq!(told(&json!({"hooks": [hook(json!({"name": "A b"}))]})), ["spec.hooks[0].name"]);
-        assert_eq!(told(&json!({"hooks": [hook(json!({"exec": null}))]})), ["spec.hooks[0]"]);
-        assert_eq!(told(&json!({"hooks": [hook(json!({"job": {"image": "i"}}))]})), ["spec.hooks[0]"]);
-        let held =
-            json!({"retries": 1, "exec": {"podSelector": {}, "command": ["true"], "background": true}});
-        assert_eq!(told(&json!({"hooks": [hook(held)]})), ["spec.hooks[0].retries"]);
     }
 
     #[test]

@@ -95,6 +95,8 @@ impl Server {
             movers,
             sessions: super::super::Sessions::default(),
             nodes: super::super::Nodes::default(),
+            hook_commands: true,
+            renewals: crate::hooks::Renewals::default(),
             stores: crate::staging_area::Stores::default(),
             journals: crate::journals::Journals::default(),
         };

@@ -27,6 +27,7 @@ mod damage;
 mod demo;
 mod diff;
 mod existing;
+mod hooks;
 mod identity;
 mod left_behind;
 mod limited_access;

@@ -20,6 +20,8 @@ pub enum Sub {
     Eviction,
     /// A container's output.
     Log,
+    /// A command in a container.
+    Exec,
     /// A namespace's own finalizers.
     Finalize,
 }
@@ -34,6 +36,7 @@ impl Sub {
             Self::Binding => "binding",
             Self::Eviction => "eviction",
             Self::Log => "log",
+            Self::Exec => "exec",
             Self::Finalize => "finalize",
         }
     }
@@ -107,7 +110,7 @@ pub const BUILTINS: &[Builtin] = &[
     row!("", "v1", "Node", "nodes", &["no"], NONE, false, STATUS, false, true, api::core::v1::Node),
     row!("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", &["pvc"], NONE, true, STATUS, false, true, api::core::v1::PersistentVolumeClaim),
     row!("", "v1", "PersistentVolume", "persistentvolumes", &["pv"], NONE, false, STATUS, false, true, api::core::v1::PersistentVolume),
-    row!("", "v1", "Pod", "pods", &["po"], ALL, true, &[Sub::Status, Sub::Binding, Sub::Eviction, Sub::Log], true, true, api::core::v1::Pod),
+    row!("", "v1", "Pod", "pods", &["po"], ALL, true, &[Sub::Status, Sub::Binding, Sub::Eviction, Sub::Log, Sub::Exec], true, true, api::core::v1::Pod),
     row!("", "v1", "PodTemplate", "podtemplates", NONE, NONE, true, PLAIN, true, true, api::core::v1::PodTemplate),
     row!("", "v1", "ReplicationController", "replicationcontrollers", &["rc"], ALL, true, STATUS_SCALE, true, true, api::core::v1::ReplicationController),
     row!("", "v1", "ResourceQuota", "resourcequotas", &["quota"], NONE, true, STATUS, false, true, api::core::v1::ResourceQuota),

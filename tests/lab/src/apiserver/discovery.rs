@@ -71,6 +71,7 @@ fn part(sub: Sub, resource: &Resource) -> (String, String, String, Vec<&'static 
         Sub::Binding => (core("Binding"), vec!["create"]),
         Sub::Eviction => (("policy".to_owned(), "v1".to_owned(), "Eviction".to_owned()), vec!["create"]),
         Sub::Log => (core("Pod"), vec!["get"]),
+        Sub::Exec => (core("PodExecOptions"), vec!["create", "get"]),
         Sub::Finalize => (own(), vec!["update"]),
     };
     (group, version, kind, verbs)

@@ -47,6 +47,7 @@ mod builtins;
 mod columns;
 mod discovery;
 mod error;
+mod exec;
 mod faults;
 mod json;
 mod jsonpath;
@@ -205,6 +206,28 @@ pub trait LogProvider: Send + Sync {
     fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, String>>;
 }
 
+/// Which command is to be run where.
+#[derive(Debug, Clone)]
+pub struct ExecRequest {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod.
+    pub pod: String,
+    /// The container.
+    pub container: String,
+    /// The command with its arguments.
+    pub command: Vec<String>,
+}
+
+/// Runs commands in pods' containers: the kubelet's part of the `exec` subresource.
+pub trait ExecProvider: Send + Sync {
+    /// What a WebSocket's handshake is answered with: the accepted key and the chosen protocol.
+    fn handshake(&self, headers: &http::HeaderMap) -> Option<(String, &'static str)>;
+
+    /// Serves a session until its command has ended.
+    fn exec(&self, io: hyper::upgrade::Upgraded, request: ExecRequest) -> BoxFuture<'static, ()>;
+}
+
 /// What all requests share.
 pub(crate) struct Server {
     store: Store,
@@ -219,6 +242,7 @@ pub(crate) struct Server {
     requests: metrics::Requests,
     faults: faults::Armed,
     logs: RwLock<Option<Arc<dyn LogProvider>>>,
+    exec: RwLock<Option<Arc<dyn ExecProvider>>>,
     stopping: CancellationToken,
     connections: TaskTracker,
 }
@@ -301,6 +325,7 @@ impl ApiServer {
             requests: metrics::Requests::default(),
             faults: faults::Armed::default(),
             logs: RwLock::new(None),
+            exec: RwLock::new(None),
             stopping: CancellationToken::new(),
             connections: TaskTracker::new(),
         });
@@ -365,6 +390,11 @@ impl ApiServer {
         })?;
         self.server.after_write(resource);
         Ok(())
+    }
+
+    /// Says who runs commands in pods' containers.
+    pub fn set_exec_provider(&self, provider: Arc<dyn ExecProvider>) {
+        *self.server.exec.write() = Some(provider);
     }
 
     /// Stops: ends watches, lets other requests finish for a few seconds, closes the listener.

@@ -51,6 +51,11 @@ impl Query {
         self.0.iter().filter(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str()).collect()
     }
 
+    /// Every value of a parameter, the empty ones too.
+    pub fn every(&self, key: &str) -> Vec<&str> {
+        self.0.iter().filter(|(k, _)| k == key).map(|(_, v)| v.as_str()).collect()
+    }
+
     /// Whether a parameter says yes.
     pub fn flag(&self, key: &str) -> bool {
         self.0.iter().any(|(k, v)| k == key && matches!(v.as_str(), "" | "1" | "true" | "True" | "t"))

@@ -19,6 +19,7 @@ use super::auth::{Attributes, Identity, rbac, reviews};
 use super::builtins::Sub;
 use super::discovery;
 use super::error::{ApiError, ApiResult};
+use super::exec;
 use super::openapi;
 use super::read;
 use super::registry::Resource;
@@ -118,7 +119,7 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Response<Bod
 }
 
 async fn respond(server: &Arc<Server>, request: Request<Incoming>) -> ApiResult<Response<Body>> {
-    let (parts, incoming) = request.into_parts();
+    let (mut parts, incoming) = request.into_parts();
     let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
     let path = parts.uri.path().to_owned();
     let query = Query::parse(parts.uri.query().unwrap_or(""));
@@ -145,6 +146,9 @@ async fn respond(server: &Arc<Server>, request: Request<Incoming>) -> ApiResult<
     };
     if rbac::allows(&server.store, &identity, &attributes).is_none() {
         return Err(ApiError::new(403, "Forbidden", attributes.refusal(&identity.user)));
+    }
+    if let Some(target) = target.as_ref().filter(|target| exec::is_exec(target)) {
+        return exec::answer(server, &identity, target, &query, &mut parts);
     }
     let body = tokio::time::timeout(BODY_TIMEOUT, read_body(incoming))
         .await

@@ -237,27 +237,7 @@ async fn log(
     resource: &Resource,
 ) -> ApiResult<Response<Body>> {
     let pod = existing(server, target, resource)?;
-    let containers: Vec<&str> = ["containers", "initContainers"]
-        .iter()
-        .flat_map(|kind| list(&pod, &["spec", kind]))
-        .map(|c| text(c, &["name"]))
-        .collect();
-    let container = match call.query.get("container") {
-        Some(wanted) if containers.contains(&wanted) => wanted,
-        Some(wanted) => {
-            return Err(ApiError::bad_request(format!(
-                "container {wanted} is not valid for pod {}",
-                target.name
-            )));
-        }
-        None if list(&pod, &["spec", "containers"]).len() == 1 => containers.first().copied().unwrap_or(""),
-        None => {
-            return Err(ApiError::bad_request(format!(
-                "a container name must be specified for pod {}, choose one of: {containers:?}",
-                target.name
-            )));
-        }
-    };
+    let container = container_in(&pod, target, call.query.get("container"))?;
     let provider = server.logs.read().clone();
     let Some(provider) = provider else {
         return Err(ApiError::internal(format!(
@@ -269,7 +249,7 @@ async fn log(
         namespace: target.namespace.clone(),
         pod: target.name.clone(),
         pod_uid: uid(&pod).to_owned(),
-        container: container.to_owned(),
+        container,
         follow: call.query.flag("follow") && call.query.get("follow").is_some(),
         previous: call.query.flag("previous") && call.query.get("previous").is_some(),
         tail_lines: call.query.number("tailLines")?,
@@ -278,4 +258,35 @@ async fn log(
     let chunks = provider.logs(request).await.map_err(ApiError::bad_request)?;
     let stopping = server.stopping.clone();
     Ok(reply::stream("text/plain", chunks.take_until(stopping.cancelled_owned())))
+}
+
+/// The container that a request for a part of a pod names or means.
+pub fn container_of(server: &Server, target: &Target, wanted: Option<&str>) -> ApiResult<String> {
+    let pods = server.registry().find("", "v1", "pods").cloned().ok_or_else(ApiError::no_such_resource)?;
+    container_in(&*existing(server, target, &pods)?, target, wanted)
+}
+
+fn container_in(pod: &Value, target: &Target, wanted: Option<&str>) -> ApiResult<String> {
+    let containers: Vec<&str> = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|kind| list(pod, &["spec", kind]))
+        .map(|c| text(c, &["name"]))
+        .collect();
+    let container = match wanted {
+        Some(wanted) if containers.contains(&wanted) => wanted,
+        Some(wanted) => {
+            return Err(ApiError::bad_request(format!(
+                "container {wanted} is not valid for pod {}",
+                target.name
+            )));
+        }
+        None if list(pod, &["spec", "containers"]).len() == 1 => containers.first().copied().unwrap_or(""),
+        None => {
+            return Err(ApiError::bad_request(format!(
+                "a container name must be specified for pod {}, choose one of: {containers:?}",
+                target.name
+            )));
+        }
+    };
+    Ok(container.to_owned())
 }

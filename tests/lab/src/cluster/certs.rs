@@ -24,7 +24,7 @@ pub enum CertError {
 /// A CA of one server.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A server's certificate and key, as PEM.
+/// A server's or a client's certificate and key, as PEM.
 pub(crate) struct ServerCertificate {
     pub cert_pem: String,
     pub key_pem: String,
@@ -49,10 +49,24 @@ impl Authority {
         self.0.pem()
     }
 
+    /// Signs a client's certificate.
+    pub fn client(&self, common_name: &str) -> Result<ServerCertificate, CertError> {
+        self.signed(common_name, &[], ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
     /// Signs a server's certificate for these DNS names and IP addresses.
     pub fn server(&self, common_name: &str, sans: &[&str]) -> Result<ServerCertificate, CertError> {
+        self.signed(common_name, sans, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    fn signed(
+        &self,
+        common_name: &str,
+        sans: &[&str],
+        usage: ExtendedKeyUsagePurpose,
+    ) -> Result<ServerCertificate, CertError> {
         let mut params = named(common_name, sans)?;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.0)?;
@@ -61,6 +75,22 @@ impl Authority {
 }
 
 impl ServerCertificate {
+    /// A server's TLS settings, for HTTP/1.1 and clients with a certificate of this authority.
+    pub fn rustls_for(&self, authority: &Authority) -> Result<rustls::ServerConfig, CertError> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes())?)?;
+        let clients = rustls::server::WebPkiClientVerifier::builder(std::sync::Arc::new(roots))
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let certificate = CertificateDer::from_pem_slice(self.cert_pem.as_bytes())?;
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())?;
+        let mut config = rustls::ServerConfig::builder()
+            .with_client_cert_verifier(clients)
+            .with_single_cert(vec![certificate], key)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
     /// A server's TLS settings, for HTTP/1.1 and HTTP/2.
     pub fn rustls(&self) -> Result<rustls::ServerConfig, CertError> {
         let certificate = CertificateDer::from_pem_slice(self.cert_pem.as_bytes())?;

@@ -1,13 +1,16 @@
-//! The lab's own API server as a cluster's, with the kubelet's logs behind `pods/log`.
+//! The lab's own API server as a cluster's, with the kubelet behind `pods/log` and `pods/exec`.
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use hyper_util::rt::TokioIo;
 
 use super::{ClusterError, ClusterTraits, Endpoint};
-use crate::apiserver::{ApiServer, ApiServerOptions, Faults, LogProvider, LogRequest, LogStream};
-use crate::kubelet::{Kubelet, LogQuery};
+use crate::apiserver::{
+    ApiServer, ApiServerOptions, ExecProvider, ExecRequest, Faults, LogProvider, LogRequest, LogStream,
+};
+use crate::kubelet::{self, ExecQuery, Kubelet, LogQuery};
 
 pub(super) struct Embedded(ApiServer);
 
@@ -29,9 +32,10 @@ pub(super) async fn start(
 }
 
 impl Embedded {
-    /// Lets the server give the output of the kubelet's pods.
-    pub fn serve_logs(&self, kubelet: Arc<Kubelet>) {
-        self.0.set_log_provider(Arc::new(Logs(kubelet)));
+    /// Lets the server give the output of the kubelet's pods, and run commands in them.
+    pub fn serve_pods(&self, kubelet: Arc<Kubelet>) {
+        self.0.set_log_provider(Arc::new(Pods(kubelet.clone())));
+        self.0.set_exec_provider(Arc::new(Pods(kubelet)));
     }
 
     /// Puts a definition into the store as it is.
@@ -49,9 +53,25 @@ impl Embedded {
     }
 }
 
-struct Logs(Arc<Kubelet>);
+struct Pods(Arc<Kubelet>);
 
-impl LogProvider for Logs {
+impl ExecProvider for Pods {
+    fn handshake(&self, headers: &http::HeaderMap) -> Option<(String, &'static str)> {
+        kubelet::handshake(headers)
+    }
+
+    fn exec(&self, io: hyper::upgrade::Upgraded, request: ExecRequest) -> BoxFuture<'static, ()> {
+        let query = ExecQuery {
+            namespace: request.namespace,
+            pod: request.pod,
+            container: request.container,
+            command: request.command,
+        };
+        self.0.clone().exec(TokioIo::new(io), query).boxed()
+    }
+}
+
+impl LogProvider for Pods {
     fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, String>> {
         let query = LogQuery {
             pod_uid: request.pod_uid,

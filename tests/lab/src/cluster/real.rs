@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::certs::{Authority, signing_key};
@@ -23,6 +24,8 @@ pub(super) struct Real {
     processes: Vec<Process>,
     /// Where etcd answers.
     etcd: String,
+    /// What the cluster's kubelet serves the API server with.
+    kubelet: Arc<rustls::ServerConfig>,
 }
 
 impl Real {
@@ -33,6 +36,11 @@ impl Real {
 
     pub fn pids(&self) -> Vec<u32> {
         self.processes.iter().map(Process::pid).collect()
+    }
+
+    /// What the cluster's kubelet serves the API server with.
+    pub fn kubelet(&self) -> Arc<rustls::ServerConfig> {
+        self.kubelet.clone()
     }
 
     pub async fn stop(self) {
@@ -53,6 +61,7 @@ struct Plane<'a> {
     traits: &'a ClusterTraits,
     token: String,
     ca_pem: String,
+    kubelet: Arc<rustls::ServerConfig>,
 }
 
 pub(super) async fn start(
@@ -66,6 +75,9 @@ pub(super) async fn start(
     let sans =
         ["localhost", "127.0.0.1", "10.96.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
     let server = authority.server("kube-apiserver", &sans).map_err(certificate)?;
+    let client = authority.client("kube-apiserver-kubelet-client").map_err(certificate)?;
+    let kubelet = authority.server("kubelet", &["127.0.0.1"]).map_err(certificate)?;
+    let kubelet = Arc::new(kubelet.rustls_for(&authority).map_err(certificate)?);
     let (private, public) = signing_key().map_err(certificate)?;
     let plane = Plane {
         cluster,
@@ -74,11 +86,14 @@ pub(super) async fn start(
         traits,
         token: uuid::Uuid::new_v4().simple().to_string(),
         ca_pem: authority.pem(),
+        kubelet,
     };
     plane.folder(&plane.dir)?;
     plane.write("ca.crt", &plane.ca_pem)?;
     plane.write("apiserver.crt", &server.cert_pem)?;
     plane.write("apiserver.key", &server.key_pem)?;
+    plane.write("kubelet-client.crt", &client.cert_pem)?;
+    plane.write("kubelet-client.key", &client.key_pem)?;
     plane.write("service-accounts.key", &private)?;
     plane.write("service-accounts.pub", &public)?;
     plane.write("tokens.csv", &format!("{},admin,admin,\"system:masters\"\n", plane.token))?;
@@ -173,6 +188,11 @@ impl Plane<'_> {
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={}", file("service-accounts.pub")),
             format!("--service-account-signing-key-file={}", file("service-accounts.key")),
+            format!("--kubelet-certificate-authority={}", file("ca.crt")),
+            format!("--kubelet-client-certificate={}", file("kubelet-client.crt")),
+            format!("--kubelet-client-key={}", file("kubelet-client.key")),
+            // All nodes are on loopback, which they call their external address.
+            "--kubelet-preferred-address-types=ExternalIP".to_owned(),
             "--profiling=false".to_owned(),
             "--v=0".to_owned(),
         ];
@@ -208,7 +228,7 @@ impl Plane<'_> {
             ];
             processes.push(self.spawn("kube-controller-manager", program, args).await?);
         }
-        Ok((Real { processes, etcd: etcd_url }, endpoint))
+        Ok((Real { processes, etcd: etcd_url, kubelet: self.kubelet.clone() }, endpoint))
     }
 
     /// Waits until the API server says that it is ready.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
 
-use super::{LEDGER_IMAGE, MOVER_IMAGE};
+use super::{LEDGER_IMAGE, MOVER_IMAGE, SHELL_IMAGE};
 
 /// An image whose containers the lab runs as processes of its own executable.
 struct Image {
@@ -42,7 +42,26 @@ pub(super) struct Mount {
 pub(super) fn has_processes(pod: &Pod) -> bool {
     let containers =
         pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-    containers.into_iter().any(|container| image(container).is_some())
+    containers.into_iter().any(|container| is_shell(container) || image(container).is_some())
+}
+
+fn is_shell(container: &Container) -> bool {
+    container.image.as_deref() == Some(SHELL_IMAGE)
+}
+
+/// The program of a container and its arguments, where its image is the machine's own programs; none
+/// of any other.
+pub(super) fn of_shell(
+    container: &Container,
+    env: &BTreeMap<String, String>,
+    mounts: &[Mount],
+) -> Option<(OsString, Vec<OsString>)> {
+    if !is_shell(container) {
+        return None;
+    }
+    let words = container.command.iter().flatten().chain(container.args.iter().flatten());
+    let mut words = words.map(|word| rewrite_within(&expand(word, env), mounts).into());
+    Some((words.next().unwrap_or_else(|| "true".into()), words.collect()))
 }
 
 /// The arguments for the lab's executable, or why the container cannot start.
@@ -111,6 +130,33 @@ pub(super) fn rewrite(text: &str, mounts: &[Mount]) -> String {
     }
 }
 
+/// Rewrites all paths at or below a mount that stand in a text, such as a script.
+pub(super) fn rewrite_within(text: &str, mounts: &[Mount]) -> String {
+    let of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let mut deepest: Vec<(String, &Mount)> = mounts
+        .iter()
+        .map(|mount| (mount.at.to_string_lossy().trim_end_matches('/').to_owned(), mount))
+        .collect();
+    deepest.sort_by_key(|(at, _)| std::cmp::Reverse(at.len()));
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let begins = !out.ends_with(|c| of_name(c) || c == '/');
+        let found = deepest.iter().find_map(|(at, mount)| {
+            let after = rest.strip_prefix(at.as_str()).filter(|_| begins && !at.is_empty())?;
+            (!after.starts_with(of_name)).then_some((mount, after))
+        });
+        if let Some((mount, after)) = found {
+            out.push_str(&mount.folder.to_string_lossy());
+            rest = after;
+        } else {
+            out.push(next);
+            rest = &rest[next.len_utf8()..];
+        }
+    }
+    out
+}
+
 /// The value of a pod's field, as the downward API names it.
 pub(super) fn field(pod: &Pod, path: &str, address: &str) -> Option<String> {
     let spec = pod.spec.as_ref();
@@ -152,6 +198,13 @@ mod tests {
         assert_eq!(rewrite("/volume/a/b", &mounts()), "/host/v/a/b");
         assert_eq!(rewrite("--root=/volume/inner/x", &mounts()), "--root=/host/i/x");
         assert_eq!(rewrite("/volumes", &mounts()), "/volumes");
+    }
+
+    #[test]
+    fn paths_within_a_script_become_the_folders() {
+        let text = "cp /volume/a '/volume/inner' && ls /volumes x/volume; echo >/volume";
+        let wanted = "cp /host/v/a '/host/i' && ls /volumes x/volume; echo >/host/v";
+        assert_eq!(rewrite_within(text, &mounts()), wanted);
     }
 
     #[test]

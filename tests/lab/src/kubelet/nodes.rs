@@ -18,6 +18,8 @@ const NODES: usize = 2;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const LEASE_SECONDS: i32 = 40;
 const LEASES: &str = "kube-node-lease";
+/// By this a node says that its kubelet takes WebSockets as they come.
+const TAKES_WEBSOCKETS: &str = "ExtendWebSocketsToKubelet";
 /// A new node carries it until its kubelet is ready, and the lab's is at once.
 const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
 
@@ -31,8 +33,12 @@ fn object<K: serde::de::DeserializeOwned>(value: Value) -> Result<K, Error> {
     serde_json::from_value(value).map_err(|error| Error::Object { object: name, problem: error.to_string() })
 }
 
-/// Creates the nodes and returns their names.
-pub(super) async fn register(cluster: &str, context: &Context) -> Result<Vec<String>, Error> {
+/// Creates the nodes and returns their names; `port` is where their kubelet listens on loopback.
+pub(super) async fn register(
+    cluster: &str,
+    context: &Context,
+    port: Option<u16>,
+) -> Result<Vec<String>, Error> {
     let nodes = Api::<Node>::all(context.client.clone());
     let leases: Namespace = object(json!({"metadata": {"name": LEASES}}))?;
     Api::<Namespace>::all(context.client.clone())
@@ -51,7 +57,7 @@ pub(super) async fn register(cluster: &str, context: &Context) -> Result<Vec<Str
             "topology.kubernetes.io/zone": format!("{cluster}-{zone}"),
         }}}))?;
         nodes.create(&PostParams::default(), &node).await.settled("creating", &node)?;
-        let status = json!({"status": status(cluster, number)});
+        let status = json!({"status": status(cluster, number, port)});
         nodes
             .patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
             .await
@@ -119,14 +125,14 @@ fn architecture() -> &'static str {
     }
 }
 
-fn status(cluster: &str, number: usize) -> Value {
+fn status(cluster: &str, number: usize, port: Option<u16>) -> Value {
     let now = jiff::Timestamp::now().strftime("%FT%TZ").to_string();
     let condition = |kind: &str, value: &str, reason: &str| {
         json!({"type": kind, "status": value, "reason": reason, "message": "The lab's kubelet is running.",
             "lastHeartbeatTime": now, "lastTransitionTime": now})
     };
     let resources = json!({"cpu": "16", "memory": "64Gi", "pods": "500", "ephemeral-storage": "500Gi"});
-    json!({
+    let mut status = json!({
         "capacity": resources,
         "allocatable": resources,
         "addresses": [
@@ -144,5 +150,15 @@ fn status(cluster: &str, number: usize) -> Value {
             "containerRuntimeVersion": "processes://lab", "kubeletVersion": "v1.33.0-lab",
             "kubeProxyVersion": "", "operatingSystem": "linux", "architecture": architecture(),
         },
-    })
+    });
+    if let Some(port) = port {
+        status["addresses"] = json!([
+            {"type": "InternalIP", "address": format!("{}.255.{number}", network(cluster))},
+            {"type": "Hostname", "address": format!("{cluster}-node-{number}")},
+            {"type": "ExternalIP", "address": "127.0.0.1"},
+        ]);
+        status["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
+        status["declaredFeatures"] = json!([TAKES_WEBSOCKETS]);
+    }
+    status
 }

@@ -87,6 +87,8 @@ pub(super) struct Maker<'a> {
 impl Maker<'_> {
     pub async fn make(&self) -> Result<Volumes, VolumeError> {
         let mut made = Volumes::default();
+        // A pod without volumes has its logs there.
+        Self::folder("of the pod itself", self.dir)?;
         for volume in self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
             let folder = self.one(volume, &mut made.tokens).await?;
             made.folders.insert(volume.name.clone(), folder);

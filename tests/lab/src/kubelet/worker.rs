@@ -305,14 +305,18 @@ impl Running {
             let value = command::expand(&value, &values);
             values.insert(variable.name.clone(), value);
         }
-        let args = command::arguments(container, &values, mounts)?;
+        let (program, args) = if let Some(found) = command::of_shell(container, &values, mounts) {
+            found
+        } else {
+            let program = executable::path().map_err(|error| error.to_string())?;
+            (program.into(), command::arguments(container, &values, mounts)?)
+        };
         let inherited =
             PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?)));
         let mut env: Vec<(String, OsString)> = inherited.collect();
         env.push(("HOSTNAME".to_owned(), self.pod.name_any().into()));
         env.extend(values.iter().map(|(name, value)| (name.clone(), command::rewrite(value, mounts).into())));
         env.push(("TERMINATION_LOG".to_owned(), message_file.into()));
-        let program = executable::path().map_err(|error| error.to_string())?.into();
         let mut credentials = None;
         if security::applies() {
             credentials = security::credentials(&self.pod, container);

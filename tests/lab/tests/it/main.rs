@@ -13,6 +13,7 @@
 mod api;
 #[macro_use]
 mod cluster;
+mod exec;
 mod programs;
 mod s3;
 mod storage;

@@ -1,0 +1,46 @@
+//! Why an attempt at a hook came to nothing.
+
+use isthmus_shared::resources::Finding;
+
+use crate::cluster::ClusterError;
+use crate::findings::finding;
+
+/// Why an attempt came to nothing.
+#[derive(Debug)]
+pub enum Failure {
+    /// It counts: what failed, for a person.
+    Failed(String),
+    /// The API server could not be asked: it counts as no attempt, and the task is begun again.
+    Waits(Finding),
+}
+
+impl Failure {
+    /// A call to the API server that was not carried out.
+    pub fn cluster(doing: &str, error: &ClusterError) -> Self {
+        if error.is_transient() {
+            return Self::Waits(finding(doing, error.reason(), error.to_string()));
+        }
+        let advice = match error.code() {
+            Some(401 | 403) => {
+                "; grant the spoke's service account what its ClusterRole in deploy/ lists for hooks"
+            }
+            _ => "",
+        };
+        Self::Failed(format!("{doing} failed: {error}{advice}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_counts_as_an_attempt_and_a_server_that_is_away_does_not() {
+        let refused = |code| ClusterError::refused("GET /x".to_owned(), code, None, b"{}");
+        let Failure::Failed(why) = Failure::cluster("listing Pods", &refused(403)) else {
+            panic!("it counts")
+        };
+        assert!(why.contains("for hooks"), "{why}");
+        assert!(matches!(Failure::cluster("listing Pods", &refused(503)), Failure::Waits(_)));
+    }
+}
