@@ -28,6 +28,8 @@
 //! pass of the volumes never begins before the source has stopped, and neither side is started
 //! while the other may run.
 //!
+//! - [`patience`] bounds what a step takes, and begins one that failed again, where that is asked for.
+//!
 //! A new step is a row in [`plan`] and in [`roster`]: nothing else knows the order.
 
 mod admission;
@@ -37,6 +39,7 @@ mod findings;
 mod namespaces;
 mod notes;
 mod origin;
+mod patience;
 mod plan;
 mod record;
 mod recovery;
@@ -57,6 +60,7 @@ pub use advance::advance;
 pub use claims::{Claim, Reach, claims, meeting};
 pub use findings::{MAX_MESSAGE, MAX_OBJECT, MAX_REASON};
 pub use notes::{Note, notes};
+pub use patience::{LONGEST_RETRY_PAUSE_SECONDS, RETRY_PAUSE_SECONDS};
 pub use plan::{Duty, plan, roster};
 pub use record::{Verdict, record};
 pub use recovery::{Handover, handover, is_unsettled, request, runs_to_end};

@@ -257,6 +257,8 @@ mod tests {
                 state: preflight,
                 started_at: None,
                 finished_at: None,
+                attempt: 0,
+                resumes_at: None,
                 message: None,
                 tasks: Vec::new(),
             }],

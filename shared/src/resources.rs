@@ -31,6 +31,7 @@ mod rewriting;
 mod rule;
 mod schedule;
 mod selectors;
+mod step_limits;
 mod volumes;
 
 pub use checks::{OptionProblem, glob_matcher, is_label, is_subdomain};
@@ -65,6 +66,10 @@ pub use schedule::{
     ScheduleTiming, due_time_of, run_name,
 };
 pub use selectors::{BadSelector, LabelSelectors, MAX_SELECTORS, parse as parse_selector};
+pub use step_limits::{
+    LONG_STEP_LIMIT_SECONDS, MAX_STEP_LIMIT_SECONDS, MAX_STEP_RETRIES, MIN_STEP_LIMIT_SECONDS, PerStep,
+    STEP_LIMIT_SECONDS,
+};
 pub use volumes::{
     MetadataPolicy, MoverOptions, Retention, SnapshotRetention, Verified, VerifyMethod, VolumeMethod,
 };

@@ -21,11 +21,13 @@ use crate::names;
 
 mod cutover;
 mod hooks;
+mod limits;
 mod volume_choice;
 mod volumes;
 
 pub use cutover::{Cutover, Reclaim};
 pub use hooks::Hooks;
+pub use limits::StepLimits;
 pub use volumes::{Movers, Volumes};
 
 /// What to move and how.
@@ -57,6 +59,9 @@ pub struct MigrationOptions {
     /// How long a step may go without any news from the spoke that does it
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = step_timeout)]
     pub step_timeout: Duration,
+    /// What single steps may take.
+    #[command(flatten)]
+    pub step_limits: StepLimits,
     /// How one side stops and the other starts.
     #[command(flatten)]
     pub cutover: Cutover,
@@ -224,6 +229,8 @@ impl MigrationOptions {
             retention: volumes.retention(),
             mover: movers.options()?,
             step_timeout_seconds: u32::try_from(self.step_timeout.as_secs()).unwrap_or(u32::MAX),
+            timeouts: self.step_limits.timeouts(),
+            retries: self.step_limits.retries(),
             namespace_selector: selection
                 .namespace_selector
                 .as_deref()

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::admission::admit;
 use super::findings::{MAX_MESSAGE, Severity, add, cut, finding};
+use super::patience;
 use super::recovery::{self, Gate};
 use super::steps::{Progress, begin_step, evaluate, prospect};
 use super::summary::{elapsed, refresh};
@@ -39,8 +40,8 @@ pub fn advance(migration: &Migration, view: &PairView, now: Timestamp) -> Migrat
     status
 }
 
-/// Goes from step to step until one has to be waited for. Every turn ends a step, and steps of
-/// going back are added once, so there are at most as many turns as steps.
+/// Goes from step to step until one has to be waited for. Every turn ends a step, or lets it rest before
+/// its next attempt, which is waited for; and steps of going back are added once.
 fn run(migration: &Migration, status: &mut MigrationStatus, view: &PairView, now: Timestamp) {
     let options = status.options.clone().map_or_else(|| migration.spec.clone(), |options| *options);
     recovery::warn_of_source(status, view, now);
@@ -52,6 +53,13 @@ fn run(migration: &Migration, status: &mut MigrationStatus, view: &PairView, now
             add(status, Severity::Failure, Some(step), reason.clone());
             fail_step(&options, status, index, &reason, ending, now);
             continue;
+        }
+        if patience::rests(&status.pipeline[index], now) {
+            status.active = active(&options, status, view);
+            return;
+        }
+        if status.pipeline[index].resumes_at.take().is_some() {
+            begin_step(&options, status, index, now);
         }
         if status.pipeline[index].state == StepState::Pending {
             match recovery::gate(&options, status, index, view, now) {
@@ -70,12 +78,24 @@ fn run(migration: &Migration, status: &mut MigrationStatus, view: &PairView, now
         }
         match evaluate(&options, status, index, view, now) {
             Progress::Waits => {
-                status.active = active(&options, status, view);
-                return;
+                let Some(reason) = patience::overdue(&options, status, index, view, now) else {
+                    status.active = active(&options, status, view);
+                    return;
+                };
+                add(status, Severity::Failure, Some(step), reason.clone());
+                if patience::try_again(&options, status, index, &reason, now) {
+                    continue;
+                }
+                fail_step(&options, status, index, &reason, Ending::Failed, now);
             }
             Progress::Done(message) => end_step(status, index, StepState::Succeeded, message, now),
             Progress::NotNeeded(message) => end_step(status, index, StepState::Skipped, Some(message), now),
-            Progress::Failed(reason) => fail_step(&options, status, index, &reason, Ending::Failed, now),
+            Progress::Failed(reason) => {
+                if patience::try_again(&options, status, index, &reason, now) {
+                    continue;
+                }
+                fail_step(&options, status, index, &reason, Ending::Failed, now);
+            }
         }
         status.active = active(&options, status, view);
     }
@@ -145,6 +165,7 @@ fn end_step(
     let step = &mut status.pipeline[index];
     step.state = state;
     step.finished_at = Some(Time(now));
+    step.resumes_at = None;
     step.message = message;
 }
 

@@ -124,6 +124,8 @@ pub(super) fn not_begun(step: Step) -> StepStatus {
         state: StepState::Pending,
         started_at: None,
         finished_at: None,
+        attempt: 0,
+        resumes_at: None,
         message: None,
         tasks: Vec::new(),
     }

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::advance::current;
 use super::findings::{MAX_MESSAGE, Severity, add, add_all, cut, finding};
 use super::namespaces::resolved;
-use super::tasks::item;
+use super::tasks::{item, item_of};
 use super::view::PairView;
 use super::{voice, volumes};
 
@@ -68,7 +68,7 @@ fn find(status: &MigrationStatus, task: &TaskId) -> Option<(usize, Target)> {
         return None;
     }
     let wanted = task.item.as_deref()?;
-    let side = step.tasks.iter().position(|t| t.state == StepState::InProgress && item(t) == wanted);
+    let side = step.tasks.iter().position(|t| t.state == StepState::InProgress && item_of(step, t) == wanted);
     if let Some(side) = side {
         return Some((index, Target::Side(side)));
     }

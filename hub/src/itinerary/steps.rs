@@ -8,9 +8,10 @@ use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::findings::{Severity, add, finding};
+use super::patience;
 use super::plan::{Duty, roster};
 use super::summary::elapsed;
-use super::undo::patience;
+use super::undo::patience as silence;
 use super::view::PairView;
 use super::volumes;
 
@@ -83,7 +84,7 @@ pub(super) fn evaluate(
 ) -> Progress {
     let step = status.pipeline[index].step;
     match (step, roster(step, status.recovers.is_some())) {
-        (Step::Cleanup, _) => cleanup(status, index, view, now),
+        (Step::Cleanup, _) => cleanup(options, status, index, view, now),
         (_, Duty::Volumes) => volumes::evaluate(options, status, index, view, now),
         (_, Duty::InTurn(_) | Duty::Together(_) | Duty::Hooks(_)) => sides(options, status, index, view, now),
     }
@@ -110,7 +111,7 @@ fn sides(
     }
     let limits = |side: Side| match is_lost(options, side, view, now) {
         true => GONE_AFTER_SECONDS,
-        false => patience(options, step),
+        false => silence(options, step),
     };
     let silent = tasks.iter().find(|task| {
         task.state == StepState::InProgress && is_silent(task.heard_at.as_ref(), view, limits(task.side), now)
@@ -123,11 +124,18 @@ fn sides(
     if status.pipeline[index].tasks.iter().all(|task| task.state == StepState::Succeeded) {
         return Progress::Done(done_message(options, status, step));
     }
+    patience::tell_unheard(status, index, view, now);
     Progress::Waits
 }
 
 /// The clean-up never fails a run: what it could not remove is a warning.
-fn cleanup(status: &mut MigrationStatus, index: usize, view: &PairView, now: Timestamp) -> Progress {
+fn cleanup(
+    options: &MigrationSpec,
+    status: &mut MigrationStatus,
+    index: usize,
+    view: &PairView,
+    now: Timestamp,
+) -> Progress {
     let mut skipped = Vec::new();
     for at in 0..status.pipeline[index].tasks.len() {
         let task = status.pipeline[index].tasks[at].clone();
@@ -145,6 +153,8 @@ fn cleanup(status: &mut MigrationStatus, index: usize, view: &PairView, now: Tim
             "its spoke has not been heard for 5 minutes"
         } else if is_silent(task.heard_at.as_ref(), view, CLEANUP_TIMEOUT_SECONDS, now) {
             "its spoke has said nothing new of it for 5 minutes"
+        } else if patience::is_over(options, &status.pipeline[index], view, now) {
+            "it took longer than spec.timeouts.cleanup allows"
         } else {
             continue;
         };

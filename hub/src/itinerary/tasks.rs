@@ -3,7 +3,7 @@
 use isthmus_shared::protocol::{Run, RunPrune, Staging, TaskId, VolumeTask, Work};
 use isthmus_shared::resources::{
     HookPhase, IncludeClusterResources, Migration, MigrationPhase, MigrationStatus, Side, Step, StepState,
-    TaskRecord, VolumePhase, VolumeStatus,
+    StepStatus, TaskRecord, VolumePhase, VolumeStatus,
 };
 
 use super::advance::current;
@@ -96,7 +96,7 @@ pub fn tasks(migration: &Migration, view: &PairView) -> Vec<Assignment> {
         .filter_map(|task| {
             Some(Assignment {
                 cluster: cluster_of(status, task.side).to_owned(),
-                id: TaskId::of_step(uid, step.step, Some(item(task).to_owned())),
+                id: TaskId::of_step(uid, step.step, Some(item_of(step, task))),
                 job: job(step.step, task)?,
             })
         })
@@ -152,6 +152,14 @@ pub fn side_of(task: &TaskId) -> Option<Side> {
         "source" | "send" => Some(Side::Source),
         "destination" | "receive" | SURVEY => Some(Side::Destination),
         _ => None,
+    }
+}
+
+/// The same as it stands in the task's id: with the attempt, from the second on.
+pub(super) fn item_of(step: &StepStatus, task: &TaskRecord) -> String {
+    match step.attempt {
+        0 => item(task).to_owned(),
+        attempt => format!("{}.{attempt}", item(task)),
     }
 }
 

@@ -9,6 +9,7 @@ mod failures;
 mod hooks;
 mod namespaces;
 mod one_side;
+mod patience;
 mod promotion;
 mod properties;
 mod world;

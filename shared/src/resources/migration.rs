@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ExistingResourcePolicy, HealthOptions, Hook, IncludeClusterResources, LabelSelectors, MetadataPolicy,
-    MigrationStatus, MoverOptions, NamespaceEntry, OnFailure, OperatorRef, Retention, Transform,
+    MigrationStatus, MoverOptions, NamespaceEntry, OnFailure, OperatorRef, PerStep, Retention, Transform,
     VerifyMethod, VolumeChoice, VolumeMethod, VolumeReclaim,
 };
 
@@ -150,6 +150,14 @@ pub struct MigrationSpec {
     #[serde(default = "default_step_timeout")]
     #[schemars(range(min = 60, max = 86400))]
     pub step_timeout_seconds: u32,
+    /// Seconds that each step may take in all, 10 to 2592000; unset a day, a week for volumes and for
+    /// going back.
+    #[serde(default, skip_serializing_if = "PerStep::is_empty")]
+    pub timeouts: PerStep,
+    /// How often each step is begun again after it failed, at most 10; unset never, except that movers
+    /// of `volumes` are begun again twice. Hooks have retries of their own.
+    #[serde(default, skip_serializing_if = "PerStep::is_empty")]
+    pub retries: PerStep,
     /// Only objects that one of these selects: a map of labels (all of them), or a list of label
     /// selectors, maps of labels, or texts such as `app=web,tier in (front, back)`.
     #[serde(default, skip_serializing_if = "LabelSelectors::is_empty")]
@@ -259,6 +267,8 @@ impl MigrationSpec {
             mover: MoverOptions::default(),
             retention: Retention::default(),
             step_timeout_seconds: default_step_timeout(),
+            timeouts: PerStep::default(),
+            retries: PerStep::default(),
             selectors: LabelSelectors::default(),
             exclude_selectors: LabelSelectors::default(),
             included_resource_types: Vec::new(),

@@ -196,12 +196,23 @@ pub struct StepStatus {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
+    /// How often it was begun again after it had failed.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub attempt: u32,
+    /// When it is begun again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumes_at: Option<Time>,
     /// What it did, waits for, or failed at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Its tasks that are not about one volume; those are in the volumes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskRecord>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A step's or a task's state.

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use isthmus_shared::protocol::{Outcome, Run};
+use isthmus_shared::resources::Step;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::Instant;
 
@@ -20,7 +21,7 @@ pub async fn quiesce(context: &TaskContext, run: &Run) -> Result<Outcome, TaskEr
     let tools = Tools::strict(context).await?;
     let reader = tools.reader(context);
     let namespaces: Vec<String> = run.sources().map(str::to_owned).collect();
-    let deadline = deadline(run);
+    let deadline = deadline(run, Step::Quiesce);
     let (operators, missing) = operators::find(reader, run).await?;
     if !missing.is_empty() {
         return Err(TaskError::Failed(missing));
@@ -70,12 +71,12 @@ pub async fn stop_destination(context: &TaskContext, run: &Run) -> Result<Outcom
         namespaces,
         mark: None,
         operators_stop: false,
-        deadline: deadline(run),
+        deadline: deadline(run, Step::StopDestination),
     };
     let stopped = standstill.stop().await?;
     Ok(Outcome::Workloads { workloads: u32::try_from(stopped.changed).unwrap_or(u32::MAX) })
 }
 
-fn deadline(run: &Run) -> Instant {
-    Instant::now() + Duration::from_secs(u64::from(run.spec.step_timeout_seconds))
+fn deadline(run: &Run, step: Step) -> Instant {
+    Instant::now() + Duration::from_secs(u64::from(run.spec.step_wait(step)))
 }

@@ -11,7 +11,7 @@ use super::world::{World, applied, exported, facts, inspected, moved, world};
 use crate::itinerary::tasks::is_settled;
 use crate::itinerary::{Job, Origin, UNDO_PATIENCE_SECONDS, Undone};
 
-fn cutover(change: impl FnOnce(&mut MigrationSpec)) -> World {
+pub(super) fn cutover(change: impl FnOnce(&mut MigrationSpec)) -> World {
     let mut run = world(|spec| {
         spec.quiesce = true;
         change(spec);

@@ -1,10 +1,14 @@
 //! The action, the operators and the single volumes.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use super::{Problems, hooks, is_label, is_subdomain};
 use crate::quantity::Amount;
-use crate::resources::{IncludeClusterResources, MigrationAction, MigrationSpec, VolumeAction, VolumeChoice};
+use crate::resources::{
+    IncludeClusterResources, MAX_STEP_LIMIT_SECONDS, MAX_STEP_RETRIES, MIN_STEP_LIMIT_SECONDS,
+    MigrationAction, MigrationSpec, PerStep, VolumeAction, VolumeChoice,
+};
 
 pub(super) fn check(spec: &MigrationSpec, found: &mut Problems) {
     if spec.action == MigrationAction::Rollback && spec.rollback_of.is_none() {
@@ -44,7 +48,18 @@ pub(super) fn check(spec: &MigrationSpec, found: &mut Problems) {
             found.add(format!("{field}.kind"), "BadOperator", message);
         }
     }
+    per_step("spec.timeouts", spec.timeouts, MIN_STEP_LIMIT_SECONDS..=MAX_STEP_LIMIT_SECONDS, found);
+    per_step("spec.retries", spec.retries, 0..=MAX_STEP_RETRIES, found);
     volumes(spec, found);
+}
+
+fn per_step(field: &str, mut set: PerStep, allowed: RangeInclusive<u32>, found: &mut Problems) {
+    for (step, value) in set.entries() {
+        if let Some(value) = value.filter(|value| !allowed.contains(value)) {
+            let message = format!("{value} cannot be: write {} to {}", allowed.start(), allowed.end());
+            found.add(format!("{field}.{step}"), "BadLimit", message);
+        }
+    }
 }
 
 fn volumes(spec: &MigrationSpec, found: &mut Problems) {
@@ -126,6 +141,16 @@ mod tests {
         spec.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         let spec: MigrationSpec = serde_json::from_value(spec).unwrap();
         spec.problems().into_iter().map(|problem| problem.field).collect()
+    }
+
+    #[test]
+    fn limits_of_steps_are_bounded_on_both_sides() {
+        assert!(
+            told(&json!({"timeouts": {"quiesce": 10, "goBack": 2_592_000}, "retries": {"apply": 10}}))
+                .is_empty()
+        );
+        let bad = json!({"timeouts": {"quiesce": 9, "volumes": 2_592_001}, "retries": {"apply": 11}});
+        assert_eq!(told(&bad), ["spec.timeouts.volumes", "spec.timeouts.quiesce", "spec.retries.apply"]);
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::volumes::snapshot;
 use crate::volumes::trouble::{Trouble, UNSCHEDULABLE};
 use crate::volumes::users::pods_of_claims;
 
-/// Jobs that are made for one task, one after the other.
-pub(super) const MAX_ATTEMPTS: u32 = 3;
+/// Jobs that are made for one task, one after the other, unless `retries.volumes` says otherwise.
+const ATTEMPTS: u32 = 3;
 /// Lines of a failed mover's log that a message repeats.
 const LOG_LINES: usize = 5;
 /// Troubles of a Pod that come of its volume.
@@ -34,16 +34,22 @@ const OF_VOLUMES: &[&str] = &[
 ];
 
 impl Mover<'_> {
+    /// The most Jobs of its task.
+    pub(super) fn attempts(&self) -> u32 {
+        self.run.spec.retries.volumes.map_or(ATTEMPTS, |retries| retries.saturating_add(1))
+    }
+
     /// Replaces a Job that came to nothing, a few times.
     pub(super) async fn try_again(&self, job: &Value, trouble: &Trouble) -> Result<Renewal, TaskError> {
         let spent = used_up_its_session(&self.run.staging.access, job, trouble, Timestamp::now());
         let attempt = manifests::attempt_of(job);
+        let attempts = self.attempts();
         let log = self.last_lines(job).await;
         let log = if log.is_empty() { String::new() } else { format!("; its last words: {log}") };
         let how = if trouble.patience > Duration::ZERO { "did not start" } else { "did not end well" };
         let text = format!("its mover {how}: {trouble}{log}");
-        self.context.log(format!("{}: {text} (attempt {attempt} of {MAX_ATTEMPTS})", self.describe_claim()));
-        if (!spent && attempt >= MAX_ATTEMPTS) || trouble.patience > Duration::ZERO {
+        self.context.log(format!("{}: {text} (attempt {attempt} of {attempts})", self.describe_claim()));
+        if (!spent && attempt >= attempts) || trouble.patience > Duration::ZERO {
             let place =
                 if trouble.reason == UNSCHEDULABLE { self.place_of(job).await } else { String::new() };
             let message = format!("{text}{place}; {}, then run again", advice(&trouble.reason));

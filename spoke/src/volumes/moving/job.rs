@@ -7,7 +7,6 @@ use isthmus_shared::resources::MoverOptions;
 use isthmus_shared::staging::ArchiveName;
 use serde_json::Value;
 
-use super::attempts::MAX_ATTEMPTS;
 use super::{Mover, Watched};
 use crate::cluster::{DeleteOptions, PatchKind, annotation, array, describe, escape, name, text, uid};
 use crate::collect::InventoryReader;
@@ -72,9 +71,10 @@ impl Mover<'_> {
             Ok(_) => {
                 let place = placement.node.map(|node| format!(" on node {node}")).unwrap_or_default();
                 self.context.log(format!(
-                    "{} made for {} (attempt {attempt} of {MAX_ATTEMPTS}){place}, as {}",
+                    "{} made for {} (attempt {attempt} of {}){place}, as {}",
                     self.describe_job(),
                     self.describe_claim(),
+                    self.attempts(),
                     identity.number()
                 ));
                 Ok(())
