@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 
 use super::world::{World, applied, exported, facts, finding, inspected, moved, world};
-use crate::itinerary::{Assignment, Job, UNDO_PATIENCE_SECONDS};
+use crate::itinerary::{Assignment, Job, LONGEST_RETRY_PAUSE_SECONDS, UNDO_PATIENCE_SECONDS};
 
 /// How a side's applications are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,10 +201,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn whatever_happens_one_side_runs_at_the_most_and_one_at_the_end(
-        hold in prop::bool::weighted(0.2), story in prop::collection::vec(happening(), 0..120)
+        hold in prop::bool::weighted(0.2), retries in prop::option::of(1u32..4),
+        story in prop::collection::vec(happening(), 0..120)
     ) {
         let mut model = Model::new(|spec| {
             spec.quiesce = true;
+            for (_, of_step) in spec.retries.entries() {
+                *of_step = retries;
+            }
             spec.on_failure = if hold { OnFailure::Hold } else { OnFailure::Rollback };
         });
         for happening in story {
@@ -215,6 +219,10 @@ proptest! {
         for _ in 0..60 {
             if model.run.phase().is_terminal() {
                 break;
+            }
+            if model.run.tasks().is_empty() {
+                // A step rests before it is begun again.
+                model.happen(Happening::Time(LONGEST_RETRY_PAUSE_SECONDS));
             }
             model.happen(Happening::Task { which: 0, deed: Deed::Done });
             model.check();
