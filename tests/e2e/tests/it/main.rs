@@ -28,6 +28,7 @@ mod demo;
 mod diff;
 mod existing;
 mod hooks;
+mod failover;
 mod identity;
 mod left_behind;
 mod limited_access;
