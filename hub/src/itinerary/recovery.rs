@@ -116,7 +116,8 @@ pub(super) fn begin(
         run: last.metadata.name.clone()?,
         uid: last.metadata.uid.clone()?,
         started_at: was.started_at.clone()?,
-        finished_at: was.finished_at.clone()?,
+        // One that has brought everything may still be cleaning up.
+        finished_at: was.finished_at.clone().or_else(|| cleaning_since(was))?,
     });
     status.active = Some(Active::Unknown);
     status.namespaces.clone_from(&was.namespaces);
@@ -133,6 +134,10 @@ pub(super) fn begin(
         })
         .collect();
     Some(options)
+}
+
+fn cleaning_since(status: &MigrationStatus) -> Option<Time> {
+    status.pipeline.iter().find(|step| step.step == Step::Cleanup)?.started_at.clone()
 }
 
 /// The runs of the schedule that a failover has to end before it can begin: their source is not heard.

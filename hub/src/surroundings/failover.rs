@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use isthmus_shared::protocol::HeldPass;
 use isthmus_shared::resources::{
-    Migration, MigrationAction, MigrationPhase, MigrationStatus, SCHEDULE, VolumePhase,
+    Migration, MigrationAction, MigrationPhase, MigrationStatus, SCHEDULE, Step, StepState, StepStatus,
+    VolumePhase,
 };
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -94,9 +95,21 @@ fn complete_runs<'a>(
 ) -> impl Iterator<Item = (&'a Migration, &'a MigrationStatus)> {
     let runs = all.iter().filter(move |run| is_of(run, schedule));
     runs.filter_map(|run| {
-        let status = run.status.as_ref().filter(|status| status.status.is_success())?;
+        let status = run.status.as_ref().filter(|status| has_arrived(status))?;
         (!run.options().dry_run).then_some((&**run, status))
     })
+}
+
+/// Whether a run has brought everything, though its clean-up may wait for a source that is gone.
+fn has_arrived(status: &MigrationStatus) -> bool {
+    let cleans_up = || {
+        let done = |step: &StepStatus| match step.step {
+            Step::Cleanup => step.state == StepState::InProgress,
+            _ => matches!(step.state, StepState::Succeeded | StepState::Skipped),
+        };
+        !status.pipeline.is_empty() && status.pipeline.iter().all(done)
+    };
+    status.status.is_success() || (status.status == MigrationPhase::InProgress && cleans_up())
 }
 
 /// When a schedule was last failed over or back, and by which migration; one that was undone does not

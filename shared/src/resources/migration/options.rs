@@ -53,6 +53,7 @@ impl MigrationSpec {
             rollback_of: self.rollback_of.clone(),
             reclaim: self.reclaim,
             plan: undone.plan.clone(),
+            schedule: None,
             ..undone.clone()
         }
     }
@@ -144,6 +145,8 @@ mod tests {
         assert_eq!((both.action, both.reclaim), (MigrationAction::Rollback, VolumeReclaim::Delete));
         assert_eq!(both.namespaces, plan().namespaces);
         assert_eq!(run.beside_rollback(), None);
+        let over = MigrationSpec { schedule: Some("nightly".into()), ..plan() };
+        assert_eq!(run.undoing(&over).problems(), [], "a failover is undone like any cutover");
         let more = MigrationSpec { quiesce: true, ..run };
         assert_eq!(more.beside_rollback().as_deref(), Some("quiesce"));
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use isthmus_lab::trees::{CompareOptions, compare_trees};
 use isthmus_shared::resources::{
     Active, COMPONENT, COMPONENT_MOVER, Cluster, HoldReason, Migration, MigrationPhase, MigrationSchedule,
-    SCHEDULE, Step,
+    SCHEDULE,
 };
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -75,6 +75,21 @@ fn assert_equal(a: &Path, b: &Path) {
     assert!(differences.is_empty(), "{} and {}: {differences:?}", a.display(), b.display());
 }
 
+/// Bytes of a file that takes a pass so long that it can be cut off.
+const LARGE: usize = 120 << 20;
+
+/// Bytes that do not compress.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    next.flatten().take(length).collect()
+}
+
 /// Changes of every sort; one shows neither in size nor in time.
 fn write_more(volume: &Path) {
     let file = volume.join("deep/er/file-7");
@@ -132,14 +147,16 @@ async fn with_its_source_gone_midway_in_a_pass_the_last_complete_run_is_started_
     for claim in CLAIMS {
         write_more(&world.volume("east", "shop", claim).await);
     }
-    world.lab.s3().faults().delay(Duration::from_millis(300));
+    let large = world.volume("east", "shop", CLAIMS[0]).await.join("a-large");
+    fs::write(&large, noise(LARGE)).unwrap();
+    world.lab.s3().faults().delay(Duration::from_millis(700));
     world.run_of_schedule("nightly", "nightly-midway").await;
-    world
-        .migration_is("nightly-midway", "in the middle of a pass", |status| {
-            status.step == Some(Step::FinalVolumes)
-                && status.volumes.iter().any(|volume| volume.bytes_done > 0)
-        })
-        .await;
+    let arriving = world.volume("west", "shop", CLAIMS[0]).await.join("a-large");
+    eventually("the destination to have a part of the pass", || async {
+        if arriving.exists() { Ok(()) } else { Err(format!("{:?}", world.migration("nightly-midway").await.step)) }
+    })
+    .await;
+    world.lab.s3().faults().stop_answering(true);
     world.east.program.kill().await.unwrap();
     let jobs = Api::<Job>::namespaced(world.client("east"), "shop");
     let movers = ListParams::default().labels(&format!("{COMPONENT}={COMPONENT_MOVER}"));
