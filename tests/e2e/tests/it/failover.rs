@@ -153,7 +153,11 @@ async fn with_its_source_gone_midway_in_a_pass_the_last_complete_run_is_started_
     world.run_of_schedule("nightly", "nightly-midway").await;
     let arriving = world.volume("west", "shop", CLAIMS[0]).await.join("a-large");
     eventually("the destination to have a part of the pass", || async {
-        if arriving.exists() { Ok(()) } else { Err(format!("{:?}", world.migration("nightly-midway").await.step)) }
+        if arriving.exists() {
+            Ok(())
+        } else {
+            Err(format!("{:?}", world.migration("nightly-midway").await.step))
+        }
     })
     .await;
     world.lab.s3().faults().stop_answering(true);
