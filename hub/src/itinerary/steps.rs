@@ -160,7 +160,7 @@ fn cleanup(
         };
         status.pipeline[index].tasks[at].state = StepState::Skipped;
         let message = format!(
-            "cluster {cluster} was not cleaned up: {why}; remove what is left of the run there with `kubectl delete jobs,networkpolicies,serviceaccounts -A -l isthmus.dev/component=mover`"
+            "cluster {cluster} was not cleaned up: {why}; remove what is left of the run there with `kubectl delete jobs,networkpolicies,serviceaccounts -A -l 'isthmus.dev/component in (mover, hook)'`"
         );
         skipped.push(finding(format!("Cluster {cluster}"), "CleanupSkipped", message));
     }

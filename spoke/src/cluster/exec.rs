@@ -120,6 +120,8 @@ fn refused(operation: String, error: &kube::Error) -> ClusterError {
             let body = serde_json::to_vec(status).unwrap_or_default();
             ClusterError::refused(operation, status.code, None, &body)
         }
+        // It answers, and does not speak as is needed: that does not pass by itself.
+        kube::Error::UpgradeConnection(_) => ClusterError::Unsound { operation, detail: chain(error) },
         other => ClusterError::Unreachable { operation, detail: chain(other) },
     }
 }

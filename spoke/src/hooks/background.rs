@@ -108,7 +108,7 @@ async fn begin_all(
     let asking = |target: &Target| format!("beginning the command in {}", target.name());
     for target in targets {
         let said = ask(context.cluster(), target, &begin).await;
-        match said.map_err(|error| Failure::cluster(&asking(target), &error))? {
+        match said.map_err(|error| Failure::exec(&asking(target), &error))? {
             Ok(said) if said.code == 0 => {
                 context.log(format!("hook {}: begun in the background in {}", hook.name, target.name()));
             }
@@ -149,7 +149,7 @@ async fn await_begun(
             let asking = format!("looking at the command in {}", target.name());
             let said = ask(context.cluster(), target, look).await;
             let said = said
-                .map_err(|error| Failure::cluster(&asking, &error))?
+                .map_err(|error| Failure::exec(&asking, &error))?
                 .map_err(|why| Failure::Failed(format!("{asking} failed: {why}")))?;
             match script::state(&said.text) {
                 Some(State::Ready) => {}

@@ -123,7 +123,7 @@ async fn in_pod(
             format!("{what} was lost sight of ({why}): it may have ended in any way, and may go on")
         }
         Ok(Err(error)) => {
-            return Err(Failure::cluster(&format!("running the command in {}", target.name()), &error));
+            return Err(Failure::exec(&format!("running the command in {}", target.name()), &error));
         }
         Err(_) => format!("{what} did not end within {} s; it may go on there", hook.timeout_seconds),
     };

@@ -15,11 +15,24 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// A command that could not be begun. What the API server says of a node counts, as it does of a
+    /// container: whether it is tried again is the hook's to say.
+    pub fn exec(doing: &str, error: &ClusterError) -> Self {
+        match error {
+            ClusterError::Refused { code, .. } if *code != 429 => Self::counted(doing, error),
+            _ => Self::cluster(doing, error),
+        }
+    }
+
     /// A call to the API server that was not carried out.
     pub fn cluster(doing: &str, error: &ClusterError) -> Self {
         if error.is_transient() {
             return Self::Waits(finding(doing, error.reason(), error.to_string()));
         }
+        Self::counted(doing, error)
+    }
+
+    fn counted(doing: &str, error: &ClusterError) -> Self {
         let advice = match error.code() {
             Some(401 | 403) => {
                 "; grant the spoke's service account what its ClusterRole in deploy/ lists for hooks"
@@ -42,5 +55,7 @@ mod tests {
         };
         assert!(why.contains("for hooks"), "{why}");
         assert!(matches!(Failure::cluster("listing Pods", &refused(503)), Failure::Waits(_)));
+        assert!(matches!(Failure::exec("running it", &refused(500)), Failure::Failed(_)), "the node's fault");
+        assert!(matches!(Failure::exec("running it", &refused(429)), Failure::Waits(_)));
     }
 }

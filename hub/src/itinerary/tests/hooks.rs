@@ -19,17 +19,22 @@ fn hook(name: &str, phase: HookPhase, side: Option<Side>) -> Hook {
     serde_json::from_value(hook).unwrap()
 }
 
-/// A cutover with a hook at each phase, one of them on the side where its phase is not at home.
+/// A hook at each phase, one of them on the side where its phase is not at home.
+pub(super) fn at_each_phase() -> Vec<Hook> {
+    vec![
+        hook("a", HookPhase::PreHooks, None),
+        hook("b", HookPhase::AfterQuiesce, None),
+        hook("c", HookPhase::BeforeApply, Some(Side::Source)),
+        hook("d", HookPhase::BeforeApply, None),
+        hook("e", HookPhase::PostHooks, None),
+    ]
+}
+
+/// A cutover with them.
 fn cutover(change: impl FnOnce(&mut MigrationSpec)) -> World {
     let mut run = world(|spec| {
         spec.quiesce = true;
-        spec.hooks = vec![
-            hook("a", HookPhase::PreHooks, None),
-            hook("b", HookPhase::AfterQuiesce, None),
-            hook("c", HookPhase::BeforeApply, Some(Side::Source)),
-            hook("d", HookPhase::BeforeApply, None),
-            hook("e", HookPhase::PostHooks, None),
-        ];
+        spec.hooks = at_each_phase();
         change(spec);
     });
     run.advance();

@@ -9,6 +9,7 @@ use isthmus_shared::resources::{Active, CANCEL, MigrationPhase, MigrationSpec, O
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 
+use super::hooks::at_each_phase;
 use super::world::{World, applied, exported, facts, finding, inspected, moved, world};
 use crate::itinerary::{Assignment, Job, LONGEST_RETRY_PAUSE_SECONDS, UNDO_PATIENCE_SECONDS};
 
@@ -202,6 +203,7 @@ proptest! {
     #[test]
     fn whatever_happens_one_side_runs_at_the_most_and_one_at_the_end(
         hold in prop::bool::weighted(0.2), retries in prop::option::of(1u32..4),
+        hooked in prop::bool::ANY,
         story in prop::collection::vec(happening(), 0..120)
     ) {
         let mut model = Model::new(|spec| {
@@ -210,6 +212,7 @@ proptest! {
                 *of_step = retries;
             }
             spec.on_failure = if hold { OnFailure::Hold } else { OnFailure::Rollback };
+            spec.hooks = if hooked { at_each_phase() } else { Vec::new() };
         });
         for happening in story {
             model.happen(happening);
