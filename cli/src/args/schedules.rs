@@ -103,7 +103,7 @@ pub struct ScheduleCreate {
 }
 
 /// What a migration is told, by itself and in groups: a plan tells it instead.
-const OF_MIGRATIONS: [&str; 13] = [
+const OF_MIGRATIONS: [&str; 14] = [
     "namespaces",
     "pair",
     "reverse",
@@ -112,6 +112,7 @@ const OF_MIGRATIONS: [&str; 13] = [
     "start_applications",
     "step_timeout",
     "Cutover",
+    "Hooks",
     "Selection",
     "Rewriting",
     "Meeting",
