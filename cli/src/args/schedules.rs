@@ -103,7 +103,7 @@ pub struct ScheduleCreate {
 }
 
 /// What a migration is told, by itself and in groups: a plan tells it instead.
-const OF_MIGRATIONS: [&str; 14] = [
+const OF_MIGRATIONS: [&str; 15] = [
     "namespaces",
     "pair",
     "reverse",
@@ -113,6 +113,7 @@ const OF_MIGRATIONS: [&str; 14] = [
     "step_timeout",
     "Cutover",
     "Hooks",
+    "StepLimits",
     "Selection",
     "Rewriting",
     "Meeting",

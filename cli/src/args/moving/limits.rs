@@ -12,10 +12,10 @@ use crate::args::duration;
 pub struct StepLimits {
     /// How long a step may take in all, such as quiesce=5m; again for each. Steps: preflight, hooks,
     /// prepare, volumes, export, quiesce, apply, verify, start, health, goBack, cleanup
-    #[arg(long = "step-limit", value_name = "STEP=TIME", value_parser = limit)]
+    #[arg(id = "step-limit", long = "step-limit", value_name = "STEP=TIME", value_parser = limit)]
     limits: Vec<(String, u32)>,
     /// How often a step is begun again after it failed, such as quiesce=2; again for each
-    #[arg(long = "step-retries", value_name = "STEP=COUNT", value_parser = retries)]
+    #[arg(id = "step-retries", long = "step-retries", value_name = "STEP=COUNT", value_parser = retries)]
     retries: Vec<(String, u32)>,
 }
 
