@@ -440,11 +440,23 @@ async fn applications_that_are_not_ready_fail_a_cutover_with_what_their_pods_say
     crashing["status"]["containerStatuses"] = json!([{"name": "web", "ready": false, "restartCount": 2,
         "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}}]);
     server.add(crashing);
+    let mut event = object("v1", "Event", "web-1.1", json!({}));
+    event["type"] = json!("Warning");
+    event["reason"] = json!("BackOff");
+    event["message"] = json!("Back-off restarting failed container");
+    server.add(event);
+    server.log("web-1", "starting\nno such host: db\n");
     let mut run = run();
     run.spec.health.timeout_seconds = 0;
     let error = check_health(&context(&server), &run).await.unwrap_err();
     assert_eq!(reasons(&error), ["NotReady Deployment cms/web"]);
-    assert!(error.to_string().contains("CrashLoopBackOff"), "{error}");
+    for said in [
+        "CrashLoopBackOff",
+        "events: BackOff: Back-off restarting",
+        "log of web: starting | no such host: db",
+    ] {
+        assert!(error.to_string().contains(said), "{said}: {error}");
+    }
     run.spec.quiesce = false;
     let context = context(&server);
     let outcome = check_health(&context, &run).await.unwrap();

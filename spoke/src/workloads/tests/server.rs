@@ -26,6 +26,8 @@ pub struct Objects {
 
 #[derive(Default)]
 struct State {
+    /// What containers have printed, by the path of their Pod's log.
+    logs: BTreeMap<String, String>,
     objects: Objects,
     kinds: Vec<Kind>,
     writes: Vec<String>,
@@ -110,6 +112,12 @@ impl Server {
         state.objects.put(&path, object);
     }
 
+    /// What a Pod of the namespace `cms` has printed.
+    pub fn log(&self, pod: &str, printed: &str) {
+        let path = format!("/api/v1/namespaces/cms/pods/{pod}/log");
+        self.0.lock().unwrap().logs.insert(path, printed.to_owned());
+    }
+
     /// What happens beside the requests.
     pub fn beside(&self, beside: impl FnMut(&mut Objects) + Send + 'static) {
         self.0.lock().unwrap().beside = Some(Box::new(beside));
@@ -165,7 +173,9 @@ impl Server {
                 let body: Value = serde_json::from_slice(&body).unwrap_or_default();
                 let (code, reply) =
                     state.lock().unwrap().answer(&parts.method, &parts.uri.to_string(), &body);
-                let reply = Body::from(reply.to_string().into_bytes());
+                // A log is a text and no document.
+                let reply = reply.as_str().map_or_else(|| reply.to_string(), str::to_owned);
+                let reply = Body::from(reply.into_bytes());
                 Ok::<_, Infallible>(Response::builder().status(code).body(reply).unwrap())
             }
         });
@@ -181,6 +191,10 @@ impl State {
         }
         match *method {
             Method::GET if query.contains("limit=") => (200, self.list(path, query)),
+            Method::GET if path.ends_with("/log") => match self.logs.get(path) {
+                Some(log) => (200, json!(log)),
+                None => (404, status("NotFound", path)),
+            },
             Method::GET => self.found(path),
             _ => {
                 if self.refused == Some(self.writes.len()) {
