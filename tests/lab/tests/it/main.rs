@@ -16,6 +16,7 @@ mod cluster;
 mod exec;
 mod programs;
 mod s3;
+mod simulate;
 mod storage;
 mod sts;
 mod survival;
