@@ -39,7 +39,7 @@ use spoke::Spoke;
 /// How long tasks end at their rate before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(10);
 /// How long a task that ought to come may take, once the last report was sent.
-const LAST_TASKS: Duration = Duration::from_secs(60);
+const LAST_TASKS: Duration = Duration::from_mins(1);
 /// How long a part of the preparations may go without headway.
 const PATIENCE: Duration = Duration::from_mins(3);
 /// How often it is looked whether they are done.
@@ -73,7 +73,7 @@ pub struct SimulateArgs {
 
 /// Runs the simulation.
 pub async fn run(args: SimulateArgs) -> anyhow::Result<()> {
-    ensure!(args.spokes % 2 == 0, "--spokes must be even: each pair is made of two");
+    ensure!(args.spokes.is_multiple_of(2), "--spokes must be even: each pair is made of two");
     let say = |text: String| {
         if args.json {
             tracing::info!("{text}");

@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(ledger.latencies(), [30, 40].map(Duration::from_millis));
         assert_eq!((ledger.awaited(), ledger.under_way()), (0, 1));
         end(&ledger, at(70));
-        assert_eq!(end(&ledger, at(80)).1, false, "nothing follows");
+        assert!(!end(&ledger, at(80)).1, "nothing follows");
         assert_eq!((ledger.under_way(), ledger.awaited(), ledger.ended()), (0, 0, 4));
     }
 
