@@ -250,7 +250,7 @@ impl Runs {
         let view = self.view(&newest);
         match self.need(&newest, &view) {
             Some(need) if itinerary::waits_for_room(&newest, &view, Timestamp::now()) => {
-                self.records.room.wait(&newest, need)
+                self.records.room.wait(&newest, need);
             }
             _ => self.records.room.waits_not(&newest),
         }
