@@ -1,7 +1,9 @@
 //! Events on records: for people to read, published beside everything else.
 //!
-//! Nobody waits for them. They are queued and published a few at a time; when more happens than the
-//! API server takes in, what is ordinary is left out first. What matters stands in the records.
+//! Nobody waits for them, and ordinary ones are published [`ORDINARY_EVERY`] so often at the most: with
+//! thousands of migrations under way they would else be most of what the API server has to write. A
+//! burst waits its turn; what does not find a place to wait is left out, and how many is logged.
+//! Warnings have a queue of their own. What matters stands in the records.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,12 +22,12 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::itinerary::Note;
 
-/// The most events that wait to be published.
+/// The most events of either queue that wait to be published.
 const MAX_WAITING: usize = 1024;
-/// So many places of these are for warnings alone.
-const FOR_WARNINGS: usize = 256;
-/// The most that are published at a time.
-const AT_A_TIME: usize = 4;
+/// How often an ordinary event is published at the most.
+const ORDINARY_EVERY: Duration = Duration::from_millis(40);
+/// The most warnings that are published at a time.
+const WARNINGS_AT_A_TIME: usize = 2;
 /// How long one may take to be taken in.
 const LIMIT: Duration = Duration::from_secs(5);
 /// The name under which the hub reports.
@@ -34,39 +36,47 @@ const REPORTER: &str = "isthmus-hub";
 /// The way to have events published.
 #[derive(Clone)]
 pub(crate) struct Events {
-    queue: mpsc::Sender<Event>,
-    /// Counts what is left out, and makes names differ.
+    ordinary: mpsc::Sender<Event>,
+    warnings: mpsc::Sender<Event>,
     left_out: Arc<AtomicU64>,
+    /// Makes names differ.
     made: Arc<AtomicU64>,
 }
 
 impl Events {
     /// Begins to publish; it ends when the set of tasks is dropped.
     pub(crate) fn start(client: Client, tasks: &mut JoinSet<()>) -> Self {
-        let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        let left_out = Arc::new(AtomicU64::new(0));
-        let missed = Arc::clone(&left_out);
-        tasks.spawn(ReceiverStream::new(waiting).for_each_concurrent(AT_A_TIME, move |event| {
-            let (client, missed) = (client.clone(), Arc::clone(&missed));
-            async move {
-                publish(client, &event).await;
-                let missed = missed.swap(0, Ordering::Relaxed);
+        let (events, ordinary, warnings) = Self::queues(MAX_WAITING);
+        let (left_out, calmly) = (Arc::clone(&events.left_out), client.clone());
+        tasks.spawn(async move {
+            let mut ordinary = ordinary;
+            while let Some(event) = ordinary.recv().await {
+                tokio::join!(publish(&calmly, &event), tokio::time::sleep(ORDINARY_EVERY));
+                let missed = left_out.swap(0, Ordering::Relaxed);
                 if missed > 0 {
-                    tracing::warn!(missed, "events were left out: more happens than the API server takes in");
+                    tracing::warn!(missed, "events were left out: more happens than is published");
                 }
             }
+        });
+        tasks.spawn(ReceiverStream::new(warnings).for_each_concurrent(WARNINGS_AT_A_TIME, move |event| {
+            let client = client.clone();
+            async move { publish(&client, &event).await }
         }));
-        Self { queue, left_out, made: Arc::default() }
+        events
+    }
+
+    fn queues(places: usize) -> (Self, mpsc::Receiver<Event>, mpsc::Receiver<Event>) {
+        let (ordinary, waiting) = mpsc::channel(places);
+        let (warnings, urgent) = mpsc::channel(places);
+        (Self { ordinary, warnings, left_out: Arc::default(), made: Arc::default() }, waiting, urgent)
     }
 
     /// Has these published on an object, unless too many wait.
     pub(crate) fn tell(&self, object: &ObjectReference, notes: Vec<Note>) {
         for note in notes {
-            let reserved = if note.warning { 0 } else { FOR_WARNINGS };
+            let queue = if note.warning { &self.warnings } else { &self.ordinary };
             let number = self.made.fetch_add(1, Ordering::Relaxed);
-            let sent = self.queue.capacity() > reserved
-                && self.queue.try_send(event(object, note, number, Timestamp::now())).is_ok();
-            if !sent {
+            if queue.try_send(event(object, note, number, Timestamp::now())).is_err() {
                 self.left_out.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -96,10 +106,10 @@ fn event(object: &ObjectReference, note: Note, number: u64, now: Timestamp) -> E
 }
 
 /// Publishes one. What fails here is logged and no more.
-async fn publish(client: Client, event: &Event) {
+async fn publish(client: &Client, event: &Event) {
     let namespace = event.metadata.namespace.as_deref().unwrap_or("default");
     let object = event.regarding.as_ref().and_then(|object| object.name.as_deref()).unwrap_or_default();
-    let api: Api<Event> = Api::namespaced(client, namespace);
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     match tokio::time::timeout(LIMIT, api.create(&PostParams::default(), event)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
@@ -115,11 +125,6 @@ mod tests {
 
     fn note(warning: bool) -> Note {
         Note { warning, reason: "Happened".into(), subject: "Step".into(), message: "so".into() }
-    }
-
-    fn unpublished(places: usize) -> (Events, mpsc::Receiver<Event>) {
-        let (queue, waiting) = mpsc::channel(places);
-        (Events { queue, left_out: Arc::default(), made: Arc::default() }, waiting)
     }
 
     #[test]
@@ -140,12 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn when_too_many_wait_what_is_ordinary_is_left_out_first() {
-        let (events, mut waiting) = unpublished(FOR_WARNINGS + 1);
+    fn what_finds_no_place_to_wait_is_left_out_and_takes_no_warnings_place() {
+        let (events, mut ordinary, mut warnings) = Events::queues(1);
         let object = ObjectReference::default();
         events.tell(&object, vec![note(false), note(false), note(true)]);
         assert_eq!(events.left_out.load(Ordering::Relaxed), 1);
-        let told: Vec<_> = std::iter::from_fn(|| waiting.try_recv().ok()).map(|event| event.type_).collect();
-        assert_eq!(told, [Some("Normal".to_owned()), Some("Warning".to_owned())]);
+        assert_eq!(ordinary.try_recv().unwrap().type_.as_deref(), Some("Normal"));
+        assert_eq!(warnings.try_recv().unwrap().type_.as_deref(), Some("Warning"));
     }
 }
