@@ -67,5 +67,5 @@ pub use recovery::{Handover, handover, is_unsettled, request, runs_to_end};
 pub use steps::{CLEANUP_TIMEOUT_SECONDS, GONE_AFTER_SECONDS};
 pub use summary::{elapsed, human_bytes, stamp};
 pub use tasks::{Assignment, Job, side_of, tasks};
-pub use undo::{UNDO_PATIENCE_SECONDS, left_nothing_running};
+pub use undo::{UNDO_PATIENCE_SECONDS, left_nothing_running, supersedes};
 pub use view::{Busy, Origin, Pair, PairView, Rules, Scheduled, Site, Told, Undone};

@@ -18,7 +18,9 @@ use isthmus_shared::resources::{
 };
 use kube::ResourceExt as _;
 
-use crate::itinerary::{Busy, Origin, Pair, PairView, Rules, Site, Told, Undone, claims, meeting, request};
+use crate::itinerary::{
+    self, Busy, Origin, Pair, PairView, Rules, Site, Told, Undone, claims, meeting, request,
+};
 use crate::presence::Presence;
 use crate::records::Records;
 use crate::{pruning, staging};
@@ -124,7 +126,7 @@ fn origin(records: &Records, migration: &Migration, begun: bool) -> Origin {
     Origin::Undoes(Undone { migration: undone.map(|undone| Box::new((*undone).clone())), superseded_by })
 }
 
-/// A later run that has moved a namespace of this one's clusters that this one has moved.
+/// A later run after which this one cannot be undone any more.
 fn superseded(records: &Records, undone: &Migration) -> Option<String> {
     let known = undone.status.as_ref()?;
     let claims_of = |migration: &Migration| {
@@ -137,13 +139,8 @@ fn superseded(records: &Records, undone: &Migration) -> Option<String> {
         ))
     };
     let ours = claims_of(undone)?;
-    let finished = known.finished_at.as_ref()?;
     let later = |other: &Migration| {
-        let status = other.status.as_ref()?;
-        let changed = other.options().action.brings_all()
-            && !other.options().dry_run
-            && matches!(status.status, MigrationPhase::Succeeded | MigrationPhase::SucceededWithWarnings)
-            && status.started_at.as_ref().is_some_and(|started| started >= finished);
+        let changed = itinerary::supersedes(other.options(), other.status.as_ref()?, known);
         (changed && meeting(&ours, &claims_of(other)?).is_some())
             .then(|| format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()))
     };

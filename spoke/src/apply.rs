@@ -10,7 +10,9 @@
 //!    │   ├─ comparison   whether it is so already (pure)
 //!    │   ├─ ownership    which of its fields are ours (pure)
 //!    │   ├─ merge        what a shared object lacks (pure)
-//!    │   └─ replace, replacement   existingResourcePolicy: Replace
+//!    │   ├─ replace, replacement   existingResourcePolicy: Replace
+//!    │   ├─ handover     which namespaces an earlier cutover handed over from here
+//!    │   └─ give_back, returning   what was handed over, brought up to date
 //!    ├─ purge       what is gone from the source
 //!    ├─ problem     what a refusal comes to, and what to do
 //!    └─ tally       counts, findings and the result of every object
@@ -19,14 +21,17 @@
 //!    └─ fate        of which objects (pure)
 //! ```
 //!
-//! Promises: an object that carries no mark of ours is touched only as the run's policy says, and
-//! never overwritten by a creation; one that would not change is not written; every object's
-//! result is in staging, whatever it is.
+//! Promises: an object that carries no mark of ours is touched only as the run's policy says, or where
+//! it was handed over to the side that the run comes from, and is then neither marked nor removed by
+//! going back; none is overwritten by a creation; one that would not change is not written; every
+//! object's result is in staging, whatever it is.
 
 pub mod body;
 mod comparison;
 mod decision;
 mod definitions;
+mod give_back;
+pub mod handover;
 mod live;
 mod merge;
 mod object;
@@ -38,6 +43,7 @@ pub mod purge;
 mod removal;
 mod replace;
 mod replacement;
+pub mod returning;
 mod run;
 mod tally;
 mod verify;

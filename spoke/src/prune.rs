@@ -37,6 +37,6 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
-pub use origin::note as note_origin;
+pub use origin::{Origin, OriginError, note as note_origin, read as read_origin};
 pub use pair::prune_pair;
 pub use run::after_run;

@@ -5,6 +5,7 @@
 //!   kept        volumes that move themselves, on storage that both clusters reach
 //!   passes      what earlier passes of a volume lie in staging
 //!   recovery    before a volume goes back to a complete pass
+//!   lineage     which volume of staging a claim's data is, whichever way it goes
 //!   users       who uses a claim: Pods and workloads
 //!   nodes       the nodes, as far as a place depends on them
 //!   placement   pure: where a mover runs
@@ -29,6 +30,7 @@ mod cleanup;
 mod fullness;
 mod identity;
 mod kept;
+mod lineage;
 mod manifests;
 mod moving;
 mod nodes;
@@ -52,6 +54,8 @@ pub use kept::{
 pub use manifests::{MIGRATION, RESULT, trial_pod};
 pub use moving::move_volume;
 pub use nodes::{Node, Nodes};
+pub use lineage::{arriving, of_sent, received_last};
+#[cfg(test)]
 pub use passes::newest_passes;
 pub use placement::{Obstacle, Placement, Situation};
 pub use prepare::prepare_destination;

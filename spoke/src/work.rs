@@ -51,6 +51,7 @@ pub async fn perform(context: &TaskContext, work: &Work) -> Result<Outcome, Task
             let outcome = Box::pin(volumes::clean_up(context, run)).await?;
             if *settled && context.spoke.name == run.destination {
                 volumes::settle(context, run).await?;
+                workloads::retire(context, run).await?;
             }
             if let Some(prune) = prune {
                 Box::pin(prune::after_run(context, run, prune)).await;

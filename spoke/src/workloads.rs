@@ -10,6 +10,7 @@
 //!   fence       the marks that tell which side is the active one
 //!     |
 //!   activation  applications started and stopped for good
+//!    └─ leftover    what is gone from where a cutover comes from, and is not started
 //!   quiesce     the source brought to a stand, remembered; the destination, without
 //!    ├─ operators   stopped first
 //!    ├─ standstill  everything stopped, until the Pods have gone
@@ -30,6 +31,7 @@ mod detached;
 mod fence;
 mod health;
 mod inventory;
+mod leftover;
 mod operators;
 mod quiesce;
 mod restore;
@@ -40,7 +42,9 @@ mod switch;
 mod undoing;
 
 pub use activation::{activate, start_applications};
+pub use fence::is_handed_over;
 pub use health::check_health;
+pub use leftover::retire;
 pub use quiesce::{quiesce, stop_destination};
 pub use restore::restore_source;
 

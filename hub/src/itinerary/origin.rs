@@ -122,7 +122,7 @@ fn undoable(own: &MigrationSpec, undone: &Undone, namespace: &str) -> Result<(),
     }
     if let Some(later) = &undone.superseded_by {
         let message = format!(
-            "migration {later} has moved its namespaces since: undo that one first, or move them back with a Migration in reverse"
+            "migration {later} has moved its namespaces since, or begun to, so that nothing is as it was any more: move them back with a Migration in reverse"
         );
         return refuse("Superseded", message);
     }

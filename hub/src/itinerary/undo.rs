@@ -5,7 +5,8 @@
 //! the one before it has succeeded, and none is skipped on the way.
 
 use isthmus_shared::resources::{
-    Active, MigrationAction, MigrationSpec, MigrationStatus, OnFailure, Step, StepState, StepStatus,
+    Active, MigrationAction, MigrationPhase, MigrationSpec, MigrationStatus, OnFailure, Step, StepState,
+    StepStatus,
 };
 
 use super::plan::not_begun;
@@ -87,6 +88,23 @@ pub(super) fn of(undone: &MigrationStatus) -> Vec<StepStatus> {
     steps
 }
 
+/// Whether a run that has ended cannot be undone any more because of a later one that touches the same
+/// namespaces: what the source had then is no more what it has, or the destination has moved on.
+///
+/// One that succeeded has moved them. One that went the other way has written to what would be started
+/// again as soon as it had begun to prepare it, however it ended: volumes may be half of one time and
+/// half of another.
+pub fn supersedes(later: &MigrationSpec, status: &MigrationStatus, ended: &MigrationStatus) -> bool {
+    let after = match (&status.started_at, &ended.finished_at) {
+        (Some(started), Some(finished)) => started >= finished,
+        _ => false,
+    };
+    let moved = later.action.brings_all()
+        && matches!(status.status, MigrationPhase::Succeeded | MigrationPhase::SucceededWithWarnings);
+    let wrote_back = status.destination == ended.source && begun(status, Step::PrepareDestination);
+    after && !later.dry_run && (moved || wrote_back)
+}
+
 /// Whether a run that ended early has been undone entirely.
 pub(super) fn is_undone(status: &MigrationStatus) -> bool {
     let mut undoing = status.pipeline.iter().filter(|step| is_undo(step.step)).peekable();
@@ -135,4 +153,64 @@ pub(super) fn active(options: &MigrationSpec, status: &MigrationStatus) -> Optio
         // Some of it stands still, some does not.
         Some(StepState::InProgress | StepState::Failed) => Active::Unknown,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    fn at(second: i64) -> Option<Time> {
+        Some(Time(Timestamp::from_second(1_800_000_000 + second).unwrap()))
+    }
+
+    fn ended() -> MigrationStatus {
+        MigrationStatus {
+            source: Some("east".to_owned()),
+            destination: Some("west".to_owned()),
+            finished_at: at(100),
+            ..MigrationStatus::default()
+        }
+    }
+
+    /// A later run, which came as far as this step.
+    fn later(source: &str, destination: &str, phase: MigrationPhase, step: Step) -> MigrationStatus {
+        MigrationStatus {
+            status: phase,
+            source: Some(source.to_owned()),
+            destination: Some(destination.to_owned()),
+            started_at: at(200),
+            pipeline: vec![
+                StepStatus { state: StepState::Failed, ..not_begun(step) },
+                StepStatus { state: StepState::Skipped, ..not_begun(Step::ApplyResources) },
+            ],
+            ..MigrationStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_run_is_not_undone_once_another_has_moved_its_namespaces() {
+        let moved = later("east", "west", MigrationPhase::Succeeded, Step::PrepareDestination);
+        let options = MigrationSpec::through("p");
+        assert!(supersedes(&options, &moved, &ended()));
+        let failed = MigrationStatus { status: MigrationPhase::Failed, ..moved.clone() };
+        assert!(!supersedes(&options, &failed, &ended()), "it has changed nothing of the source's");
+        let earlier = MigrationStatus { started_at: at(50), ..moved.clone() };
+        assert!(!supersedes(&options, &earlier, &ended()));
+        let stage = MigrationSpec { action: MigrationAction::Stage, ..options.clone() };
+        assert!(!supersedes(&stage, &moved, &ended()));
+        assert!(!supersedes(&MigrationSpec { dry_run: true, ..options }, &moved, &ended()));
+    }
+
+    #[test]
+    fn a_run_the_other_way_is_in_the_way_as_soon_as_it_wrote_however_it_ended() {
+        let options = MigrationSpec { action: MigrationAction::Stage, ..MigrationSpec::through("p") };
+        let back = |phase, step| later("west", "east", phase, step);
+        for phase in [MigrationPhase::Failed, MigrationPhase::RolledBack, MigrationPhase::InProgress] {
+            assert!(supersedes(&options, &back(phase, Step::PrepareDestination), &ended()), "{phase:?}");
+            assert!(!supersedes(&options, &back(phase, Step::Preflight), &ended()), "{phase:?}");
+        }
+    }
 }

@@ -56,6 +56,10 @@ pub struct MoverGrant {
     /// The pass is complete in staging and has no sender.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recover: bool,
+    /// The uid of the claim that the mover mounts, or that the snapshot which it mounts is of: passes
+    /// over one volume may go either way between two claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
     /// The volume's key, base64 ([`crate::staging::seal::VolumeKey`]).
     pub key: String,
     /// How to reach the store.

@@ -176,7 +176,7 @@ pub struct VolumeFacts {
     pub namespace: String,
     /// The claim.
     pub claim: String,
-    /// The claim's uid.
+    /// The volume's uid: that of the claim, or of the one that it came from and goes back to.
     pub uid: String,
     /// The capacity, bytes.
     pub capacity_bytes: u64,

@@ -295,7 +295,8 @@ pub struct VolumeTask {
     pub namespace: String,
     /// The claim.
     pub claim: String,
-    /// The source claim's uid.
+    /// The uid of the volume in staging: that of the source's claim, or on the way back that of the
+    /// destination's.
     pub uid: String,
     /// The pass to make.
     pub pass: u32,

@@ -264,7 +264,8 @@ pub struct VolumeStatus {
     pub namespace: String,
     /// The claim.
     pub claim: String,
-    /// The source claim's uid, which names the volume in staging.
+    /// What names the volume in staging: the uid of the claim that was sent first, which on the way
+    /// back is the destination's.
     pub uid: String,
     /// It cannot be read while it is used: passes that are made while the application runs leave it
     /// out.

@@ -104,7 +104,7 @@ pub struct PruneTotals {
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StagedVolume {
-    /// The claim's uid.
+    /// The volume's uid: that of the claim which was sent first.
     pub uid: String,
     /// The cluster that it is in, as far as staging says.
     #[serde(skip_serializing_if = "Option::is_none")]

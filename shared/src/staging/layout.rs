@@ -7,6 +7,7 @@
 //! <pair>/migrations/<migration>/logs/<cluster>-<n>                log chunks
 //! <pair>/volumes/<volume>/packs/<2 hex>/<32 hex>                  sealed packs of blocks
 //! <pair>/volumes/<volume>/origin                                  the claim that it is of
+//! <pair>/volumes/<claim>/lineage                                  the volume that a claim received
 //! <pair>/volumes/<volume>/passes/<n>/segments/<seq>               manifest segments
 //! <pair>/volumes/<volume>/passes/<n>/sender                       the sender's heartbeat
 //! <pair>/volumes/<volume>/passes/<n>/received                     the receiver's mark
@@ -105,7 +106,8 @@ uid!(
     "migration uid"
 );
 uid!(
-    /// The uid of a volume: that of the source's claim, so that later passes find the earlier.
+    /// The uid of a volume: that of the claim which was sent first, so that later passes find the
+    /// earlier, whichever way they go between two claims.
     VolumeUid,
     "volume uid"
 );
@@ -271,6 +273,11 @@ pub fn volume_origin(pair: &PairUid, volume: &VolumeUid) -> String {
     format!("{pair}/volumes/{volume}/origin")
 }
 
+/// Which volume the claim of this uid received last: passes back go on in it.
+pub fn claim_lineage(pair: &PairUid, claim: &VolumeUid) -> String {
+    format!("{pair}/volumes/{claim}/lineage")
+}
+
 /// What a key of a volume's staging stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeObject {
@@ -293,6 +300,8 @@ pub enum VolumeObject {
     },
     /// Which claim the volume is of.
     Origin,
+    /// Which volume the claim of this uid received.
+    Lineage,
 }
 
 /// Reads a key of a volume's staging back; none if nothing here makes such a key.
@@ -301,6 +310,7 @@ pub fn volume_object(pair: &PairUid, volume: &VolumeUid, key: &str) -> Option<Vo
     let mut parts = below.split('/');
     let object = match (parts.next()?, parts.next(), parts.next(), parts.next()) {
         ("origin", None, None, None) => VolumeObject::Origin,
+        ("lineage", None, None, None) => VolumeObject::Lineage,
         ("packs", Some(_), Some(name), None) => {
             let mut id = [0; 16];
             hex::decode_to_slice(name, &mut id).ok()?;
@@ -322,7 +332,7 @@ pub fn volume_object(pair: &PairUid, volume: &VolumeUid, key: &str) -> Option<Vo
         }
         VolumeObject::Sender { pass } => pass_sender(pair, volume, pass) == key,
         VolumeObject::Received { pass } => pass_received(pair, volume, pass) == key,
-        VolumeObject::Origin => true,
+        VolumeObject::Origin | VolumeObject::Lineage => true,
     };
     same.then_some(object)
 }
@@ -395,6 +405,7 @@ mod tests {
             (pass_sender(&pair, &volume, u32::MAX), VolumeObject::Sender { pass: u32::MAX }),
             (pass_received(&pair, &volume, 1), VolumeObject::Received { pass: 1 }),
             (volume_origin(&pair, &volume), VolumeObject::Origin),
+            (claim_lineage(&pair, &volume), VolumeObject::Lineage),
         ] {
             assert_eq!(volume_object(&pair, &volume, &key), Some(object), "{key}");
         }

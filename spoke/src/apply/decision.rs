@@ -9,7 +9,9 @@
 //! | one of somebody else | Refuse | Skip | Update | Replace | Refuse |
 //!
 //! `Fail` is for whoever wants an empty place: written down, it refuses also what an earlier run
-//! brought. Unset, it concerns only what no migration brought.
+//! brought. Unset, it concerns only what no migration brought, and of that nothing that was handed
+//! over to the side which the run comes from ([`super::handover`]): in such a namespace somebody
+//! else's is brought up to date without being marked (`Return`).
 //!
 //! Some kinds are shared by their nature and are met otherwise, whatever the policy, except that
 //! `Skip` always leaves an object as it is:
@@ -18,7 +20,8 @@
 //!   every plan needs its own subjects) are merged: something is added, nothing is taken away;
 //! - a `CustomResourceDefinition` that is not ours is the destination's own and stays as it is;
 //! - another object of cluster scope that is not ours but has already all that is wanted stays
-//!   as it is, and is neither refused nor marked.
+//!   as it is, and is neither refused nor marked; of a run whose namespaces were all handed over also
+//!   one that differs, which is told (`Leave`): others of the cluster may depend on it.
 
 use isthmus_shared::resources::{ExistingResourcePolicy as Policy, MIGRATED_BY};
 use serde_json::Value;
@@ -35,10 +38,14 @@ pub enum Decision {
     Update,
     /// It becomes as on the source.
     Replace,
+    /// It becomes as on the source, and stays unmarked: an earlier cutover handed it over.
+    Return,
     /// What it lacks is added.
     Merge,
     /// It is as it should be without being ours, or belongs to the destination.
     Keep,
+    /// It stays as it is, though it differs: a person should know.
+    Leave,
     /// It stays as it is, as the policy says.
     Skip,
     /// It is in the way.
@@ -55,6 +62,8 @@ pub struct Facts<'a> {
     /// Whether it has all that is wanted already. Needs to be known for objects of cluster scope
     /// only.
     pub covered: bool,
+    /// Whether it was handed over to where the run comes from.
+    pub handed_over: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -64,7 +73,13 @@ impl<'a> Facts<'a> {
             mark: label(live, MIGRATED_BY).filter(|mark| !mark.is_empty()),
             deleting: !text(live, "/metadata/deletionTimestamp").is_empty(),
             covered: false,
+            handed_over: false,
         }
+    }
+
+    /// With what the namespaces' marks say.
+    pub fn handed_over(self, handed_over: bool) -> Self {
+        Self { handed_over, ..self }
     }
 
     /// With what a comparison gave.
@@ -129,6 +144,9 @@ pub fn decide(
     if live.mark.is_none() && (subject.is_kept() || (!subject.namespaced && live.covered)) {
         return Decision::Keep;
     }
+    if live.handed_over && live.mark.is_none() && policy.is_none() {
+        return if subject.namespaced { Decision::Return } else { Decision::Leave };
+    }
     match (policy, live.mark) {
         (Some(Policy::Update), _) | (None, Some(_)) => Decision::Update,
         (Some(Policy::Replace), _) => Decision::Replace,
@@ -182,7 +200,8 @@ mod tests {
         Facts { mark: Some(mark), ..Facts::default() }
     }
 
-    const FOREIGN: Option<Facts<'_>> = Some(Facts { mark: None, deleting: false, covered: false });
+    const FOREIGN: Option<Facts<'_>> =
+        Some(Facts { mark: None, deleting: false, covered: false, handed_over: false });
 
     #[test]
     fn what_is_not_there_is_created_under_every_policy() {
@@ -229,8 +248,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_handed_over_is_brought_up_to_date_unless_a_policy_is_written_down() {
+        let handed = FOREIGN.map(|facts| facts.handed_over(true));
+        assert_eq!(row(CONFIG, handed), ["Return", "Skip", "Update", "Replace", "Refuse"]);
+        assert_eq!(row(ACCOUNT, handed)[0], "Merge");
+        let ours = Some(marked("other").handed_over(true));
+        assert_eq!(row(CONFIG, ours), row(CONFIG, Some(marked("other"))), "what a run brought is met as ever");
+    }
+
+    #[test]
+    fn of_cluster_scope_nothing_is_handed_over_and_what_differs_stays() {
+        let handed = FOREIGN.map(|facts| facts.handed_over(true));
+        assert_eq!(row(ROLE, handed), ["Leave", "Skip", "Update", "Replace", "Refuse"]);
+        assert_eq!(row(ROLE, handed.map(|facts| facts.covered(true)))[0], "Keep");
+        assert_eq!((row(DEFINITION, handed)[0].as_str(), row(BINDING, handed)[0].as_str()), ("Keep", "Merge"));
+    }
+
+    #[test]
     fn what_is_being_deleted_is_waited_for() {
-        let live = Some(Facts { mark: Some("other"), deleting: true, covered: false });
+        let live = Some(Facts { deleting: true, ..marked("other") });
         let Decision::Refuse(problem) = decide(CONFIG, live, None, "this") else { panic!() };
         assert!(problem.may_resolve && problem.reason == "BeingDeleted");
     }

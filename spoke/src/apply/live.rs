@@ -70,7 +70,8 @@ pub struct LiveIndex {
 }
 
 impl LiveIndex {
-    /// What there is of a name; `content` asks for the object also where it is not ours.
+    /// What there is of a name; `content` asks for the object also where it is not ours, of all
+    /// objects of its place or of none.
     pub async fn find(
         &self,
         cluster: &Cluster,
@@ -89,7 +90,7 @@ impl LiveIndex {
             let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(places.entry(collection.clone()).or_default())
         };
-        let place = cell.get_or_try_init(|| self.list(cluster, kind, &collection)).await?;
+        let place = cell.get_or_try_init(|| self.list(cluster, kind, &collection, content)).await?;
         match place.names.get(name) {
             None if place.cut => read(cluster, &path).await,
             None => Ok(Found::Nothing),
@@ -107,10 +108,16 @@ impl LiveIndex {
         self.distrusted.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
     }
 
-    async fn list(&self, cluster: &Cluster, kind: &Kind, collection: &str) -> Result<Place, ClusterError> {
+    async fn list(
+        &self,
+        cluster: &Cluster,
+        kind: &Kind,
+        collection: &str,
+        content: bool,
+    ) -> Result<Place, ClusterError> {
         let subject = Subject { group: &kind.group, kind: &kind.kind, namespaced: kind.namespaced };
         // Shared kinds are compared also where they are not ours.
-        let all = subject.is_merged() || !subject.namespaced;
+        let all = content || subject.is_merged() || !subject.namespaced;
         let mut place = Place { names: HashMap::new(), cut: false };
         let mut next = None;
         loop {

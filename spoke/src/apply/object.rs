@@ -4,8 +4,9 @@
 //!   rewrite ── what is there? ── decide ─┬─ Create   POST
 //!              (LiveIndex)               ├─ Update   nothing if it is so; else a dry run, and the apply
 //!                                        ├─ Replace  a dry run, and the PUT; or delete and POST
+//!                                        ├─ Return   nothing if it is so; else a dry run, and the PUT
 //!                                        ├─ Merge    nothing if it is so; else a merge patch
-//!                                        └─ Keep, Skip, Refuse
+//!                                        └─ Keep, Leave, Skip, Refuse
 //! ```
 //!
 //! An object that is new costs one request. One that is so already costs none where the comparison
@@ -15,10 +16,12 @@
 use isthmus_shared::protocol::Run;
 use isthmus_shared::resources::{ExistingResourcePolicy as Policy, MIGRATED_BY, PLAN, plan_mark};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::body::{of_uid, unmarked, without_managed};
 use super::comparison::{content, covers, first_difference, will_do};
 use super::decision::{Decision, Facts, Subject, decide};
+use super::handover::{HandedOver, left_as_it_is};
 use super::live::{Found, LiveIndex};
 use super::problem::{Problem, refused};
 use super::replacement::replacement;
@@ -45,6 +48,8 @@ pub enum Applied {
     Unchanged,
     /// It was there, and the policy is to leave it.
     Skipped,
+    /// It was there and differs, and is the destination's own.
+    Left,
 }
 
 /// An object that has arrived.
@@ -78,8 +83,9 @@ pub struct Applier<'a> {
     pub(super) cluster: &'a Cluster,
     catalogue: &'a Catalogue,
     rewriter: &'a Rewriter,
-    run: &'a Run,
+    pub(super) run: &'a Run,
     live: LiveIndex,
+    handed_over: OnceCell<HandedOver>,
 }
 
 /// Why a write did not happen.
@@ -124,13 +130,14 @@ impl<'a> Applier<'a> {
     /// Applies for a run. What the destination has is looked at when the first object of its kind
     /// comes.
     pub fn new(cluster: &'a Cluster, catalogue: &'a Catalogue, rewriter: &'a Rewriter, run: &'a Run) -> Self {
-        Self { cluster, catalogue, rewriter, run, live: LiveIndex::default() }
+        let (live, handed_over) = (LiveIndex::default(), OnceCell::new());
+        Self { cluster, catalogue, rewriter, run, live, handed_over }
     }
 
     /// Brings an object, as it was on the source, to the destination; `owners` are its owner
     /// references there.
     pub async fn apply(&self, object: &Value, owners: &[Value]) -> Result<Arrived, Problem> {
-        let Rewritten { object: wanted, notes, .. } =
+        let Rewritten { object: wanted, mut notes, .. } =
             self.rewritten(object, &self.run.migration, true, owners)?;
         let kind = self.kind_of(&wanted)?;
         let place = Some(namespace(&wanted)).filter(|place| !place.is_empty());
@@ -152,14 +159,24 @@ impl<'a> Applier<'a> {
                 }
             }
         };
+        if applied == Applied::Left {
+            notes.push(left_as_it_is());
+        }
         Ok(Arrived { applied, name: name(&wanted).to_owned(), notes })
+    }
+
+    /// What was handed over to where the run comes from, as its namespaces tell.
+    async fn handed_over(&self, place: Option<&str>) -> Result<bool, Problem> {
+        let read = || HandedOver::read(self.cluster, self.run);
+        Ok(self.handed_over.get_or_try_init(read).await.map_err(|e| refused(&e))?.has(place))
     }
 
     async fn meet(&self, meeting: &Meeting<'_>, place: Option<&str>) -> Result<Applied, Setback> {
         let policy = self.run.spec.existing_resource_policy;
         let kind = meeting.kind;
         let subject = Subject { group: &kind.group, kind: &kind.kind, namespaced: kind.namespaced };
-        let content = matches!(policy, Some(Policy::Update | Policy::Replace));
+        let handed_over = self.handed_over(place).await?;
+        let content = handed_over || matches!(policy, Some(Policy::Update | Policy::Replace));
         let found = self
             .live
             .find(self.cluster, kind, place, name(meeting.wanted), content)
@@ -172,15 +189,17 @@ impl<'a> Applier<'a> {
             }
             Found::Object(live) => {
                 let covered = !subject.namespaced && will_do(live, meeting.wanted);
-                (Some(Facts::of(live).covered(covered)), &**live)
+                (Some(Facts::of(live).covered(covered).handed_over(handed_over)), &**live)
             }
         };
         match decide(subject, facts, policy, &self.run.migration) {
             Decision::Create => self.create(meeting, place).await,
             Decision::Update => self.update(meeting, live).await,
             Decision::Replace => self.replace(meeting, live, place).await,
+            Decision::Return => self.give_back(meeting, live).await,
             Decision::Merge => self.merge(meeting, live, policy).await,
             Decision::Keep => Ok(Applied::Unchanged),
+            Decision::Leave => Ok(Applied::Left),
             Decision::Skip => Ok(Applied::Skipped),
             Decision::Refuse(problem) => Err(problem.into()),
         }
@@ -192,9 +211,10 @@ impl<'a> Applier<'a> {
         let wanted = self.rewritten(object, self.migration(), true, &[])?.object;
         let kind = self.kind_of(&wanted)?;
         let place = Some(namespace(&wanted)).filter(|place| !place.is_empty());
-        let found =
-            self.live.find(self.cluster, kind, place, name(&wanted), false).await.map_err(|e| refused(&e))?;
         let policy = self.run.spec.existing_resource_policy;
+        let handed_over = policy.is_none() && self.handed_over(place).await?;
+        let found = self.live.find(self.cluster, kind, place, name(&wanted), handed_over).await;
+        let found = found.map_err(|e| refused(&e))?;
         let skips = policy == Some(Policy::Skip);
         let live = match found {
             Found::Nothing => return Ok(Examined::Missing),
@@ -212,7 +232,10 @@ impl<'a> Applier<'a> {
             return Ok(if lacking { Examined::Differs(path()) } else { Examined::Same });
         }
         let Some(mark) = mark else {
-            let left = subject.is_kept() || (!subject.namespaced && will_do(&live, &wanted));
+            if handed_over && subject.namespaced {
+                return self.examine_returned(&kind.object(place, name(&wanted)), object, &live).await;
+            }
+            let left = subject.is_kept() || (!subject.namespaced && (handed_over || will_do(&live, &wanted)));
             return Ok(if left { Examined::Left } else { Examined::NotOurs });
         };
         let same = self.rewritten(object, mark, self.stopped(&live), &[])?.object;

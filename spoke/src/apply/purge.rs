@@ -47,7 +47,8 @@ impl Brought {
         }
     }
 
-    fn has(&self, group: &str, kind: &str, namespace: &str, name: &str) -> bool {
+    /// Whether it brought an object.
+    pub fn has(&self, group: &str, kind: &str, namespace: &str, name: &str) -> bool {
         self.objects.contains(&key(group, kind, namespace, name))
     }
 }

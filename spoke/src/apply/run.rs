@@ -327,5 +327,6 @@ fn word(applied: Applied) -> &'static str {
         Applied::Updated => "updated",
         Applied::Unchanged => "unchanged",
         Applied::Skipped => "skipped",
+        Applied::Left => "left as it is",
     }
 }

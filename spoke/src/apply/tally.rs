@@ -42,7 +42,7 @@ impl Tally {
                     Applied::Created => (&mut counts.created, ObjectAction::Created),
                     Applied::Updated => (&mut counts.updated, ObjectAction::Updated),
                     Applied::Unchanged => (&mut counts.unchanged, ObjectAction::Unchanged),
-                    Applied::Skipped => (&mut counts.skipped, ObjectAction::Skipped),
+                    Applied::Skipped | Applied::Left => (&mut counts.skipped, ObjectAction::Skipped),
                 };
                 *count += 1;
                 let reason = arrived.notes.first().map(|note| note.reason.to_owned());

@@ -159,6 +159,7 @@ fn receive_body(store: MemoryStore, body: &[u8]) -> Option<()> {
         pair,
         number: 1,
         previous: None,
+        claim: None,
         exclude: Exclusions::default(),
         limits,
     };

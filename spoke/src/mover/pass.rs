@@ -24,9 +24,13 @@ pub struct Pass {
     pub pair: PairUid,
     /// The number of this pass, from 1.
     pub number: u32,
-    /// The complete pass that it builds on: of a sender one whose manifest is in staging, of a
-    /// receiver one that this destination has received.
+    /// The complete pass that it builds on: one whose manifest is in staging. Whether what it says
+    /// holds for the volume that is mounted here `claim` tells.
     pub previous: Option<u32>,
+    /// The uid of the claim that is mounted. Passes over one volume may go either way between two
+    /// claims: a sender relies only on the stamps of inodes that it wrote itself, and a receiver only
+    /// on what it received itself. Unknown, the previous pass is taken to have gone the same way.
+    pub claim: Option<String>,
     /// What is left alone.
     pub exclude: Exclusions,
     /// Bounds that a caller may set.

@@ -211,6 +211,7 @@ fn prepare(grant: &MoverGrant, root: PathBuf) -> Result<Pass, Box<Outcome>> {
         volume: VolumeUid::new(grant.volume.as_str()).map_err(|error| unsound(error.to_string()))?,
         number: grant.pass,
         previous: grant.previous_pass,
+        claim: grant.claim.clone(),
         exclude,
         limits: limits(grant),
     })

@@ -55,7 +55,7 @@ use super::{
     manifest::Place,
     metadata::{self, Part, Refused},
     pass::Pass,
-    report::{Notes, Progress, ReceiveReport, Totals},
+    report::{Notes, Progress, ReceiveReport},
     send::join,
     work::{Pool, Queue, Stop, StopOnDrop, lock, spawn},
 };
@@ -283,18 +283,35 @@ pub async fn is_received(
     Ok(received(store, key, pair, volume, pass).await?.is_some())
 }
 
-/// What a pass holds that was received to its end.
+/// What receiving a pass came to, if it was received to its end.
 pub async fn received(
     store: Arc<dyn ObjectStore>,
     key: &VolumeKey,
     pair: &PairUid,
     volume: &VolumeUid,
     pass: u32,
-) -> Result<Option<Totals>, MoverError> {
+) -> Result<Option<ReceiveReport>, MoverError> {
     let key = Arc::new(key.manifest_key()?);
     let place = Place { store, pair: pair.clone(), volume: volume.clone(), key };
     let mark = Mark::read(&place, pass).await?;
-    Ok(mark.complete.then_some(mark.report.totals))
+    Ok(mark.complete.then_some(mark.report))
+}
+
+/// The previous pass, if it was received here: of another claim's it says nothing, and what this one
+/// has sent since may have been written in between.
+async fn own_previous(place: &Place, pass: &Pass) -> Result<Option<u32>, MoverError> {
+    let (Some(previous), Some(claim)) = (pass.previous, &pass.claim) else { return Ok(pass.previous) };
+    match Mark::read(place, previous).await {
+        Ok(mark) => {
+            let own = mark.complete && mark.report.was_received_by(claim, &pass.volume);
+            Ok(own.then_some(previous))
+        }
+        Err(error @ MoverError::Store(_)) => Err(error),
+        Err(error) => {
+            tracing::warn!(previous, %error, "all is compared, as the mark of the previous pass cannot be read");
+            Ok(None)
+        }
+    }
 }
 
 /// Receives one pass. Started again for the same pass it goes on at its mark, and a pass that
@@ -351,7 +368,7 @@ async fn receive_into(
     cancel: CancellationToken,
 ) -> Result<ReceiveReport, MoverError> {
     let started = Instant::now();
-    let ReceiveOptions { pass, metadata_policy, verify } = options;
+    let ReceiveOptions { mut pass, metadata_policy, verify } = options;
     let place = pass.place()?;
     let mut mark = Mark::read(&place, pass.number).await?;
     let totals = &mark.report.totals;
@@ -367,6 +384,8 @@ async fn receive_into(
             return Ok(mark.report);
         }
     }
+    mark.report.received_by.clone_from(&pass.claim);
+    pass.previous = own_previous(&place, &pass).await?;
     let stop = Stop::new(&cancel);
     let _guard = StopOnDrop(stop.clone());
     let mut threads = Vec::new();

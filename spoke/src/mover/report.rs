@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use isthmus_shared::staging::VolumeUid;
 use serde::{Deserialize, Serialize};
 
 use super::limits::MAX_LISTED;
@@ -82,6 +83,10 @@ pub struct SendReport {
     pub vanished: Notes,
     /// Files that kept changing while they were read. With any, the pass is not consistent.
     pub inconsistent: Notes,
+    /// The uid of the claim that was sent; passes of before this was noted went from the claim that
+    /// gave the volume its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
     /// Whether `trusted.*` attributes were seen. What a pass that did not see them says of a file's
     /// attributes is of no use to one that does, and the other way round.
     pub sees_trusted: bool,
@@ -117,8 +122,34 @@ pub struct ReceiveReport {
     pub bytes_read_back: Option<u64>,
     /// Metadata that was found to differ on reading back, where the destination had refused some.
     pub forgiven_metadata: Notes,
+    /// The uid of the claim that was sent, see [`SendReport::claim`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_by: Option<String>,
+    /// The uid of the claim that received it; passes of before this was noted were received by
+    /// another than the claim that gave the volume its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received_by: Option<String>,
     /// Time spent in this process.
     pub duration: Duration,
+}
+
+impl SendReport {
+    /// Whether the pass was sent from this claim.
+    pub fn is_of(&self, claim: &str, volume: &VolumeUid) -> bool {
+        self.claim.as_deref().unwrap_or(volume.as_str()) == claim
+    }
+}
+
+impl ReceiveReport {
+    /// Whether the pass was sent from this claim.
+    pub fn was_sent_by(&self, claim: &str, volume: &VolumeUid) -> bool {
+        self.sent_by.as_deref().unwrap_or(volume.as_str()) == claim
+    }
+
+    /// Whether the pass was received by this claim.
+    pub fn was_received_by(&self, claim: &str, volume: &VolumeUid) -> bool {
+        self.received_by.as_deref().map_or(claim != volume.as_str(), |known| known == claim)
+    }
 }
 
 /// How far a mover is; cheap to update from any thread and to read from any other.
@@ -209,5 +240,26 @@ impl Progress {
     pub(super) fn start_at(&self, files: u64, bytes: u64) {
         self.0.files_done.store(files, Ordering::Relaxed);
         self.0.bytes_done.store(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_of_before_claims_were_noted_went_from_the_claim_that_names_the_volume() {
+        let volume = VolumeUid::new("v").unwrap();
+        assert!(SendReport::default().is_of("v", &volume) && !SendReport::default().is_of("w", &volume));
+        let old = ReceiveReport::default();
+        assert!(old.was_sent_by("v", &volume) && old.was_received_by("w", &volume));
+        assert!(!old.was_sent_by("w", &volume) && !old.was_received_by("v", &volume));
+        let back = ReceiveReport {
+            sent_by: Some("w".to_owned()),
+            received_by: Some("v".to_owned()),
+            ..ReceiveReport::default()
+        };
+        assert!(back.was_sent_by("w", &volume) && back.was_received_by("v", &volume));
+        assert!(!back.was_received_by("w", &volume));
     }
 }

@@ -47,7 +47,7 @@ use self::{
     job::Job,
     pack::Packer,
     plan::Planner,
-    previous::Previous,
+    previous::{Previous, Sight},
     publish::Publisher,
     walk::Resume,
     worker::Worker,
@@ -273,6 +273,7 @@ async fn send_from(
     // A pass of which an earlier process saw less has not seen all.
     let seen_before = found.next == 0 || found.report.sees_trusted;
     found.report.sees_trusted = seen_before && metadata::sees_trusted();
+    found.report.claim.clone_from(&pass.claim);
     let stop = Stop::new(&cancel);
     let _guard = StopOnDrop(stop.clone());
     let runtime = Handle::current();
@@ -309,7 +310,12 @@ async fn send_from(
     }
     let (out, queue) = mpsc::unbounded_channel();
     let previous = pass.previous.map(|number| SegmentReader::new(place.clone(), number));
-    let previous = Previous::new(previous, runtime, found.report.sees_trusted);
+    let sight = Sight {
+        trusted: found.report.sees_trusted,
+        claim: pass.claim.clone(),
+        volume: pass.volume.clone(),
+    };
+    let previous = Previous::new(previous, runtime, sight);
     let (resume, reached) = (found.resume, found.reached);
     let (shared_here, number) = (shared.clone(), pass.number);
     match root {

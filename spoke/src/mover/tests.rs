@@ -13,6 +13,7 @@ mod policy;
 mod privileges;
 mod recovery;
 mod still;
+mod there_and_back;
 mod verify;
 // The lab, which these trees belong to, depends on this crate: so its files are compiled in.
 #[allow(dead_code, unused_imports, unreachable_pub)]
@@ -39,6 +40,8 @@ struct Volume {
     key: VolumeKey,
     limits: Limits,
     exclude: Exclusions,
+    /// The claims of source and destination, where passes go both ways.
+    claims: Option<[String; 2]>,
 }
 
 impl Volume {
@@ -65,6 +68,7 @@ impl Volume {
                 ..Limits::default()
             },
             exclude: Exclusions::default(),
+            claims: None,
         }
     }
 
@@ -77,6 +81,7 @@ impl Volume {
             pair: PairUid::new("pair").unwrap(),
             number,
             previous: (number > 1).then(|| number - 1),
+            claim: self.claims.as_ref().map(|claims| claims[usize::from(root != self.source.path())].clone()),
             exclude: self.exclude.clone(),
             limits: self.limits.clone(),
         }

@@ -10,8 +10,8 @@
 //! ```
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use isthmus_shared::protocol::{ObjectAction, Outcome, Run};
-use isthmus_shared::resources::plan_mark;
+use isthmus_shared::protocol::{ObjectAction, ObjectResult, Outcome, Run};
+use isthmus_shared::resources::{Finding, plan_mark};
 use isthmus_shared::staging::ArchiveName;
 use serde_json::Value;
 
@@ -25,10 +25,11 @@ use super::preview::Preview;
 use super::refusal::Coming;
 use super::trial::{Tried, Trier};
 use crate::apply::LiveIndex;
+use crate::apply::handover::{DIFFERS_HERE, HandedOver};
 use crate::apply::purge::{self, Brought};
 use crate::cluster::{ObjectId, describe, discover, name, namespace};
 use crate::collect::InventoryReader;
-use crate::findings::Findings;
+use crate::findings::{Findings, finding};
 use crate::staging_area::StagingArea;
 use crate::task::{TaskContext, TaskError};
 use crate::transform::Rewriter;
@@ -74,6 +75,7 @@ pub async fn inspect_destination(context: &TaskContext, run: &Run) -> Result<Out
         places: &places,
         coming: &coming,
         live: LiveIndex::default(),
+        handed_over: HandedOver::of(run, places.iter().filter_map(|(_, place)| place.live.as_ref())),
     };
     let mut checks = Checks::new(run.spec.starts());
     let mut refusals = Findings::default();
@@ -128,6 +130,9 @@ async fn try_all(
             brought.note(group, &tried.line.kind, place, &tried.line.name);
             checks.see(&mut tried, of_pods, trier.catalogue, trier.places);
             refusals.extend(tried.concern.map(|concern| concern.finding));
+            if tried.line.reason.as_deref() == Some(DIFFERS_HERE) {
+                context.warn(left_here(&tried.line));
+            }
             preview.note(tried.line).await?;
             context.progress(|p| p.objects_done += 1);
         }
@@ -178,6 +183,12 @@ async fn look_for_gone(
         }
     }
     Ok(())
+}
+
+/// Tells of an object of cluster scope that stays as the destination has it.
+fn left_here(line: &ObjectResult) -> Finding {
+    let object = format!("{} {}", line.kind, line.name);
+    finding(object, DIFFERS_HERE, line.message.clone().unwrap_or_default())
 }
 
 fn namespace_id(name: &str) -> ObjectId {

@@ -7,7 +7,7 @@
 mod choices;
 mod classes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use isthmus_shared::protocol::{Direction, Outcome, Run, VolumeFacts};
 use isthmus_shared::quantity;
@@ -19,7 +19,7 @@ use super::concern::{Concern, Severity};
 use super::fullness::too_full;
 use super::health::Unwell;
 use super::movers::{Site, SiteClaim, look_at_movers, node_of};
-use crate::cluster::{ObjectId, array, describe, discover, name, namespace, text, uid};
+use crate::cluster::{ObjectId, array, describe, discover, name, namespace, text};
 use crate::collect::{
     Gathered, Header, NamespaceFacts, NamespacePlace, Scope, Staged, gather, read_survey, resolve,
     write_header,
@@ -28,7 +28,7 @@ use crate::findings::{Findings, finding};
 use crate::staging_area::StagingArea;
 use crate::task::{TaskContext, TaskError};
 use crate::volumes::{
-    ClaimUser, Fullness, Measured, Outlook, Users, kept_names, newest_passes, of_kubelets, outlook,
+    ClaimUser, Fullness, Measured, Outlook, Users, arriving, kept_names, of_kubelets, of_sent, outlook,
 };
 
 /// The most namespaces of a source that are looked at.
@@ -73,7 +73,7 @@ pub async fn inspect_source(context: &TaskContext, run: &Run) -> Result<Outcome,
     header.kept = choices::kept_volumes(context, run, &header.claims, &mut failures).await?;
     if run.spec.include_volumes {
         (header.volumes, header.users) =
-            look_at_claims(context, run, &header.namespaces, &header.claims, &mut failures).await?;
+            look_at_claims(context, run, &moves, &header, &mut failures).await?;
     }
     for name in &names {
         look_at_pods(context, name).await?;
@@ -185,17 +185,19 @@ async fn look_at_pods(context: &TaskContext, place: &str) -> Result<(), TaskErro
 async fn look_at_claims(
     context: &TaskContext,
     run: &Run,
-    namespaces: &[Value],
-    claims: &[Value],
+    moves: &[NamespaceMove],
+    header: &Header,
     failures: &mut Findings,
 ) -> Result<(Vec<VolumeFacts>, Vec<ClaimUser>), TaskError> {
     let area = context.staging(run)?;
     let (mut volumes, mut users, mut sites) = (Vec::new(), Vec::new(), Vec::new());
     let mut held = Vec::new();
     let mut means = None;
-    for place in namespaces {
+    let mut sent = HashSet::new();
+    for place in &header.namespaces {
+        let to = moves.iter().find(|moved| moved.from == name(place)).map_or(name(place), |moved| &moved.to);
         let mut site = Site { namespace: place.clone(), is_there: true, claims: Vec::new() };
-        let claims: Vec<&Value> = claims.iter().filter(|claim| namespace(claim) == name(place)).collect();
+        let claims: Vec<&Value> = header.claims.iter().filter(|claim| namespace(claim) == name(place)).collect();
         if claims.is_empty() {
             continue;
         }
@@ -229,12 +231,20 @@ async fn look_at_claims(
                     continue;
                 }
             }
-            let passes = newest_passes(&area, uid(claim)).await?;
+            let (volume, passes) = of_sent(&area, claim, arriving(run, claim, to)).await?;
+            if !sent.insert(volume.clone()) {
+                let message = format!(
+                    "staging takes it for the same volume as another claim of the run ({volume}): move the two by runs of \
+                     their own"
+                );
+                failures.push(finding(object, "SameVolume", message));
+                continue;
+            }
             volumes.push(VolumeFacts {
                 only_at_rest: pod.is_some() && !by_snapshot && is_of_one_pod(claim),
                 namespace: namespace(claim).to_owned(),
                 claim: name(claim).to_owned(),
-                uid: uid(claim).to_owned(),
+                uid: volume,
                 capacity_bytes: capacity(claim),
                 last_pass: passes.newest,
                 last_complete_pass: passes.newest_complete,
@@ -242,7 +252,7 @@ async fn look_at_claims(
             let user = of_place.of(namespace(claim), name(claim));
             let node = node_of(of_place.pods(name(claim)));
             let by = passes.newest_complete.map(Measured::Pass);
-            let of_pass = by.zip(passes.content).map(|(by, used)| Fullness { used, by });
+            let of_pass = by.zip(passes.content()).map(|(by, used)| Fullness { used, by });
             held.push(Held { claim, node: node.clone(), of_pass });
             let mounted_on = node.filter(|_| !by_snapshot);
             site.claims.push(SiteClaim { claim: claim.clone(), user: user.clone(), mounted_on });

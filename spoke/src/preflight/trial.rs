@@ -4,9 +4,9 @@
 //! ```text
 //!   rewrite ── what is there? ── decide ─┬─ Create   a creation, dry; elsewhere if its namespace is to come
 //!              (LiveIndex)               ├─ Update   nothing if it is so; else an apply, dry
-//!                                        ├─ Replace  an update, dry
+//!                                        ├─ Replace, Return   an update, dry
 //!                                        ├─ Merge    computed here
-//!                                        └─ Keep, Skip, Refuse
+//!                                        └─ Keep, Leave, Skip, Refuse
 //! ```
 
 use std::time::Duration;
@@ -19,6 +19,8 @@ use super::concern::Concern;
 use super::places::Places;
 use super::refusal::{Coming, Verdict, Where, judge};
 use crate::apply::body::{of_uid, without_managed};
+use crate::apply::handover::{HandedOver, left_as_it_is};
+use crate::apply::returning::returned;
 use crate::apply::{
     Decision, Facts, Found, LiveIndex, Problem, Subject, covers, decide, merged, ownership, refused,
     replacement, undeletable, will_do,
@@ -29,7 +31,7 @@ use crate::cluster::{
 };
 use crate::diff::{State, diff, is_same};
 use crate::task::TaskError;
-use crate::transform::{Arrival, Rewriter, Rewritten, merge};
+use crate::transform::{Arrival, Note, Rewriter, Rewritten, merge};
 use crate::volumes::pods_of_claims;
 use crate::workloads::state;
 
@@ -62,6 +64,8 @@ pub struct Trier<'a> {
     pub coming: &'a Coming,
     /// What the destination has.
     pub live: LiveIndex,
+    /// What was handed over to where the run comes from.
+    pub handed_over: HandedOver,
 }
 
 /// A candidate that was tried.
@@ -188,7 +192,8 @@ impl Trier<'_> {
         }
         let path = kind.object(place, name(wanted));
         let policy = self.run.spec.existing_resource_policy;
-        let content = matches!(policy, Some(Policy::Update | Policy::Replace));
+        let handed_over = self.handed_over.has(place);
+        let content = handed_over || matches!(policy, Some(Policy::Update | Policy::Replace));
         let found = self
             .live
             .find(self.cluster, kind, place, name(wanted), content)
@@ -211,16 +216,22 @@ impl Trier<'_> {
             }
             Found::Object(live) => Some(*live),
         };
-        let facts =
-            live.as_ref().map(|live| Facts::of(live).covered(!subject.namespaced && will_do(live, wanted)));
+        let facts = live.as_ref().map(|live| {
+            Facts::of(live).covered(!subject.namespaced && will_do(live, wanted)).handed_over(handed_over)
+        });
         let decision = decide(subject, facts, policy, &self.run.migration);
         let there = live.as_ref().unwrap_or(&Value::Null);
         let answer = match decision {
             Decision::Create => self.create(kind, wanted, Where::InPlace).await?,
             Decision::Update => self.update(&id, &path, object, there).await?,
             Decision::Replace => self.replace(&id, &path, object, there).await?,
+            Decision::Return => self.give_back(&id, &path, there, wanted).await?,
             Decision::Merge => merging(there, wanted, policy)?,
             Decision::Keep => kept(),
+            Decision::Leave => {
+                let Note { reason, message } = left_as_it_is();
+                with_reason(ObjectAction::Skipped, reason, message)
+            }
             Decision::Skip => skipped(),
             Decision::Refuse(problem) => Answer::Not(problem),
         };
@@ -319,6 +330,21 @@ impl Trier<'_> {
             }
             Err(answer) => Ok(answer),
         }
+    }
+
+    async fn give_back(
+        &self,
+        id: &ObjectId,
+        path: &str,
+        live: &Value,
+        wanted: &Value,
+    ) -> Result<Answer, Setback> {
+        let body = returned(live, wanted);
+        let put = || self.cluster.replace(path, &body, true);
+        Ok(match self.patiently(id, Where::InPlace, put).await? {
+            Ok(after) => changed(live, after),
+            Err(answer) => answer,
+        })
     }
 
     async fn make_anew(

@@ -70,7 +70,7 @@ pub async fn read(
             let (pass, marked) = match layout::volume_object(pair, volume, &object.key) {
                 Some(VolumeObject::Received { pass }) => (pass, true),
                 Some(VolumeObject::Segment { pass } | VolumeObject::Sender { pass }) => (pass, false),
-                Some(VolumeObject::Pack(_) | VolumeObject::Origin) | None => {
+                Some(VolumeObject::Pack(_) | VolumeObject::Origin | VolumeObject::Lineage) | None => {
                     contents.unknown += 1;
                     continue;
                 }

@@ -107,6 +107,8 @@ async fn try_to_note(context: &TaskContext, run: &Run, volume: &VolumeTask) -> R
     let store = area.store.as_ref();
     match read(store, &area.key, &area.pair, &uid).await {
         Ok(Some(known)) if known == origin => Ok(()),
+        // On the way back a volume keeps the name, and the claim, that it began with.
+        Ok(Some(known)) if known.cluster_uid != origin.cluster_uid => Ok(()),
         // What cannot be read is written anew: this spoke knows what it is about to send.
         Ok(_) | Err(OriginError::Seal(_) | OriginError::Unknown { .. }) => {
             write(store, &area.key, &area.pair, &uid, &origin).await.map_err(|e| told(&e))

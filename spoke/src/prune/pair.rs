@@ -10,6 +10,7 @@ use super::origin::{self, Origin};
 use super::volume::{Collected, PruneError, Staged, collect, held_of, measure};
 use crate::cluster::uid;
 use crate::task::{TaskContext, TaskError};
+use crate::volumes::received_last;
 
 /// The most volumes of a pair that are looked at in one collection.
 const MAX_VOLUMES: usize = 20_000;
@@ -47,7 +48,7 @@ pub async fn prune_pair(context: &TaskContext, task: &PruneTask) -> Result<Outco
         }
         collection.totals.volumes += 1;
         context.doing(format!("volume {}: {volume}", collection.totals.volumes));
-        let result = collection.one(&volume, in_use.contains(volume.as_str())).await;
+        let result = collection.one(&volume, &in_use).await;
         match result {
             Ok(()) => in_a_row = 0,
             Err(error) => {
@@ -88,8 +89,13 @@ struct Collection<'a> {
 }
 
 impl Collection<'_> {
-    async fn one(&mut self, volume: &VolumeUid, in_use: bool) -> Result<(), PruneError> {
+    async fn one(&mut self, volume: &VolumeUid, in_use: &HashSet<&str>) -> Result<(), PruneError> {
         let Staged { store, key, pair } = self.staged;
+        if self.is_only_a_note(volume, in_use).await? {
+            self.totals.volumes -= 1;
+            return Ok(());
+        }
+        let in_use = in_use.contains(volume.as_str());
         let mut note = None;
         let origin = match origin::read(store.as_ref(), key, pair, volume).await {
             Ok(origin) => origin,
@@ -130,6 +136,36 @@ impl Collection<'_> {
         let note = collected.note.clone().or(note);
         self.add(&collected, listed(volume, origin, gone, note));
         Ok(())
+    }
+
+    /// Whether there is nothing but the note which volume the claim of this name received. It goes
+    /// with that volume.
+    async fn is_only_a_note(
+        &mut self,
+        claim: &VolumeUid,
+        in_use: &HashSet<&str>,
+    ) -> Result<bool, PruneError> {
+        let Staged { store, key, pair } = self.staged;
+        let note = layout::claim_lineage(pair, claim);
+        let found = store.list(&layout::volume_prefix(pair, claim), None, 2).await?.objects;
+        let [only] = found.as_slice() else { return Ok(false) };
+        if only.key != note {
+            return Ok(false);
+        }
+        let received = received_last(store.as_ref(), key, pair, claim).await?;
+        let Some(received) = received.filter(|received| received != claim) else { return Ok(true) };
+        if in_use.contains(received.as_str()) {
+            return Ok(true);
+        }
+        let left = store.list(&layout::volume_prefix(pair, &received), None, 2).await?.objects;
+        if left.iter().all(|object| object.key == layout::claim_lineage(pair, &received)) {
+            self.totals.objects_removed += 1;
+            self.totals.bytes_removed += only.size;
+            if !self.task.dry_run {
+                store.delete(&[note]).await?;
+            }
+        }
+        Ok(true)
     }
 
     /// Whether the claim is gone for certain: of another cluster, or of one that is not known, it is

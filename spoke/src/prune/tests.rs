@@ -129,6 +129,8 @@ struct World {
     key: PairKey,
     pair: PairUid,
     volume: VolumeUid,
+    /// The claims of source and destination.
+    claims: [&'static str; 2],
     /// What the source held when each pass was sent.
     sent: BTreeMap<u32, Tree>,
 }
@@ -142,6 +144,7 @@ impl World {
             key: PairKey::generate().unwrap(),
             pair: PairUid::new("pair").unwrap(),
             volume: VolumeUid::new("volume").unwrap(),
+            claims: ["volume", "there"],
             sent: BTreeMap::new(),
         }
     }
@@ -155,6 +158,12 @@ impl World {
             state.to_le_bytes()[3]
         });
         fs::write(self.source.path().join(name), noise.take(length).collect::<Vec<u8>>()).unwrap();
+    }
+
+    /// From now on passes go the other way.
+    fn turn(&mut self) {
+        std::mem::swap(&mut self.source, &mut self.destination);
+        self.claims.swap(0, 1);
     }
 
     fn staged(&self, store: Arc<dyn ObjectStore>) -> Staged {
@@ -183,6 +192,7 @@ impl World {
             pair: self.pair.clone(),
             number,
             previous,
+            claim: Some(self.claims[usize::from(root != self.source.path())].to_owned()),
             exclude: Exclusions::default(),
             limits: Limits {
                 workers: 2,
@@ -397,11 +407,30 @@ async fn a_volume_without_a_complete_pass_is_left_as_it_is() {
     assert_eq!(world.keys(), keys);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_way_has_sent_and_the_other_needs_stays() {
+    let mut world = World::new();
+    for file in 0..4 {
+        world.write(&format!("file-{file}"), file, 900_000);
+    }
+    let first = world.run(ALIVE, 1).await.unwrap();
+    for round in 0..3 {
+        world.turn();
+        world.write("file-0", 100 + round, 900_000);
+        let back = world.run(ALIVE, 1).await.unwrap();
+        assert!(back < first / 3, "{back} of {first}");
+        world.collect(1).await;
+        assert!(tree(world.source.path()) == tree(world.destination.path()));
+        world.assert_complete_passes_arrive().await;
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Write { file: u8, seed: u64, length: usize },
     Remove { file: u8 },
     Run { lives: [Option<u32>; 3], keep: u32 },
+    Turn,
     Collect { life: Option<u32>, keep: u32 },
 }
 
@@ -415,6 +444,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(file, seed, length)| Op::Write { file, seed, length }),
         1 => (0_u8..5).prop_map(|file| Op::Remove { file }),
         4 => ([life(), life(), life()], 1_u32..3).prop_map(|(lives, keep)| Op::Run { lives, keep }),
+        1 => Just(Op::Turn),
         2 => (life(), 1_u32..3).prop_map(|(life, keep)| Op::Collect { life, keep }),
     ]
 }
@@ -437,6 +467,7 @@ proptest! {
                         // It may not be there.
                         let _ = fs::remove_file(world.source.path().join(format!("f{file}")));
                     }
+                    Op::Turn => world.turn(),
                     Op::Run { lives, keep } => {
                         world.run(lives, keep).await;
                     }

@@ -27,10 +27,11 @@ use serde_json::Value;
 use super::access::{Renewal, scoped_access};
 use super::manifests::{self, RESULT};
 use super::nodes::FRESH;
+use super::lineage;
 use super::recovery;
 use super::snapshot::{self, Reading};
 use super::trouble::{Trouble, UNSCHEDULABLE};
-use crate::cluster::{ClusterError, annotation, text};
+use crate::cluster::{ClusterError, annotation, text, uid};
 use crate::findings::finding;
 use crate::task::{TaskContext, TaskError};
 
@@ -62,7 +63,9 @@ pub async fn move_volume(
     }
     let reading = Reading::live(&volume.claim, false);
     let content = VolumeContent::default();
-    let mut mover = Mover { context, run, volume: &volume, direction, content, reading, verify };
+    let previous = volume.previous_pass;
+    let own = String::new();
+    let mut mover = Mover { context, run, volume: &volume, direction, content, reading, verify, own, previous };
     mover.prepare().await?;
     let mut renewal = mover.open_session().await?;
     let mut watched = Watched::default();
@@ -156,6 +159,10 @@ struct Mover<'a> {
     reading: Reading,
     /// How the arrival is made sure of.
     verify: VerifyMethod,
+    /// The claim's own uid: the volume in staging may have begun with another's.
+    own: String,
+    /// The earlier pass that this side may go by.
+    previous: Option<u32>,
 }
 
 impl Mover<'_> {
@@ -164,6 +171,11 @@ impl Mover<'_> {
     async fn prepare(&mut self) -> Result<(), TaskError> {
         let claim = self.claim().await?;
         self.content = content_of(&claim);
+        uid(&claim).clone_into(&mut self.own);
+        if self.direction == Direction::Receive {
+            let area = self.context.staging(self.run)?;
+            self.previous = lineage::note_receiving(&area, &claim, self.volume).await?;
+        }
         let job = self.find_job().await?;
         let own = job.filter(|job| annotation(job, TASK) == Some(&self.context.id.to_string()));
         if let Some(job) = own {
@@ -211,8 +223,9 @@ impl Mover<'_> {
             pair: self.run.staging.pair.clone(),
             volume: self.volume.uid.clone(),
             pass: self.volume.pass,
-            previous_pass: self.volume.previous_pass,
+            previous_pass: self.previous,
             recover: self.volume.recover,
+            claim: Some(self.own.clone()),
             key: key.to_base64(),
             access,
             access_expires,

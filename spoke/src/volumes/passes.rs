@@ -7,7 +7,7 @@ use isthmus_shared::resources::Finding;
 use isthmus_shared::staging::{VolumeUid, layout};
 
 use crate::findings::finding;
-use crate::mover::{MoverError, received};
+use crate::mover::{MoverError, ReceiveReport, received};
 use crate::staging_area::StagingArea;
 use crate::task::TaskError;
 
@@ -17,14 +17,22 @@ const MAX_PASSES: u32 = 100_000;
 const MAX_LOOKED_AT: usize = 16;
 
 /// The passes of a volume.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Passes {
     /// The newest, complete or not; 0 if there is none.
     pub newest: u32,
     /// The newest that was received to its end.
     pub newest_complete: Option<u32>,
-    /// What the files of that one take up, bytes: without their holes.
-    pub content: Option<u64>,
+    /// What receiving that one came to.
+    pub last: Option<ReceiveReport>,
+}
+
+impl Passes {
+    /// What the files of the newest complete one take up, bytes: without their holes.
+    pub fn content(&self) -> Option<u64> {
+        let totals = &self.last.as_ref()?.totals;
+        Some(totals.bytes.saturating_sub(totals.hole_bytes))
+    }
 }
 
 /// Finds them, with one listing a pass.
@@ -42,9 +50,9 @@ pub async fn newest_passes(area: &StagingArea, volume: &str) -> Result<Passes, T
     let mut passes = Passes { newest: newest.front().copied().unwrap_or_default(), ..Passes::default() };
     for pass in newest {
         match received(Arc::clone(&area.store), &key, &area.pair, &volume, pass).await {
-            Ok(Some(totals)) => {
+            Ok(Some(report)) => {
                 passes.newest_complete = Some(pass);
-                passes.content = Some(totals.bytes.saturating_sub(totals.hole_bytes));
+                passes.last = Some(report);
                 break;
             }
             Ok(None) => {}

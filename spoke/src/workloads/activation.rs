@@ -5,21 +5,30 @@ use isthmus_shared::resources::TargetState;
 
 use super::charge::{Charge, Owners};
 use super::inventory::{Reader, Workload};
+use super::leftover::{self, Arrived};
 use super::switch::{Aim, bring_all, by_turns};
 use super::{Tools, fence};
 use crate::cluster::ClusterError;
 use crate::task::{TaskContext, TaskError};
 
 /// Starts the applications of the run's namespaces at the counts that were kept. In a cutover their
-/// namespaces are marked as the active ones before.
+/// namespaces are marked as the active ones before, and what is gone from its source stays stopped.
 pub async fn start_applications(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
     let tools = Tools::lenient(context).await?;
+    let arrived = Arrived::read(context, run).await?;
     let mut changed = 0;
     for namespace in run.destinations() {
         if run.spec.quiesce {
             fence::mark(context, namespace, true, Some(&fence::of_destination(run, namespace))).await?;
         }
-        changed += switch_all(context, tools.reader(context), namespace, TargetState::Active).await?;
+        let starts = |workload: &Workload| {
+            let gone = arrived.as_ref().is_some_and(|arrived| arrived.lacks(&workload.object));
+            if gone && tools.registry.way(&workload.object).is_some_and(|way| way.kept(&workload.object).is_some()) {
+                leftover::tell(context, run, &workload.object);
+            }
+            !gone
+        };
+        changed += switch_all(context, tools.reader(context), namespace, TargetState::Active, starts).await?;
     }
     Ok(Outcome::Workloads { workloads: u32::try_from(changed).unwrap_or(u32::MAX) })
 }
@@ -56,7 +65,7 @@ pub async fn activate(
         fence::mark(context, namespace, false, handed_over_to).await?;
     }
     let tools = Tools::lenient(context).await?;
-    let changed = switch_all(context, tools.reader(context), namespace, wanted).await?;
+    let changed = switch_all(context, tools.reader(context), namespace, wanted, |_| true).await?;
     if !starts {
         fence::follow(context, &found, false).await?;
     }
@@ -68,6 +77,7 @@ async fn switch_all(
     reader: Reader<'_>,
     namespace: &str,
     wanted: TargetState,
+    concerned: impl Fn(&Workload) -> bool,
 ) -> Result<usize, TaskError> {
     let asking =
         |e: ClusterError| TaskError::cluster(format!("Namespace {namespace}"), "listing its workloads", &e);
@@ -79,6 +89,7 @@ async fn switch_all(
     let ours: Vec<Workload> = all
         .iter()
         .filter(|workload| owners.charge(reader.registry, &workload.object, false) == Charge::Ours)
+        .filter(|workload| concerned(workload))
         .cloned()
         .collect();
     context.progress(|p| p.objects_total += ours.len() as u64);

@@ -8,7 +8,7 @@ use isthmus_shared::protocol::Run;
 use isthmus_shared::resources::{ACTIVE, COUNTERPART, Finding};
 use serde_json::{Value, json};
 
-use crate::cluster::{PatchKind, annotation, describe, label};
+use crate::cluster::{PatchKind, annotation, describe, label, name};
 use crate::findings::finding;
 use crate::task::{TaskContext, TaskError};
 
@@ -37,7 +37,7 @@ pub async fn mark(
 /// Marks a namespace that has a mark already by what has become of it.
 pub async fn follow(context: &TaskContext, namespace: &Value, active: bool) -> Result<(), TaskError> {
     if is_active(namespace).is_some_and(|marked| marked != active) {
-        mark(context, crate::cluster::name(namespace), active, None).await?;
+        mark(context, name(namespace), active, None).await?;
     }
     Ok(())
 }
@@ -57,6 +57,13 @@ pub fn of_destination(run: &Run, namespace: &str) -> String {
 /// What the mark of a namespace says, if it has one.
 pub fn is_active(namespace: &Value) -> Option<bool> {
     label(namespace, ACTIVE).and_then(|active| active.parse().ok())
+}
+
+/// Whether a namespace of a run's destination was handed over, by an earlier cutover, to where the run
+/// comes from: it is not the active one, and that is its other side.
+pub fn is_handed_over(run: &Run, namespace: &Value) -> bool {
+    is_active(namespace) == Some(false)
+        && annotation(namespace, COUNTERPART) == Some(of_destination(run, name(namespace)).as_str())
 }
 
 /// Why a namespace must not be started as it is: its applications run elsewhere, as far as its mark

@@ -197,6 +197,14 @@ impl Way<'_> {
             None => Ok(Some(json!({"metadata": {"annotations": {QUIESCED_BY: null}}}))),
         }
     }
+
+    /// The patch that makes a stopped workload one that nothing starts by itself; none for one that
+    /// runs, or of which nothing is kept.
+    pub fn forget(self, object: &Value) -> Option<Value> {
+        let kept = self.kept(object).is_some() || annotation(object, QUIESCED_BY).is_some();
+        (kept && self.is_stopped(object))
+            .then(|| json!({"metadata": {"annotations": {self.key(): null, QUIESCED_BY: null}}}))
+    }
 }
 
 /// Whether a workload carries the migration's mark.

@@ -26,6 +26,8 @@ pub enum Aim<'a> {
     Quiesce(&'a str),
     /// It runs as it did, if it carries the migration's mark.
     Restore(&'a str),
+    /// It stays stopped, and what it had is forgotten.
+    Forget,
 }
 
 impl Aim<'_> {
@@ -35,6 +37,16 @@ impl Aim<'_> {
             Self::Stop => Ok(way.stop(object)),
             Self::Quiesce(migration) => Ok(way.quiesce(object, migration)),
             Self::Restore(migration) => way.restore(object, migration),
+            Self::Forget => Ok(way.forget(object)),
+        }
+    }
+
+    /// What was done, for the log.
+    fn done(self) -> &'static str {
+        match self {
+            Self::Start | Self::Restore(_) => "started",
+            Self::Stop | Self::Quiesce(_) => "stopped",
+            Self::Forget => "stays stopped for good",
         }
     }
 
@@ -88,8 +100,7 @@ pub async fn bring(
         patch["metadata"]["resourceVersion"] = json!(text(&object, "/metadata/resourceVersion"));
         match context.cluster().patch(&path, &patch, PatchKind::Merge).await {
             Ok(after) => {
-                let done = if aim.starts() { "started" } else { "stopped" };
-                context.log(format!("{what} {done}{}", count(&after, &object, aim)));
+                context.log(format!("{what} {}{}", aim.done(), count(&after, &object, aim)));
                 return Ok(Some(after));
             }
             Err(error) if error.is_conflict() => match context.cluster().find(&path).await {

@@ -79,6 +79,7 @@ fn grant() -> MoverGrant {
         pass: 1,
         recover: false,
         previous_pass: None,
+        claim: None,
         key: PairKey::generate().unwrap().to_base64(),
         access: StoreAccess {
             endpoint: "http://127.0.0.1:1".to_owned(),

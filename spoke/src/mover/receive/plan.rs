@@ -311,6 +311,7 @@ impl Planner {
         }
         self.report.totals = segment.report.totals.clone();
         self.report.inconsistent = segment.report.inconsistent.clone();
+        self.report.sent_by.clone_from(&segment.report.claim);
         for record in segment.records {
             self.shared.stop.check()?;
             match record {

@@ -1,11 +1,13 @@
 //! The previous pass beside the walk: both in the same order, one entry of it in memory.
 
+use isthmus_shared::staging::VolumeUid;
 use tokio::runtime::Handle;
 
 use crate::mover::{
     error::MoverError,
     format::{Entry, Kind, Piece, Record, compare_paths},
     manifest::SegmentReader,
+    report::SendReport,
 };
 
 /// The records of the previous pass.
@@ -14,20 +16,40 @@ pub struct Previous {
     runtime: Handle,
     records: std::vec::IntoIter<Record>,
     peeked: Option<Record>,
-    sees_trusted: bool,
+    sight: Sight,
     /// Whether what is read last was written with the same sight.
     same_sight: bool,
 }
 
+/// What this pass sees, and of what: only what an earlier pass saw in the same way says whether an
+/// inode is as it was.
+#[derive(Debug, Clone)]
+pub struct Sight {
+    /// Whether `trusted.*` attributes are seen.
+    pub trusted: bool,
+    /// The claim whose inodes they are; none if that is not known.
+    pub claim: Option<String>,
+    /// The volume.
+    pub volume: VolumeUid,
+}
+
+impl Sight {
+    fn is_that_of(&self, report: &SendReport) -> bool {
+        self.trusted == report.sees_trusted
+            && self.claim.as_deref().is_none_or(|claim| report.is_of(claim, &self.volume))
+    }
+}
+
 impl Previous {
-    /// Without a previous pass there is nothing to find. `sees_trusted` says it of this pass.
-    pub fn new(reader: Option<SegmentReader>, runtime: Handle, sees_trusted: bool) -> Self {
+    /// Without a previous pass there is nothing to find. `sight` is that of this pass.
+    pub fn new(reader: Option<SegmentReader>, runtime: Handle, sight: Sight) -> Self {
         let records = Vec::new().into_iter();
-        Self { reader, runtime, records, peeked: None, sees_trusted, same_sight: true }
+        Self { reader, runtime, records, peeked: None, sight, same_sight: true }
     }
 
-    /// Whether what it says of the last entry's attributes is all that this pass would see. A change
-    /// of sight changes no file's ctime.
+    /// Whether what it says of the last entry is of an inode of this volume, with all attributes that
+    /// this pass would see: a change of sight changes no file's ctime, and another volume's inodes
+    /// have times and numbers of their own.
     pub fn same_sight(&self) -> bool {
         self.same_sight
     }
@@ -46,7 +68,7 @@ impl Previous {
                     if segment.last {
                         self.reader = None;
                     }
-                    self.same_sight = segment.report.sees_trusted == self.sees_trusted;
+                    self.same_sight = self.sight.is_that_of(&segment.report);
                     self.records = segment.records.into_iter();
                 }
                 // An incomplete pass is as good as far as it goes.

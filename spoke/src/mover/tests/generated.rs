@@ -22,7 +22,7 @@ use super::{
 
 /// One thing done to a tree. Numbers choose among what is there.
 #[derive(Debug, Clone)]
-enum Action {
+pub enum Action {
     Directory {
         parent: usize,
         name: Vec<u8>,
@@ -163,7 +163,7 @@ fn mode() -> impl Strategy<Value = u32> {
     proptest::sample::select(vec![0o644, 0o600, 0o755, 0o4755, 0o2644, 0o1777, 0o400, 0o700])
 }
 
-fn creation() -> impl Strategy<Value = Action> {
+pub fn creation() -> impl Strategy<Value = Action> {
     let place = || (any::<usize>(), name());
     prop_oneof![
         3 => (place(), mode())
@@ -191,7 +191,7 @@ fn creation() -> impl Strategy<Value = Action> {
     ]
 }
 
-fn change() -> impl Strategy<Value = Action> {
+pub fn change() -> impl Strategy<Value = Action> {
     let file = any::<usize>;
     prop_oneof![
         2 => creation(),
@@ -231,7 +231,7 @@ fn contents(root: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
 
 /// Does one thing. Where it cannot be done (the name is taken, there is no file yet, a file is
 /// read-only for us) it is not done: the tree is any tree anyway.
-fn act(root: &Path, action: &Action) -> Option<()> {
+pub fn act(root: &Path, action: &Action) -> Option<()> {
     let (directories, others) = contents(root);
     let place = |parent: &usize, name: &Vec<u8>| {
         directories[parent % directories.len()].join(OsString::from_vec(name.clone()))

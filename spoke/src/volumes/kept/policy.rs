@@ -62,14 +62,15 @@ pub fn releasing(volume: &Value, claim: &str, migration: &str) -> Release {
     Release::Write(json!({"metadata": unmarked, "spec": {"persistentVolumeReclaimPolicy": aside}}))
 }
 
-/// Gives a volume of the destination, which a run brought, its own policy.
+/// Gives a volume of the destination its own policy, once a run has brought the applications here:
+/// one that the run brought, or one that was retained here when an earlier run took them away.
 pub fn settling(volume: &Value) -> Option<Value> {
     let aside = annotation(volume, RECLAIM_POLICY)?;
-    // What is retained for going back to here is another run's concern.
-    if label(volume, MIGRATED_BY).is_none_or(str::is_empty) || annotation(volume, RETAINED_BY).is_some() {
+    let brought = label(volume, MIGRATED_BY).is_some_and(|mark| !mark.is_empty());
+    if !brought && annotation(volume, RETAINED_BY).is_none() {
         return None;
     }
-    let metadata = json!({"annotations": {RECLAIM_POLICY: null}});
+    let metadata = json!({"annotations": {RECLAIM_POLICY: null, RETAINED_BY: null}});
     if policy_of(volume) != RETAIN {
         return Some(json!({"metadata": metadata}));
     }
@@ -166,5 +167,18 @@ mod tests {
         let mut foreign = volume("Retain", &json!({RECLAIM_POLICY: "Delete"}));
         foreign["metadata"]["labels"] = json!({});
         assert_eq!(settling(&foreign), None, "what no run brought is not ours to settle");
+    }
+
+    #[test]
+    fn a_volume_that_went_away_and_came_back_has_the_policy_that_it_had_at_first() {
+        let mut own = volume("Delete", &json!({}));
+        own["metadata"]["labels"] = json!({});
+        let retained = after(own.clone(), retaining(&own, "there"));
+        assert_eq!(after(retained.clone(), settling(&retained)), own);
+        assert_eq!(settling(&own), None);
+        // And the other side's, which a run had brought before it was retained there.
+        let brought = volume("Delete", &json!({}));
+        let retained = after(brought.clone(), retaining(&brought, "back"));
+        assert_eq!(after(retained.clone(), settling(&retained)), brought);
     }
 }

@@ -27,6 +27,7 @@ mod damage;
 mod demo;
 mod diff;
 mod existing;
+mod failback;
 mod failover;
 mod hooks;
 mod identity;

@@ -109,6 +109,7 @@ async fn mover() -> anyhow::Result<()> {
         pair,
         number: job.pass,
         previous,
+        claim: None,
         exclude: Exclusions::default(),
         limits,
     };

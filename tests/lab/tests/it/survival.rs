@@ -240,6 +240,7 @@ impl Move {
             pair: PairUid::new("pair").unwrap(),
             number: 1,
             previous: None,
+            claim: None,
             exclude: Exclusions::default(),
             limits,
         };

@@ -1,0 +1,164 @@
+//! The way back of a cutover: what was handed over is brought up to date, only what changed is moved,
+//! and nothing of the first way is left that would act later.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use isthmus_lab::LabOptions;
+use isthmus_lab::trees::{CompareOptions, compare_trees};
+use isthmus_shared::protocol::ObjectAction;
+use isthmus_shared::resources::{MIGRATED_BY, MIGRATION_REPLICAS, MigrationStatus, QUIESCED_BY};
+use serde_json::json;
+
+use crate::app::{CLAIMS, objects};
+use crate::cutover::{marked, marks, running};
+use crate::volume_options::noise;
+use crate::world::{World, eventually};
+
+fn deployment(namespace: &str, name: &str) -> String {
+    format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
+}
+
+fn config(namespace: &str, name: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/configmaps/{name}")
+}
+
+async fn are_equal(world: &World, (a, in_a): (&str, &str), (b, in_b): (&str, &str)) {
+    for claim in CLAIMS {
+        let (a, b) = (world.volume(a, in_a, claim).await, world.volume(b, in_b, claim).await);
+        let differences = compare_trees(&a, &b, &CompareOptions::default()).unwrap();
+        assert!(differences.is_empty(), "{claim}: {differences:?}");
+    }
+}
+
+/// The packs in staging with their sizes.
+fn packs(world: &World) -> BTreeMap<String, u64> {
+    let s3 = world.lab.s3();
+    let keys = s3.list("isthmus", "").into_iter().filter(|key| key.contains("/packs/"));
+    keys.map(|key| (key.clone(), s3.object_file("isthmus", &key).unwrap().metadata().unwrap().len())).collect()
+}
+
+/// The bytes of packs that have come since.
+fn uploaded_since(world: &World, before: &BTreeMap<String, u64>) -> u64 {
+    packs(world).into_iter().filter(|(key, _)| !before.contains_key(key)).map(|(_, size)| size).sum()
+}
+
+fn uids(status: &MigrationStatus) -> Vec<&str> {
+    status.volumes.iter().map(|volume| volume.uid.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_cut_over_comes_back_with_its_changes_and_is_not_made_ours() {
+    let world = World::start_on(LabOptions::default()).await;
+    world.install_cms("shop").await;
+    let extra = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: retired, namespace: shop}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: retired}}
+  template:
+    metadata: {labels: {app: retired}}
+    spec: {containers: [{name: retired, image: "retired:1"}]}
+"#;
+    world.apply("east", extra).await;
+    let data = world.volume("east", "shop", CLAIMS[0]).await;
+    fs::write(data.join("noise"), noise(1, 6 << 20)).unwrap();
+    let spec = json!({"namespaces": ["shop:shop-green"], "quiesce": true});
+    let there = world.run("there", spec).await.succeeded().status;
+    assert_eq!(running(world.client("east"), "shop").await, Vec::<String>::new());
+
+    // What happens on the other side meanwhile.
+    let (green, before) = ("shop-green", packs(&world));
+    world.patch("west", &deployment(green, "wordpress"), json!({"spec": {"replicas": 2}})).await;
+    let patch = json!({"data": {"upload_max": null, "new-key": "new"}});
+    world.patch("west", &config(green, "wp-settings"), patch).await;
+    let made = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: made-there, namespace: shop-green}\ndata: {key: value}";
+    world.apply("west", made).await;
+    world.delete("west", &deployment(green, "retired")).await;
+    let volume = world.volume("west", green, CLAIMS[0]).await;
+    File::options().write(true).open(volume.join("noise")).unwrap().write_all_at(b"later", 1_000_000).unwrap();
+    fs::write(volume.join("deep/new"), noise(2, 5000)).unwrap();
+    fs::remove_file(volume.join("dangling")).unwrap();
+
+    let spec = json!({"namespaces": ["shop-green:shop"], "quiesce": true, "reverse": true});
+    let back = world.run("back", spec.clone()).await.succeeded();
+    assert_eq!(running(world.client("west"), "shop-green").await, Vec::<String>::new());
+    assert_eq!(marks(world.client("east"), "shop").await, marked("true", "west/shop-green"));
+    assert_eq!(marks(world.client("west"), "shop-green").await, marked("false", "east/shop"));
+    are_equal(&world, ("west", "shop-green"), ("east", "shop")).await;
+    // One block of the file that was changed, and the new one.
+    assert!(before.values().sum::<u64>() > 6 << 20);
+    assert!(uploaded_since(&world, &before) < 1_500_000, "{before:?} {:?}", packs(&world));
+    assert_eq!(uids(&there), uids(&back.status), "it is one volume in staging, either way");
+
+    // It starts as it ran there, and carries no mark of either run.
+    let wordpress = world.get("east", &deployment("shop", "wordpress")).await;
+    assert_eq!(wordpress["spec"]["replicas"], 2);
+    for mark in [MIGRATION_REPLICAS, QUIESCED_BY] {
+        assert_eq!(wordpress["metadata"]["annotations"].get(mark), None, "{wordpress:#}");
+    }
+    assert_eq!(wordpress["metadata"]["labels"].get(MIGRATED_BY), None);
+    let settings = world.get("east", &config("shop", "wp-settings")).await;
+    assert_eq!((settings["data"].get("upload_max"), &settings["data"]["new-key"]), (None, &json!("new")));
+    assert_eq!(settings["metadata"]["labels"].get(MIGRATED_BY), None);
+    let made = world.get("east", &config("shop", "made-there")).await;
+    assert!(made["metadata"]["labels"].get(MIGRATED_BY).is_some(), "the run made it");
+    back.came_to(ObjectAction::Updated, &["Deployment shop/wordpress", "ConfigMap shop/wp-settings"]);
+    back.came_to(ObjectAction::Unchanged, &["Service shop/wordpress", "Secret shop/mysql-pass"]);
+    back.came_to(ObjectAction::Unchanged, &["PersistentVolumeClaim shop/px-wp-pvc"]);
+
+    // What was removed there is not brought back to life.
+    let retired = world.get("east", &deployment("shop", "retired")).await;
+    assert_eq!(retired["spec"]["replicas"], 0);
+    assert_eq!(retired["metadata"]["annotations"].get(MIGRATION_REPLICAS), None);
+    let told = back.status.warnings.iter().find(|warning| warning.reason == "GoneFromSource");
+    assert!(told.is_some_and(|warning| warning.object == "Deployment shop/retired"), "{:#?}", back.status);
+
+    // The first way cannot be undone any more.
+    world.create_migration("undo", json!({"action": "Rollback", "rollbackOf": "there"})).await.unwrap();
+    let undo = world.migration_is("undo", "ended", |status| status.status.is_terminal()).await;
+    assert_eq!(undo.failures[0].reason, "Superseded", "{undo:#?}");
+
+    // The way back can: what it made goes, what was there stays, and the other side runs again.
+    world.create_migration("undo-back", json!({"action": "Rollback", "rollbackOf": "back"})).await.unwrap();
+    let undone = world.migration_is("undo-back", "ended", |status| status.status.is_terminal()).await;
+    assert!(undone.failures.is_empty(), "{undone:#?}");
+    eventually("the other side to run again", || async {
+        let running = running(world.client("west"), "shop-green").await;
+        if running.iter().any(|pod| pod.starts_with("wordpress-")) { Ok(()) } else { Err(format!("{running:?}")) }
+    })
+    .await;
+    assert_eq!(running(world.client("east"), "shop").await, Vec::<String>::new());
+    let left: Vec<String> =
+        objects(world.client("east"), "shop").await.into_iter().map(|(name, _)| name).collect();
+    assert!(!left.contains(&"ConfigMap/made-there".to_owned()), "{left:?}");
+    for kept in ["ConfigMap/wp-settings", "Deployment/wordpress", "PersistentVolumeClaim/px-wp-pvc"] {
+        assert!(left.contains(&kept.to_owned()), "{left:?}");
+    }
+
+    // And back once more, after which the first way goes again.
+    let before = packs(&world);
+    world.run("back-again", spec).await.succeeded();
+    are_equal(&world, ("west", "shop-green"), ("east", "shop")).await;
+    let again = world.run("again", json!({"namespaces": ["shop:shop-green"], "quiesce": true})).await.succeeded();
+    assert_eq!(uids(&there), uids(&again.status));
+    assert_eq!(uploaded_since(&world, &before), 0, "nothing has changed since");
+    are_equal(&world, ("east", "shop"), ("west", "shop-green")).await;
+    assert_eq!(running(world.client("east"), "shop").await, Vec::<String>::new());
+    assert_eq!(marks(world.client("west"), "shop-green").await, marked("true", "east/shop"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_way_back_to_a_namespace_that_was_not_handed_over_is_refused() {
+    let world = World::start_on(LabOptions::default()).await;
+    world.install_cms("mine").await;
+    // A promotion hands nothing over.
+    world.run("copy", json!({"namespaces": ["mine"]})).await.succeeded();
+    let back = world.run("over", json!({"namespaces": ["mine"], "quiesce": true, "reverse": true})).await.failed();
+    let reasons: Vec<&str> = back.status.failures.iter().map(|failure| failure.reason.as_str()).collect();
+    assert!(reasons.contains(&"AlreadyExists"), "{:#?}", back.status);
+    assert!(running(world.client("east"), "mine").await.len() >= 4);
+}
