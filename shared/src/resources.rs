@@ -46,7 +46,7 @@ pub use exclusions::{BadPattern, Exclusions, LOST_AND_FOUND};
 pub use failover::RecoveredRun;
 pub use hooks::{ExecHook, Hook, HookPhase, JobHook, MAX_HOOKS, OnError, Until, WAIT_CMD};
 pub use marks::*;
-pub use migration::{Migration, MigrationAction, MigrationSpec};
+pub use migration::{Migration, MigrationAction, MigrationSpec, Turned};
 pub use migration_status::{
     Finding, MAX_FINDINGS, MAX_NAMESPACES, MAX_VOLUMES, MigrationPhase, MigrationStatus, ResourceCounts,
     Side, Step, StepState, StepStatus, TaskRecord, VolumePhase, VolumeStatus,

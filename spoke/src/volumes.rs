@@ -51,10 +51,10 @@ pub use kept::{
     Reach, arriving_claims, await_bound, hold, is_retained, is_same_storage, kept_names, reach, release,
     retain, settle, stands_for,
 };
+pub use lineage::{arriving, of_sent, received_last};
 pub use manifests::{MIGRATION, RESULT, trial_pod};
 pub use moving::move_volume;
 pub use nodes::{Node, Nodes};
-pub use lineage::{arriving, of_sent, received_last};
 #[cfg(test)]
 pub use passes::newest_passes;
 pub use placement::{Obstacle, Placement, Situation};

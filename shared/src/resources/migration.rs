@@ -1,6 +1,9 @@
 //! `Migration`: one run that takes namespaces from one cluster of a pair to the other.
 
 mod options;
+mod turned;
+
+pub use turned::Turned;
 
 use std::collections::BTreeMap;
 

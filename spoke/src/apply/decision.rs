@@ -253,7 +253,11 @@ mod tests {
         assert_eq!(row(CONFIG, handed), ["Return", "Skip", "Update", "Replace", "Refuse"]);
         assert_eq!(row(ACCOUNT, handed)[0], "Merge");
         let ours = Some(marked("other").handed_over(true));
-        assert_eq!(row(CONFIG, ours), row(CONFIG, Some(marked("other"))), "what a run brought is met as ever");
+        assert_eq!(
+            row(CONFIG, ours),
+            row(CONFIG, Some(marked("other"))),
+            "what a run brought is met as ever"
+        );
     }
 
     #[test]
@@ -261,7 +265,10 @@ mod tests {
         let handed = FOREIGN.map(|facts| facts.handed_over(true));
         assert_eq!(row(ROLE, handed), ["Leave", "Skip", "Update", "Replace", "Refuse"]);
         assert_eq!(row(ROLE, handed.map(|facts| facts.covered(true)))[0], "Keep");
-        assert_eq!((row(DEFINITION, handed)[0].as_str(), row(BINDING, handed)[0].as_str()), ("Keep", "Merge"));
+        assert_eq!(
+            (row(DEFINITION, handed)[0].as_str(), row(BINDING, handed)[0].as_str()),
+            ("Keep", "Merge")
+        );
     }
 
     #[test]

@@ -77,12 +77,14 @@ mod tests {
         let mut run = run_of(json!({}), &[("cms-green", "cms"), ("shop", "shop")]);
         run.source = "west".to_owned();
         let of = |live: &[Value]| HandedOver::of(&run, live.iter());
-        let handed = of(&[namespace("cms", "false", "west/cms-green"), namespace("shop", "true", "west/shop")]);
+        let handed =
+            of(&[namespace("cms", "false", "west/cms-green"), namespace("shop", "true", "west/shop")]);
         assert!(handed.has(Some("cms")) && !handed.has(Some("shop")) && !handed.has(None));
         for other in ["west/cms", "north/cms-green", ""] {
             assert_eq!(of(&[namespace("cms", "false", other)]), HandedOver::default(), "{other}");
         }
-        let both = of(&[namespace("cms", "false", "west/cms-green"), namespace("shop", "false", "west/shop")]);
+        let both =
+            of(&[namespace("cms", "false", "west/cms-green"), namespace("shop", "false", "west/shop")]);
         assert!(both.has(None));
         assert!(!of(&[]).has(None));
     }

@@ -33,7 +33,13 @@ const FIXED: &[(&str, &str, &[&str])] = &[
     (
         "batch",
         "Job",
-        &["/spec/selector", "/spec/template", "/spec/completions", "/spec/completionMode", "/spec/manualSelector"],
+        &[
+            "/spec/selector",
+            "/spec/template",
+            "/spec/completions",
+            "/spec/completionMode",
+            "/spec/manualSelector",
+        ],
     ),
 ];
 /// What the source has no say in.
@@ -70,7 +76,9 @@ fn fixed(live: &Value) -> &'static [&'static str] {
 fn without_metadata(wanted: &Value) -> Value {
     let mut body = wanted.clone();
     if let Some(fields) = body.as_object_mut() {
-        fields.retain(|key, _| !OWN_FIELDS.contains(&key.as_str()) || matches!(key.as_str(), "apiVersion" | "kind"));
+        fields.retain(|key, _| {
+            !OWN_FIELDS.contains(&key.as_str()) || matches!(key.as_str(), "apiVersion" | "kind")
+        });
     }
     body
 }
@@ -193,7 +201,14 @@ mod tests {
         let here = claim("1Gi", "gold", json!({"spec": {"volumeName": "pv-1"}}));
         let marked = json!({"metadata": {"labels": {"tier": "db", MIGRATED_BY: "back"}}});
         let body = returned(&here, &claim("2Gi", "fast", marked));
-        assert_eq!(body, claim("2Gi", "gold", json!({"spec": {"volumeName": "pv-1"}, "metadata": {"labels": {"tier": "db"}}})));
+        assert_eq!(
+            body,
+            claim(
+                "2Gi",
+                "gold",
+                json!({"spec": {"volumeName": "pv-1"}, "metadata": {"labels": {"tier": "db"}}})
+            )
+        );
         assert_eq!(returned(&here, &claim("512Mi", "gold", json!({}))), here, "it never shrinks");
     }
 
@@ -213,14 +228,19 @@ mod tests {
             crate::transform::merge(&mut config, &fields);
             config
         };
-        let body = returned(&config(json!({"data": {"a": "1"}, "binaryData": {"b": ""}})), &config(json!({"data": {"c": "2"}})));
+        let body = returned(
+            &config(json!({"data": {"a": "1"}, "binaryData": {"b": ""}})),
+            &config(json!({"data": {"c": "2"}})),
+        );
         assert_eq!(body, config(json!({"data": {"c": "2"}})));
     }
 
     #[test]
     fn a_job_keeps_the_template_of_its_pods() {
-        let job = |image: &str, suspend: bool| json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"},
-            "spec": {"suspend": suspend, "template": {"metadata": {"labels": {"controller-uid": image}}, "image": image}}});
+        let job = |image: &str, suspend: bool| {
+            json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"},
+            "spec": {"suspend": suspend, "template": {"metadata": {"labels": {"controller-uid": image}}, "image": image}}})
+        };
         let body = returned(&job("here", true), &job("there", false));
         assert_eq!(body, job("here", false));
     }

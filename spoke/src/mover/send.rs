@@ -310,11 +310,8 @@ async fn send_from(
     }
     let (out, queue) = mpsc::unbounded_channel();
     let previous = pass.previous.map(|number| SegmentReader::new(place.clone(), number));
-    let sight = Sight {
-        trusted: found.report.sees_trusted,
-        claim: pass.claim.clone(),
-        volume: pass.volume.clone(),
-    };
+    let sight =
+        Sight { trusted: found.report.sees_trusted, claim: pass.claim.clone(), volume: pass.volume.clone() };
     let previous = Previous::new(previous, runtime, sight);
     let (resume, reached) = (found.resume, found.reached);
     let (shared_here, number) = (shared.clone(), pass.number);

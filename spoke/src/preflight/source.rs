@@ -72,8 +72,7 @@ pub async fn inspect_source(context: &TaskContext, run: &Run) -> Result<Outcome,
     failures.extend(choices::in_the_way(&run.spec, &header.claims, &needs.claim_templates));
     header.kept = choices::kept_volumes(context, run, &header.claims, &mut failures).await?;
     if run.spec.include_volumes {
-        (header.volumes, header.users) =
-            look_at_claims(context, run, &moves, &header, &mut failures).await?;
+        (header.volumes, header.users) = look_at_claims(context, run, &moves, &header, &mut failures).await?;
     }
     for name in &names {
         look_at_pods(context, name).await?;
@@ -197,7 +196,8 @@ async fn look_at_claims(
     for place in &header.namespaces {
         let to = moves.iter().find(|moved| moved.from == name(place)).map_or(name(place), |moved| &moved.to);
         let mut site = Site { namespace: place.clone(), is_there: true, claims: Vec::new() };
-        let claims: Vec<&Value> = header.claims.iter().filter(|claim| namespace(claim) == name(place)).collect();
+        let claims: Vec<&Value> =
+            header.claims.iter().filter(|claim| namespace(claim) == name(place)).collect();
         if claims.is_empty() {
             continue;
         }

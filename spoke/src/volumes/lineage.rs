@@ -127,10 +127,7 @@ pub async fn of_sent(
 }
 
 /// The volume that a claim received last, and the claim that began it, if both are known.
-async fn received_volume(
-    area: &StagingArea,
-    claim: &str,
-) -> Result<Option<(VolumeUid, Origin)>, Trouble> {
+async fn received_volume(area: &StagingArea, claim: &str) -> Result<Option<(VolumeUid, Origin)>, Trouble> {
     let Some(known) = read(area, claim).await?.filter(|known| known.volume != claim) else { return Ok(None) };
     let volume = named(&known.volume)?;
     let origin = read_origin(area.store.as_ref(), &area.key, &area.pair, &volume).await?;
@@ -289,6 +286,7 @@ mod tests {
             key: PairKey::generate().unwrap(),
             pair: PairUid::new("p").unwrap(),
             migration: MigrationUid::new("m").unwrap(),
+            origin: MigrationUid::new("m").unwrap(),
         }
     }
 

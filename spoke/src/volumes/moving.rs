@@ -25,6 +25,7 @@ use isthmus_shared::staging::{ArchiveError, VolumeUid};
 use serde_json::Value;
 
 use super::access::{Renewal, scoped_access};
+use super::lineage;
 use super::manifests::{self, RESULT};
 use super::nodes::FRESH;
 use super::lineage;
@@ -65,7 +66,8 @@ pub async fn move_volume(
     let content = VolumeContent::default();
     let previous = volume.previous_pass;
     let own = String::new();
-    let mut mover = Mover { context, run, volume: &volume, direction, content, reading, verify, own, previous };
+    let mut mover =
+        Mover { context, run, volume: &volume, direction, content, reading, verify, own, previous };
     mover.prepare().await?;
     let mut renewal = mover.open_session().await?;
     let mut watched = Watched::default();

@@ -23,7 +23,12 @@ pub async fn start_applications(context: &TaskContext, run: &Run) -> Result<Outc
         }
         let starts = |workload: &Workload| {
             let gone = arrived.as_ref().is_some_and(|arrived| arrived.lacks(&workload.object));
-            if gone && tools.registry.way(&workload.object).is_some_and(|way| way.kept(&workload.object).is_some()) {
+            if gone
+                && tools
+                    .registry
+                    .way(&workload.object)
+                    .is_some_and(|way| way.kept(&workload.object).is_some())
+            {
                 leftover::tell(context, run, &workload.object);
             }
             !gone

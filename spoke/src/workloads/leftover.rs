@@ -10,11 +10,11 @@ use isthmus_shared::resources::{MIGRATED_BY, MIGRATION_REPLICAS, MigrationSpec, 
 use isthmus_shared::staging::{ArchiveError, ArchiveName};
 use serde_json::Value;
 
+use super::Tools;
 use super::charge::{Charge, Owners};
 use super::inventory::{Reader, Workload};
 use super::state;
 use super::switch::{Aim, bring_all};
-use super::Tools;
 use crate::apply::purge::Brought;
 use crate::cluster::{ClusterError, annotation, api_version, array, describe, kind, label, name, namespace};
 use crate::findings::finding;
@@ -47,8 +47,9 @@ impl Arrived {
     /// Whether a workload of the destination is gone from the source.
     pub fn lacks(&self, object: &Value) -> bool {
         let group = api_version(object).split_once('/').map_or("", |(group, _)| group);
-        let controlled =
-            array(object, "/metadata/ownerReferences").iter().any(|owner| owner.get("controller") == Some(&true.into()));
+        let controlled = array(object, "/metadata/ownerReferences")
+            .iter()
+            .any(|owner| owner.get("controller") == Some(&true.into()));
         !controlled
             && annotation(object, SKIP) != Some("true")
             && !self.0.has(group, kind(object), namespace(object), name(object))
@@ -99,11 +100,7 @@ pub async fn retire(context: &TaskContext, run: &Run) -> Result<(), TaskError> {
     Ok(())
 }
 
-async fn left_in(
-    reader: Reader<'_>,
-    namespace: &str,
-    arrived: &Arrived,
-) -> Result<Vec<Workload>, TaskError> {
+async fn left_in(reader: Reader<'_>, namespace: &str, arrived: &Arrived) -> Result<Vec<Workload>, TaskError> {
     let failed = |e: ClusterError| {
         TaskError::cluster(format!("Namespace {namespace}"), "listing what was not started in it", &e)
     };
@@ -154,7 +151,9 @@ mod tests {
 
     #[test]
     fn what_the_run_did_not_bring_is_gone_from_where_it_comes_from() {
-        for action in [ObjectAction::Created, ObjectAction::Updated, ObjectAction::Unchanged, ObjectAction::Skipped] {
+        for action in
+            [ObjectAction::Created, ObjectAction::Updated, ObjectAction::Unchanged, ObjectAction::Skipped]
+        {
             assert!(!after(action).lacks(&deployment(json!({}))), "{action:?}");
         }
         for action in [ObjectAction::LeftBehind, ObjectAction::Deleted] {
@@ -167,7 +166,8 @@ mod tests {
     fn what_never_goes_along_is_not_missed() {
         let none = Arrived(Brought::default());
         let skipped = deployment(json!({"metadata": {"annotations": {SKIP: "true"}}}));
-        let owned = deployment(json!({"metadata": {"ownerReferences": [{"kind": "CronJob", "controller": true}]}}));
+        let owned =
+            deployment(json!({"metadata": {"ownerReferences": [{"kind": "CronJob", "controller": true}]}}));
         assert!(!none.lacks(&skipped) && !none.lacks(&owned));
     }
 

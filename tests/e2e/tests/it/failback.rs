@@ -36,7 +36,8 @@ async fn are_equal(world: &World, (a, in_a): (&str, &str), (b, in_b): (&str, &st
 fn packs(world: &World) -> BTreeMap<String, u64> {
     let s3 = world.lab.s3();
     let keys = s3.list("isthmus", "").into_iter().filter(|key| key.contains("/packs/"));
-    keys.map(|key| (key.clone(), s3.object_file("isthmus", &key).unwrap().metadata().unwrap().len())).collect()
+    keys.map(|key| (key.clone(), s3.object_file("isthmus", &key).unwrap().metadata().unwrap().len()))
+        .collect()
 }
 
 /// The bytes of packs that have come since.
@@ -79,7 +80,12 @@ spec:
     world.apply("west", made).await;
     world.delete("west", &deployment(green, "retired")).await;
     let volume = world.volume("west", green, CLAIMS[0]).await;
-    File::options().write(true).open(volume.join("noise")).unwrap().write_all_at(b"later", 1_000_000).unwrap();
+    File::options()
+        .write(true)
+        .open(volume.join("noise"))
+        .unwrap()
+        .write_all_at(b"later", 1_000_000)
+        .unwrap();
     fs::write(volume.join("deep/new"), noise(2, 5000)).unwrap();
     fs::remove_file(volume.join("dangling")).unwrap();
 
@@ -128,7 +134,11 @@ spec:
     assert!(undone.failures.is_empty(), "{undone:#?}");
     eventually("the other side to run again", || async {
         let running = running(world.client("west"), "shop-green").await;
-        if running.iter().any(|pod| pod.starts_with("wordpress-")) { Ok(()) } else { Err(format!("{running:?}")) }
+        if running.iter().any(|pod| pod.starts_with("wordpress-")) {
+            Ok(())
+        } else {
+            Err(format!("{running:?}"))
+        }
     })
     .await;
     assert_eq!(running(world.client("east"), "shop").await, Vec::<String>::new());
@@ -143,7 +153,8 @@ spec:
     let before = packs(&world);
     world.run("back-again", spec).await.succeeded();
     are_equal(&world, ("west", "shop-green"), ("east", "shop")).await;
-    let again = world.run("again", json!({"namespaces": ["shop:shop-green"], "quiesce": true})).await.succeeded();
+    let again =
+        world.run("again", json!({"namespaces": ["shop:shop-green"], "quiesce": true})).await.succeeded();
     assert_eq!(uids(&there), uids(&again.status));
     assert_eq!(uploaded_since(&world, &before), 0, "nothing has changed since");
     are_equal(&world, ("east", "shop"), ("west", "shop-green")).await;
@@ -157,7 +168,8 @@ async fn the_way_back_to_a_namespace_that_was_not_handed_over_is_refused() {
     world.install_cms("mine").await;
     // A promotion hands nothing over.
     world.run("copy", json!({"namespaces": ["mine"]})).await.succeeded();
-    let back = world.run("over", json!({"namespaces": ["mine"], "quiesce": true, "reverse": true})).await.failed();
+    let back =
+        world.run("over", json!({"namespaces": ["mine"], "quiesce": true, "reverse": true})).await.failed();
     let reasons: Vec<&str> = back.status.failures.iter().map(|failure| failure.reason.as_str()).collect();
     assert!(reasons.contains(&"AlreadyExists"), "{:#?}", back.status);
     assert!(running(world.client("east"), "mine").await.len() >= 4);
