@@ -162,15 +162,15 @@ mod tests {
 
     use super::*;
 
-    fn at(second: i64) -> Option<Time> {
-        Some(Time(Timestamp::from_second(1_800_000_000 + second).unwrap()))
+    fn at(second: i64) -> Time {
+        Time(Timestamp::from_second(1_800_000_000 + second).unwrap())
     }
 
     fn ended() -> MigrationStatus {
         MigrationStatus {
             source: Some("east".to_owned()),
             destination: Some("west".to_owned()),
-            finished_at: at(100),
+            finished_at: Some(at(100)),
             ..MigrationStatus::default()
         }
     }
@@ -181,7 +181,7 @@ mod tests {
             status: phase,
             source: Some(source.to_owned()),
             destination: Some(destination.to_owned()),
-            started_at: at(200),
+            started_at: Some(at(200)),
             pipeline: vec![
                 StepStatus { state: StepState::Failed, ..not_begun(step) },
                 StepStatus { state: StepState::Skipped, ..not_begun(Step::ApplyResources) },
@@ -197,7 +197,7 @@ mod tests {
         assert!(supersedes(&options, &moved, &ended()));
         let failed = MigrationStatus { status: MigrationPhase::Failed, ..moved.clone() };
         assert!(!supersedes(&options, &failed, &ended()), "it has changed nothing of the source's");
-        let earlier = MigrationStatus { started_at: at(50), ..moved.clone() };
+        let earlier = MigrationStatus { started_at: Some(at(50)), ..moved.clone() };
         assert!(!supersedes(&options, &earlier, &ended()));
         let stage = MigrationSpec { action: MigrationAction::Stage, ..options.clone() };
         assert!(!supersedes(&stage, &moved, &ended()));

@@ -30,6 +30,7 @@ pub struct Turned {
     pub left_out: Vec<OptionProblem>,
 }
 
+type Map = BTreeMap<String, String>;
 /// Whether two entries of a map may stand for the same on the other side.
 type Overlap = fn(&str, &str) -> bool;
 
@@ -65,7 +66,7 @@ impl Turned {
     fn invert_maps(&mut self, of: &MigrationSpec) {
         let same: Overlap = |a, b| a == b;
         let options = &mut self.options;
-        let maps: [(&'static str, &BTreeMap<String, String>, &mut BTreeMap<String, String>, Overlap); 4] = [
+        let maps: [(&str, &Map, &mut Map, Overlap); 4] = [
             ("storageClassMapping", &of.storage_class_mapping, &mut options.storage_class_mapping, same),
             ("accessModeMapping", &of.access_mode_mapping, &mut options.access_mode_mapping, same),
             ("imageMapping", &of.image_mapping, &mut options.image_mapping, is_beneath),
@@ -210,7 +211,7 @@ mod tests {
 
     use super::*;
 
-    fn spec(fields: Value) -> MigrationSpec {
+    fn spec(fields: &Value) -> MigrationSpec {
         let mut spec = serde_json::to_value(MigrationSpec::through("prod")).unwrap();
         for (key, value) in fields.as_object().unwrap() {
             spec[key] = value.clone();
@@ -218,7 +219,7 @@ mod tests {
         serde_json::from_value(spec).unwrap()
     }
 
-    fn turned(fields: Value) -> MigrationSpec {
+    fn turned(fields: &Value) -> MigrationSpec {
         let turned = spec(fields).turned_round(&[]);
         assert_eq!(turned.left_out, []);
         turned.options
@@ -230,17 +231,17 @@ mod tests {
 
     #[test]
     fn namespaces_go_back_to_their_names_and_the_pair_is_used_the_other_way() {
-        let back = turned(json!({"namespaces": ["cms", "shop:shop-green", {"a": "b"}, "team-*"]}));
+        let back = turned(&json!({"namespaces": ["cms", "shop:shop-green", {"a": "b"}, "team-*"]}));
         assert!(back.reverse);
         let names: Vec<String> = back.namespaces.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["cms", "shop-green:shop", "b:a", "team-*"]);
-        assert!(!turned(json!({"reverse": true})).reverse);
+        assert!(!turned(&json!({"reverse": true})).reverse);
     }
 
     #[test]
     fn what_globs_and_selectors_came_to_is_what_goes_back() {
         let fields = json!({"namespaces": ["team-*"], "namespaceSelector": {"matchLabels": {"a": "b"}}});
-        let back = spec(fields).turned_round(&[moved("team-a", "team-a"), moved("x", "y")]).options;
+        let back = spec(&fields).turned_round(&[moved("team-a", "team-a"), moved("x", "y")]).options;
         let names: Vec<String> = back.namespaces.iter().map(ToString::to_string).collect();
         assert_eq!((names, back.namespace_selector), (vec!["team-a".to_owned(), "y:x".to_owned()], None));
     }
@@ -253,7 +254,7 @@ mod tests {
             "imageMapping": {"docker.io": "mirror/hub", "quay.io/team": "mirror/hub/team", "ghcr.io": "mirror/ghcr"},
             "ingressClassMapping": {"nginx": "traefik"},
         });
-        let Turned { options, left_out } = spec(fields).turned_round(&[]);
+        let Turned { options, left_out } = spec(&fields).turned_round(&[]);
         assert_eq!(json!(options.storage_class_mapping), json!({"fast": "gold"}));
         assert_eq!(json!(options.access_mode_mapping), json!({"ReadWriteOnce": "ReadWriteMany"}));
         assert_eq!(json!(options.image_mapping), json!({"mirror/ghcr": "ghcr.io"}));
@@ -265,7 +266,7 @@ mod tests {
 
     #[test]
     fn single_volumes_are_named_as_they_are_there_and_keep_what_they_have_here() {
-        let back = turned(json!({"namespaces": ["shop:shop-green"], "volumes": [
+        let back = turned(&json!({"namespaces": ["shop:shop-green"], "volumes": [
             {"namespace": "shop", "claim": "data", "name": "data-2", "size": "2Gi", "storageClass": "fast",
              "accessModes": ["ReadWriteMany"], "verify": "Full"},
             {"namespace": "shop", "claim": "scratch", "action": "Skip"},
@@ -280,7 +281,7 @@ mod tests {
     #[test]
     fn hooks_and_operators_stay_on_their_side_of_the_run() {
         let job = |namespace: &str| json!({"namespace": namespace, "image": "i"});
-        let back = turned(json!({
+        let back = turned(&json!({
             "namespaces": ["shop:shop-green"],
             "hooks": [
                 {"name": "flush", "phase": "PreHooks", "job": job("shop")},
@@ -300,12 +301,12 @@ mod tests {
     #[test]
     fn what_would_keep_everything_from_coming_back_is_left_out() {
         let policy =
-            |policy: &str| turned(json!({"existingResourcePolicy": policy})).existing_resource_policy;
+            |policy: &str| turned(&json!({"existingResourcePolicy": policy})).existing_resource_policy;
         assert_eq!((policy("Skip"), policy("Fail")), (None, None));
         assert_eq!(policy("Replace"), Some(ExistingResourcePolicy::Replace));
         let transform =
             json!({"transforms": [{"match": {"kind": "Ingress"}, "mergePatch": {"spec": {"x": 1}}}]});
-        let Turned { options, left_out } = spec(transform).turned_round(&[]);
+        let Turned { options, left_out } = spec(&transform).turned_round(&[]);
         assert!(options.transforms.is_empty());
         assert_eq!((left_out[0].field.as_str(), left_out[0].reason), ("spec.transforms", "NotTurnedRound"));
     }
@@ -317,7 +318,7 @@ mod tests {
             "volumes": [{"namespace": "shop", "claim": "data", "name": "data-2"}],
             "operators": [{"namespace": "shop", "name": "operator"}],
         });
-        let once = turned(fields.clone());
-        assert_eq!(once.turned_round(&[]).options, spec(fields));
+        let once = turned(&fields);
+        assert_eq!(once.turned_round(&[]).options, spec(&fields));
     }
 }
