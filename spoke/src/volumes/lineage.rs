@@ -298,6 +298,7 @@ mod tests {
             pass,
             previous_pass: pass.checked_sub(1).filter(|pass| *pass > 0),
             quiesced: false,
+            recover: false,
             bandwidth_limit: None,
         }
     }

@@ -28,7 +28,6 @@ use super::access::{Renewal, scoped_access};
 use super::lineage;
 use super::manifests::{self, RESULT};
 use super::nodes::FRESH;
-use super::lineage;
 use super::recovery;
 use super::snapshot::{self, Reading};
 use super::trouble::{Trouble, UNSCHEDULABLE};

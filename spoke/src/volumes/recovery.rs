@@ -95,6 +95,7 @@ mod tests {
             pair: area.pair.clone(),
             number,
             previous: (number > 1).then(|| number - 1),
+            claim: None,
             exclude: Exclusions::default(),
             limits: Limits::default(),
         };
