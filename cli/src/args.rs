@@ -18,7 +18,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use diff::Diff;
-pub use going::{Cutting, Failover, Making, Rollback, Stage};
+pub use going::{Cutting, Failback, Failover, Making, Rollback, Stage};
 pub use moving::MigrationOptions;
 pub use plans::{PlanCheck, PlanCommand, PlanCreate};
 pub use records::{
@@ -103,6 +103,9 @@ pub enum Command {
     /// Hand a schedule's applications over to its destination: from the source as it is now, or, if that
     /// is not heard, from the last complete run
     Failover(Failover),
+    /// Hand a schedule's applications back to where a failover took them from; only what has changed is
+    /// moved
+    Failback(Failback),
     /// Undo a migration: stop the destination, start the source as it was, and remove what the
     /// migration made
     Rollback(Rollback),

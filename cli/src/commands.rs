@@ -3,6 +3,7 @@
 mod activate;
 mod cluster;
 mod diff;
+mod failback;
 mod failover;
 mod following;
 mod going;
@@ -40,6 +41,7 @@ pub async fn run(cli: Cli) -> Result<Ending, Error> {
         Command::Stage(args) => going::stage(connection, &args).await,
         Command::Cutover(args) => going::cutover(connection, &args).await,
         Command::Failover(args) => failover::run(connection, &args).await,
+        Command::Failback(args) => failback::run(connection, &args).await,
         Command::Rollback(args) => going::rollback(connection, &args).await,
         Command::Schedule(command) => schedule::run(connection, command).await,
         Command::Migration(command) => migration::run(connection, command).await,

@@ -80,6 +80,25 @@ pub struct Failover {
     pub making: Making,
 }
 
+/// `isthmus failback`
+#[derive(Args)]
+#[command(after_help = "\
+The applications are stopped where the failover has started them, what has changed there since is moved,
+and they are started where they came from. From then on the schedule begins its runs again by itself.
+Exit codes, with --wait:
+  0    the applications run where they came from
+  1    they do not: the output says which side runs
+  3    they run where they came from, and there are warnings that a person should read
+  130  watching was interrupted: the failback goes on")]
+pub struct Failback {
+    /// The schedule
+    #[arg(value_parser = names::subdomain)]
+    pub schedule: String,
+    /// How it is made.
+    #[command(flatten)]
+    pub making: Making,
+}
+
 /// `isthmus rollback`
 #[derive(Args)]
 pub struct Rollback {

@@ -109,6 +109,9 @@ fn begin(
         status.namespaces = was.namespaces;
         status.active = was.active;
     }
+    for OptionProblem { field, reason, message } in view.origin.left_out(own) {
+        add(status, Severity::Warning, None, finding(field, reason, message));
+    }
     if options != migration.spec {
         status.options = Some(Box::new(options));
     }

@@ -81,6 +81,10 @@ fn of_schedule(own: &MigrationSpec, scheduled: &Scheduled, namespace: &str) -> R
         );
         return Err(finding(object, "AlreadyFailedOver", message));
     }
+    if own.action == MigrationAction::Failback && scheduled.failed_over.is_none() {
+        let message = "no failover of it has succeeded since its applications were last handed back, so there is nothing to hand back: where a cutover has moved them, move them back by a Migration in reverse with `quiesce: true`";
+        return Err(finding(object, "NotFailedOver", message));
+    }
     Ok(())
 }
 

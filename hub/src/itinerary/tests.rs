@@ -4,6 +4,7 @@ mod admission;
 mod collection;
 mod cutover;
 mod dry_run;
+mod failback;
 mod failover;
 mod failures;
 mod hooks;

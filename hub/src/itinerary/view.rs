@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use isthmus_shared::protocol::HeldPass;
-use isthmus_shared::resources::{Finding, Migration, MigrationSpec, Rule, Side, TargetState};
+use isthmus_shared::resources::{
+    Finding, Migration, MigrationAction, MigrationSpec, NamespaceMove, OptionProblem, Rule, Side, TargetState,
+};
 use jiff::Timestamp;
 
 use super::claims::Claim;
@@ -34,6 +36,8 @@ pub struct Scheduled {
     pub last: Option<Box<Migration>>,
     /// The failover that has handed its applications over, if they have not been handed back since.
     pub failed_over: Option<String>,
+    /// What the namespaces came to in that failover, or else in its last complete run.
+    pub moved: Vec<NamespaceMove>,
     /// Its runs that are under way.
     pub under_way: Vec<String>,
 }
@@ -54,7 +58,24 @@ impl Origin {
             Self::Own => Some(own.clone()),
             Self::Plan(plan) => Some(own.with_plan(plan.as_deref()?)),
             Self::Undoes(undone) => Some(own.undoing(undone.migration.as_deref()?.options())),
-            Self::Schedule(scheduled) => Some(own.of_schedule(scheduled.template.as_deref()?)),
+            Self::Schedule(scheduled) => {
+                let options = own.of_schedule(scheduled.template.as_deref()?);
+                Some(match own.action {
+                    MigrationAction::Failback => options.turned_round(&scheduled.moved).options,
+                    _ => options,
+                })
+            }
+        }
+    }
+
+    /// What of these options cannot be turned round for the way back.
+    pub fn left_out(&self, own: &MigrationSpec) -> Vec<OptionProblem> {
+        match self {
+            Self::Schedule(scheduled) if own.action == MigrationAction::Failback => {
+                let template = scheduled.template.as_deref();
+                template.map_or_else(Vec::new, |options| options.turned_round(&scheduled.moved).left_out)
+            }
+            _ => Vec::new(),
         }
     }
 }

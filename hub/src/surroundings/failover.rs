@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use isthmus_shared::protocol::HeldPass;
 use isthmus_shared::resources::{
-    Migration, MigrationAction, MigrationPhase, MigrationStatus, SCHEDULE, Step, StepState, StepStatus,
-    VolumePhase,
+    Migration, MigrationAction, MigrationPhase, MigrationStatus, NamespaceMove, SCHEDULE, Step, StepState,
+    StepStatus, VolumePhase,
 };
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -40,6 +40,7 @@ pub(super) fn scheduled(records: &Records, migration: &Migration, name: &str) ->
         .filter(|(_, status)| status.pair_uid == pair)
         .filter(|(_, status)| status.started_at.as_ref().map(|at| at.0) > since)
         .max_by_key(|(_, status)| status.started_at.as_ref().map(|at| at.0));
+    let moved = moved(&all, name, over.as_ref().map(|(_, over)| over.as_str()));
     let runs = all.iter().filter(|run| is_of(run, name));
     let under_way =
         runs.filter(|run| run.status.as_ref().is_some_and(|s| s.status == MigrationPhase::InProgress));
@@ -50,6 +51,7 @@ pub(super) fn scheduled(records: &Records, migration: &Migration, name: &str) ->
         failed_over: over
             .filter(|(at, _)| back.as_ref().is_none_or(|(back, _)| back < at))
             .map(|(_, name)| name),
+        moved,
         under_way: under_way.map(|run| run.name_any()).collect(),
     }
 }
@@ -82,6 +84,18 @@ pub(crate) fn kept(records: &Records, pair_uid: &str, run: Option<&Migration>) -
 fn passes(status: &MigrationStatus) -> impl Iterator<Item = HeldPass> {
     let arrived = status.volumes.iter().filter(|volume| volume.phase == VolumePhase::Succeeded);
     arrived.map(|volume| HeldPass { volume: volume.uid.clone(), pass: volume.pass })
+}
+
+/// What the namespaces of a schedule came to in a failover, or else in its newest complete run.
+fn moved(all: &[Arc<Migration>], schedule: &str, failover: Option<&str>) -> Vec<NamespaceMove> {
+    let over = all.iter().find(|run| failover == Some(run.name_any().as_str()));
+    let newest = || {
+        complete_runs(all, schedule)
+            .max_by_key(|(_, status)| status.started_at.as_ref().map(|at| at.0))
+            .map(|(_, status)| status)
+    };
+    let known = over.and_then(|run| run.status.as_ref()).or_else(newest);
+    known.map(|status| status.namespaces.clone()).unwrap_or_default()
 }
 
 /// Whether a migration is a run of the schedule of that name in its namespace.
