@@ -8,13 +8,18 @@ use std::os::unix::fs::FileExt;
 use isthmus_lab::LabOptions;
 use isthmus_lab::trees::{CompareOptions, compare_trees};
 use isthmus_shared::protocol::ObjectAction;
-use isthmus_shared::resources::{MIGRATED_BY, MIGRATION_REPLICAS, MigrationStatus, QUIESCED_BY};
+use isthmus_shared::resources::{
+    MIGRATED_BY, MIGRATION_REPLICAS, Migration, MigrationStatus, QUIESCED_BY, SCHEDULE,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Api;
+use kube::api::ListParams;
 use serde_json::json;
 
 use crate::app::{CLAIMS, objects};
 use crate::cutover::{marked, marks, running};
 use crate::volume_options::noise;
-use crate::world::{World, eventually};
+use crate::world::{NAMESPACE, PAIR, World, eventually};
 
 fn deployment(namespace: &str, name: &str) -> String {
     format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
@@ -173,4 +178,89 @@ async fn the_way_back_to_a_namespace_that_was_not_handed_over_is_refused() {
     let reasons: Vec<&str> = back.status.failures.iter().map(|failure| failure.reason.as_str()).collect();
     assert!(reasons.contains(&"AlreadyExists"), "{:#?}", back.status);
     assert!(running(world.client("east"), "mine").await.len() >= 4);
+}
+
+/// The runs of the schedule that have succeeded, by when they began, the newest last.
+async fn runs(world: &World, schedule: &str) -> Vec<MigrationStatus> {
+    let migrations = Api::<Migration>::namespaced(world.client("hub"), NAMESPACE);
+    let query = ListParams::default().labels(&format!("{SCHEDULE}={schedule}"));
+    let all = migrations.list(&query).await.unwrap();
+    let mut succeeded: Vec<_> =
+        all.into_iter().filter_map(|run| run.status.filter(|status| status.status.is_success())).collect();
+    succeeded.sort_by(|a, b| a.started_at.cmp(&b.started_at));
+    succeeded
+}
+
+/// Why a failback of the schedule cannot be.
+async fn refusal(world: &World, name: &str) -> String {
+    world.isthmus(&["failback", "often", "--name", name, "--wait"]).await.ends_with(1);
+    world.migration(name).await.failures[0].reason.clone()
+}
+
+/// Waits for a run of the schedule that began after a moment and has succeeded.
+async fn run_since(world: &World, schedule: &str, since: Option<Time>) -> MigrationStatus {
+    eventually("the schedule to run", || async {
+        let newest = runs(world, schedule).await.pop().filter(|run| run.started_at > since);
+        match newest {
+            Some(status) => Ok(status),
+            None => Err(world.isthmus(&["schedule", "describe", schedule]).await.all()),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_that_was_failed_over_comes_back_with_what_changed_and_runs_again_by_itself() {
+    let world = World::start_on(LabOptions::default()).await;
+    let (east, west) = (|| world.client("east"), || world.client("west"));
+    world.install_cms("shop").await;
+    let data = world.volume("east", "shop", CLAIMS[0]).await;
+    fs::write(data.join("noise"), noise(1, 6 << 20)).unwrap();
+    assert_eq!(refusal(&world, "too-early").await, "NoSuchSchedule");
+    let create = ["schedule", "create", "often", "shop:shop-green", "--pair", PAIR, "--cron", "* * * * *"];
+    world.isthmus(&create).await.ends_with(0);
+    run_since(&world, "often", None).await;
+    assert_eq!(refusal(&world, "early").await, "NotFailedOver");
+
+    let spec = json!({"action": "Failover", "schedule": "often"});
+    world.create_migration("over", spec).await.unwrap();
+    let over = world.migration_is("over", "ended", |status| status.status.is_terminal()).await;
+    assert!(over.status.is_success(), "{over:#?}");
+    assert_eq!(running(east(), "shop").await, Vec::<String>::new());
+    assert_eq!(marks(west(), "shop-green").await, marked("true", "east/shop"));
+
+    let before = packs(&world);
+    let volume = world.volume("west", "shop-green", CLAIMS[0]).await;
+    File::options()
+        .write(true)
+        .open(volume.join("noise"))
+        .unwrap()
+        .write_all_at(b"later", 1_000_000)
+        .unwrap();
+    let made = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: made-there, namespace: shop-green}\ndata: {key: value}";
+    world.apply("west", made).await;
+    world.patch("west", &deployment("shop-green", "wordpress"), json!({"spec": {"replicas": 2}})).await;
+
+    let said = world.isthmus(&["failback", "often", "--name", "back", "--wait"]).await;
+    let back = world.migration("back").await;
+    assert!(matches!(said.code, 0 | 3), "{}\n{back:#?}", said.all());
+    assert_eq!((back.source.as_deref(), back.destination.as_deref()), (Some("west"), Some("east")));
+    assert_eq!(running(west(), "shop-green").await, Vec::<String>::new());
+    assert_eq!(marks(east(), "shop").await, marked("true", "west/shop-green"));
+    assert_eq!(marks(west(), "shop-green").await, marked("false", "east/shop"));
+    assert!(running(east(), "shop").await.len() >= 3, "it runs where it came from");
+    let wordpress = world.get("east", &deployment("shop", "wordpress")).await;
+    assert_eq!(wordpress["spec"]["replicas"], 2);
+    are_equal(&world, ("west", "shop-green"), ("east", "shop")).await;
+    assert_eq!(uids(&over), uids(&back), "it is one volume in staging, either way");
+    assert!(uploaded_since(&world, &before) < 1_500_000, "{before:?} {:?}", packs(&world));
+
+    // The schedule goes on by itself, and is in nobody's way on the other side.
+    fs::write(data.join("after"), b"it was handed back").unwrap();
+    let next = run_since(&world, "often", back.finished_at.clone()).await;
+    assert_eq!(uids(&over), uids(&next));
+    assert_eq!(fs::read(volume.join("after")).unwrap(), b"it was handed back");
+    assert_eq!(running(west(), "shop-green").await, Vec::<String>::new());
+    assert!(running(east(), "shop").await.len() >= 3);
+    assert_eq!(refusal(&world, "too-late").await, "NotFailedOver");
 }
