@@ -109,7 +109,7 @@ fn begin(
         status.namespaces = was.namespaces;
         status.active = was.active;
     }
-    for OptionProblem { field, reason, message } in view.origin.left_out(own) {
+    for OptionProblem { field, reason, message } in view.origin.left_out(&migration.spec) {
         add(status, Severity::Warning, None, finding(field, reason, message));
     }
     if options != migration.spec {
