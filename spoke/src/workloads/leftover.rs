@@ -126,9 +126,9 @@ mod tests {
 
     use super::*;
 
-    fn deployment(more: Value) -> Value {
+    fn deployment(more: &Value) -> Value {
         let mut object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "cms"}});
-        crate::transform::merge(&mut object, &more);
+        crate::transform::merge(&mut object, more);
         object
     }
 
@@ -154,20 +154,20 @@ mod tests {
         for action in
             [ObjectAction::Created, ObjectAction::Updated, ObjectAction::Unchanged, ObjectAction::Skipped]
         {
-            assert!(!after(action).lacks(&deployment(json!({}))), "{action:?}");
+            assert!(!after(action).lacks(&deployment(&json!({}))), "{action:?}");
         }
         for action in [ObjectAction::LeftBehind, ObjectAction::Deleted] {
-            assert!(after(action).lacks(&deployment(json!({}))), "{action:?}");
+            assert!(after(action).lacks(&deployment(&json!({}))), "{action:?}");
         }
-        assert!(after(ObjectAction::Created).lacks(&deployment(json!({"metadata": {"name": "other"}}))));
+        assert!(after(ObjectAction::Created).lacks(&deployment(&json!({"metadata": {"name": "other"}}))));
     }
 
     #[test]
     fn what_never_goes_along_is_not_missed() {
         let none = Arrived(Brought::default());
-        let skipped = deployment(json!({"metadata": {"annotations": {SKIP: "true"}}}));
+        let skipped = deployment(&json!({"metadata": {"annotations": {SKIP: "true"}}}));
         let owned =
-            deployment(json!({"metadata": {"ownerReferences": [{"kind": "CronJob", "controller": true}]}}));
+            deployment(&json!({"metadata": {"ownerReferences": [{"kind": "CronJob", "controller": true}]}}));
         assert!(!none.lacks(&skipped) && !none.lacks(&owned));
     }
 
