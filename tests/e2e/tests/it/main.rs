@@ -49,6 +49,7 @@ mod reading;
 mod renamed;
 mod restarts;
 mod runs;
+mod schedules;
 mod scoped_access;
 mod selection;
 mod shared_binding;
