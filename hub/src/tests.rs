@@ -8,3 +8,4 @@ mod joining;
 mod many;
 mod plans;
 mod running;
+mod scheduling;
