@@ -85,7 +85,8 @@ pub fn recovery(options: &MigrationSpec) -> Vec<StepStatus> {
         (Step::Cleanup, true),
     ]
     .into_iter()
-    .filter_map(|(step, wanted)| wanted.then(|| not_begun(step)))
+    .filter(|(_, wanted)| *wanted)
+    .map(|(step, _)| not_begun(step))
     .collect()
 }
 

@@ -109,9 +109,8 @@ fn sides(
         tasks[next].state = StepState::InProgress;
         tasks[next].heard_at = Some(Time(now));
     }
-    let limits = |side: Side| match is_lost(options, side, view, now) {
-        true => GONE_AFTER_SECONDS,
-        false => silence(options, step),
+    let limits = |side: Side| {
+        if is_lost(options, side, view, now) { GONE_AFTER_SECONDS } else { silence(options, step) }
     };
     let silent = tasks.iter().find(|task| {
         task.state == StepState::InProgress && is_silent(task.heard_at.as_ref(), view, limits(task.side), now)

@@ -139,9 +139,9 @@ pub(super) fn evaluate(
     let side_of = |volume: &VolumeStatus| {
         if volume.send == StepState::InProgress { Side::Source } else { Side::Destination }
     };
-    let limit_of = |volume: &VolumeStatus| match is_lost(spec, side_of(volume), view, now) {
-        true => GONE_AFTER_SECONDS,
-        false => i64::from(spec.step_timeout_seconds),
+    let limit_of = |volume: &VolumeStatus| {
+        let lost = is_lost(spec, side_of(volume), view, now);
+        if lost { GONE_AFTER_SECONDS } else { i64::from(spec.step_timeout_seconds) }
     };
     let silent = status.volumes.iter_mut().find(|v| {
         v.phase == VolumePhase::InProgress && is_silent(v.heard_at.as_ref(), view, limit_of(v), now)
