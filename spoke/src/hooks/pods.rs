@@ -132,13 +132,13 @@ mod tests {
         pod
     }
 
-    fn exec(change: Value) -> ExecHook {
+    fn exec(change: &Value) -> ExecHook {
         let mut exec = json!({"podSelector": {}, "command": ["true"]});
         exec.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         serde_json::from_value(exec).unwrap()
     }
 
-    fn chosen(pods: &[Value], change: Value) -> Vec<String> {
+    fn chosen(pods: &[Value], change: &Value) -> Vec<String> {
         let chosen = choose(pods, &exec(change)).unwrap();
         chosen.into_iter().map(|target| format!("{}:{}", target.pod, target.container)).collect()
     }
@@ -152,19 +152,19 @@ mod tests {
             pod("going", |pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z")),
             pod("mover", |pod| pod["metadata"]["labels"] = json!({COMPONENT: "mover"})),
         ];
-        assert_eq!(chosen(&pods, json!({})), ["a:side", "b:main"]);
-        assert_eq!(chosen(&pods, json!({"singlePod": true, "container": "side"})), ["a:side"]);
+        assert_eq!(chosen(&pods, &json!({})), ["a:side", "b:main"]);
+        assert_eq!(chosen(&pods, &json!({"singlePod": true, "container": "side"})), ["a:side"]);
     }
 
     #[test]
     fn a_container_that_is_not_there_is_an_error_that_names_those_that_are() {
-        let error = choose(&[pod("a", |_| {})], &exec(json!({"container": "db"}))).unwrap_err();
+        let error = choose(&[pod("a", |_| {})], &exec(&json!({"container": "db"}))).unwrap_err();
         assert!(error.contains("cms/a") && error.contains("main, side"), "{error}");
     }
 
     #[test]
     fn there_are_not_more_than_so_many() {
         let pods: Vec<Value> = (0..=MAX_PODS).map(|n| pod(&format!("p{n}"), |_| {})).collect();
-        assert!(choose(&pods, &exec(json!({}))).unwrap_err().contains("singlePod"));
+        assert!(choose(&pods, &exec(&json!({}))).unwrap_err().contains("singlePod"));
     }
 }

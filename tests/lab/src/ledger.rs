@@ -106,7 +106,7 @@ fn is_ledger(path: &Path) -> bool {
 
 /// The records that a program's output says are safe: the last number and its writer.
 pub fn acknowledged(output: &str) -> Option<Record> {
-    let line = output.split_inclusive('\n').filter(|line| line.ends_with('\n')).next_back()?;
+    let line = output.split_inclusive('\n').rfind(|line| line.ends_with('\n'))?;
     let (number, writer) = line.trim_end().strip_prefix("acknowledged ")?.split_once(' ')?;
     Some(Record { number: number.parse().ok()?, writer: writer.to_owned() })
 }

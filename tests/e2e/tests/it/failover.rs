@@ -98,7 +98,7 @@ fn write_more(volume: &Path) {
     open.write_all_at(b"changed unseen", 100).unwrap();
     open.set_modified(time).unwrap();
     let big = fs::File::options().write(true).open(volume.join("big.bin")).unwrap();
-    big.write_all_at(&[7; 100_000], 2_000_000).unwrap();
+    big.write_all_at(&vec![7; 100_000], 2_000_000).unwrap();
     fs::write(volume.join("written-later"), vec![9; 50_000]).unwrap();
     fs::remove_file(volume.join("deep/er/file-5")).unwrap();
 }
