@@ -110,6 +110,7 @@ fn the_help_of_migrate_shows_its_options_in_groups() {
             "Arguments:",
             "Options:",
             "Cutover:",
+            "Hooks:",
             "Selection:",
             "Rewriting:",
             "Meeting what is there:",
