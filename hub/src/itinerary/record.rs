@@ -113,7 +113,8 @@ fn figures(status: &mut MigrationStatus, index: usize, target: &Target, progress
             let volume = &mut status.volumes[at];
             let before = volume.clone();
             volume.bytes_total = volume.bytes_total.max(progress.bytes_total);
-            volume.bytes_uploaded = volume.bytes_uploaded.max(progress.bytes_uploaded);
+            let uploaded = volume.bytes_uploaded_before.saturating_add(progress.bytes_uploaded);
+            volume.bytes_uploaded = volume.bytes_uploaded.max(uploaded);
             voice::sender(volume, message, progress.stalled.as_deref());
             *volume != before
         }
@@ -255,7 +256,7 @@ fn take_outcome(
         (Some(Outcome::VolumeMoved { bytes, bytes_uploaded, method, .. }), Target::Send(at)) => {
             let volume = &mut status.volumes[*at];
             volume.bytes_total = *bytes;
-            volume.bytes_uploaded = *bytes_uploaded;
+            volume.bytes_uploaded = volume.bytes_uploaded_before.saturating_add(*bytes_uploaded);
             volume.method = method.as_deref().map(|text| cut(text, 32));
         }
         (Some(Outcome::VolumeMoved { bytes, files, verified, .. }), Target::Receive(at)) => {

@@ -77,6 +77,8 @@ pub(super) fn next_pass(status: &mut MigrationStatus) {
             only_at_rest: volume.only_at_rest,
             pass: volume.pass + 1,
             previous_pass: Some(volume.pass),
+            bytes_uploaded: volume.bytes_uploaded,
+            bytes_uploaded_before: volume.bytes_uploaded,
             ..VolumeStatus::default()
         };
     }

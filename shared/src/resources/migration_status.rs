@@ -286,8 +286,11 @@ pub struct VolumeStatus {
     pub bytes_total: u64,
     /// Bytes of file content that are in place and verified.
     pub bytes_done: u64,
-    /// Bytes that were uploaded, compressed and sealed.
+    /// Bytes that were uploaded, compressed and sealed, by all passes of this run.
     pub bytes_uploaded: u64,
+    /// Of those, what the passes before this one uploaded.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub bytes_uploaded_before: u64,
     /// Files in place.
     pub files_done: u64,
     /// What was made sure of, once it has arrived.
@@ -302,6 +305,12 @@ pub struct VolumeStatus {
     /// When a mover of it last said something new, to within half a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heard_at: Option<Time>,
+}
+
+// Serde passes a reference.
+#[expect(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How far a volume is.

@@ -71,6 +71,17 @@ fn a_cutover_stages_then_stops_the_source_then_makes_the_last_pass() {
 }
 
 #[test]
+fn what_a_volume_uploaded_is_the_sum_of_the_runs_passes() {
+    let mut run = cutover(|_| {});
+    until(&mut run, Step::Quiesce);
+    let one = run.status().volumes[0].bytes_uploaded;
+    until(&mut run, Step::ApplyResources);
+    let volume = run.status().volumes[0].clone();
+    assert_eq!((volume.bytes_uploaded, volume.bytes_uploaded_before), (2 * one, one));
+    assert!(one > 0, "{volume:?}");
+}
+
+#[test]
 fn a_stage_moves_volumes_and_nothing_else() {
     let run = cutover(|spec| spec.action = MigrationAction::Stage);
     assert_eq!(steps(&run), [Step::Preflight, Step::PrepareDestination, Step::StageVolumes, Step::Cleanup]);

@@ -5,7 +5,7 @@ use isthmus_shared::resources::{MAX_FINDINGS, MigrationPhase, ResourceCounts, St
 use proptest::prelude::*;
 
 use super::world::{UID, World, applied, exported, facts, finding, inspected, moved, world};
-use crate::itinerary::{advance, side_of};
+use crate::itinerary::{UNDO_PATIENCE_SECONDS, advance, side_of};
 
 /// Something that happens.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +157,8 @@ proptest! {
         }
         // Left alone, every run ends: by success, or by silence and an abandoned clean-up.
         for _ in 0..4 {
-            run.pass(2000);
+            // What goes back is waited for longest.
+            run.pass(UNDO_PATIENCE_SECONDS + 1);
         }
         prop_assert!(run.phase().is_terminal());
     }
