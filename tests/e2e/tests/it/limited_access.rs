@@ -22,8 +22,10 @@ const ROLE: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles/limited-spok
 
 /// The rules of the chart's `access: source`, which stand there without templates.
 fn chart_rules() -> Vec<Value> {
-    let from = CHART.split("{{- else }}").nth(1).unwrap();
-    serde_saphyr::from_str(from.split("{{- end }}").next().unwrap()).unwrap()
+    let limited = CHART.split("{{- else }}").nth(1).unwrap().split("\n---").next().unwrap();
+    // What may be switched off is on.
+    let rules: Vec<&str> = limited.lines().filter(|line| !line.trim_start().starts_with("{{")).collect();
+    serde_saphyr::from_str(&rules.join("\n")).unwrap()
 }
 
 /// Those of its Role in its own namespace.
