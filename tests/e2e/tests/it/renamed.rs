@@ -22,7 +22,7 @@ fn prices() -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_arrives_under_its_other_name_with_every_reference_to_it() {
     // Not the shared one: an API that nobody answers for is in everybody's way.
-    let world = World::start().await;
+    let world = &World::start().await;
     world.apply("east", SHOP).await;
     world.post("east", API_SERVICES, &prices()).await;
     let images = world.volume("east", "shop", "images").await;
