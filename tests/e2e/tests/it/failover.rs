@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::app::CLAIMS;
 use crate::cutover::{marked, marks, running};
+use crate::volume_options::noise;
 use crate::world::{NAMESPACE, PAIR, World, eventually};
 
 impl World {
@@ -78,18 +79,6 @@ fn assert_equal(a: &Path, b: &Path) {
 /// Bytes of a file that takes a pass so long that it can be cut off.
 const LARGE: usize = 120 << 20;
 
-/// Bytes that do not compress.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = std::iter::repeat_with(move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    next.flatten().take(length).collect()
-}
-
 /// Changes of every sort; one shows neither in size nor in time.
 fn write_more(volume: &Path) {
     let file = volume.join("deep/er/file-7");
@@ -148,7 +137,7 @@ async fn with_its_source_gone_midway_in_a_pass_the_last_complete_run_is_started_
         write_more(&world.volume("east", "shop", claim).await);
     }
     let large = world.volume("east", "shop", CLAIMS[0]).await.join("a-large");
-    fs::write(&large, noise(LARGE)).unwrap();
+    fs::write(&large, noise(7, LARGE)).unwrap();
     world.lab.s3().faults().delay(Duration::from_millis(700));
     world.run_of_schedule("nightly", "nightly-midway").await;
     let arriving = world.volume("west", "shop", CLAIMS[0]).await.join("a-large");
