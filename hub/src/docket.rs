@@ -8,7 +8,7 @@ use isthmus_shared::protocol::{
     MAX_POLL_SECONDS, PollRequest, Staging, StoreToProbe, Task, TaskId, TaskList, Work,
 };
 use isthmus_shared::resources::{
-    Activation, ActivationPhase, Cluster, ClusterPair, Migration, MigrationPhase, TargetState,
+    Activation, ActivationPhase, Cluster, ClusterPair, Migration, MigrationPhase,
 };
 use kube::ResourceExt as _;
 use std::collections::BTreeMap;
@@ -174,10 +174,7 @@ fn activations(records: &Records, presence: &Presence, cluster: &Cluster) -> Vec
         .activations
         .iter()
         .filter(|wanted| !is_answered(cluster, wanted))
-        .filter(|wanted| {
-            let starts = wanted.state == TargetState::Active && !wanted.force;
-            !starts || fencing::handed_over_by(records, &cluster.name_any(), &wanted.namespace).is_none()
-        })
+        .filter(|wanted| fencing::handed_over_by(records, &cluster.name_any(), wanted).is_none())
         .map(|wanted| Task {
             id: activation_task(&uid, &wanted.namespace, &wanted.request),
             work: Work::Activate {

@@ -2,7 +2,7 @@
 //! came from if the other side is known to stand still, and none whose side a run is about to change.
 
 use isthmus_shared::protocol::HEARTBEAT_EXPIRY_SECONDS;
-use isthmus_shared::resources::{Cluster, Migration, MigrationAction, TargetState};
+use isthmus_shared::resources::{Activation, Cluster, Migration, MigrationAction, TargetState};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
@@ -36,10 +36,14 @@ pub(crate) fn other_stands_still(
     heard && still && !turning && !(goes_first && is_starting(&other, other_namespace))
 }
 
-/// The run that is about to stop a namespace's applications on one cluster and to start them on
-/// another, as `<namespace>/<name>`: until it has ended, it alone says where they run.
-pub(crate) fn handed_over_by(records: &Records, cluster: &str, namespace: &str) -> Option<String> {
-    let wanted = [Claim { cluster: cluster.to_owned(), reach: Reach::Name(namespace.to_owned()) }];
+/// The run that keeps a start by hand from being carried out, as `<namespace>/<name>`: it is about to
+/// stop the namespace's applications on one cluster and to start them on another, and until it has
+/// ended it alone says where they run. Nothing keeps a stop, or what is forced.
+pub(crate) fn handed_over_by(records: &Records, cluster: &str, wanted: &Activation) -> Option<String> {
+    if wanted.state != TargetState::Active || wanted.force {
+        return None;
+    }
+    let wanted = [Claim { cluster: cluster.to_owned(), reach: Reach::Name(wanted.namespace.clone()) }];
     let runs = records.under_way(cluster);
     let run = runs.iter().find(|run| {
         let options = run.options();

@@ -25,6 +25,7 @@ mod hub_link;
 mod journals;
 pub mod mover;
 mod mover_server;
+mod own_pods;
 mod preflight;
 mod prune;
 mod runner;

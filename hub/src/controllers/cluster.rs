@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use isthmus_shared::protocol::HEARTBEAT_EXPIRY_SECONDS;
 use isthmus_shared::protocol::identity::JOIN_TOKEN_SECONDS;
 use isthmus_shared::resources::{
-    ActivationPhase, ActivationStatus, Cluster, ClusterStatus, FIELD_MANAGER, JoinStatus, TargetState,
+    Activation, ActivationPhase, ActivationStatus, Cluster, ClusterStatus, FIELD_MANAGER, JoinStatus,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -44,7 +44,7 @@ pub(super) fn reconcile(
             if let Some(said) = ready(&after, heard, since, now) {
                 set_ready(&mut after.conditions, &said, known.metadata.generation, now);
             }
-            let busy = |namespace: &str| fencing::handed_over_by(records, &known.name_any(), namespace);
+            let busy = |wanted: &Activation| fencing::handed_over_by(records, &known.name_any(), wanted);
             after.activations = activations(known, &after, busy);
             (after != before).then(|| {
                 let mut changed = known.clone();
@@ -175,11 +175,11 @@ fn ready(status: &ClusterStatus, heard: Option<Timestamp>, since: Timestamp, now
 }
 
 /// What became of the activations that the spec asks for. A new one is under way, or refused if a run is
-/// `busy` with the namespace: it could have both sides run.
+/// `busy` with it: it could have both sides run.
 fn activations(
     cluster: &Cluster,
     status: &ClusterStatus,
-    busy: impl Fn(&str) -> Option<String>,
+    busy: impl Fn(&Activation) -> Option<String>,
 ) -> Vec<ActivationStatus> {
     let mut kept: Vec<ActivationStatus> = Vec::new();
     for wanted in &cluster.spec.activations {
@@ -191,8 +191,7 @@ fn activations(
             .iter()
             .find(|a| a.namespace == wanted.namespace && a.request == wanted.request);
         kept.push(known.cloned().unwrap_or_else(|| {
-            let starts = wanted.state == TargetState::Active && !wanted.force;
-            let run = if starts { busy(&wanted.namespace) } else { None };
+            let run = busy(wanted);
             let phase = if run.is_some() { ActivationPhase::Failed } else { ActivationPhase::InProgress };
             let message = run.map(|run| {
                 format!(
@@ -209,7 +208,7 @@ fn activations(
 
 #[cfg(test)]
 mod tests {
-    use isthmus_shared::resources::{Activation, ClusterSpec};
+    use isthmus_shared::resources::{ClusterSpec, TargetState};
 
     use super::*;
 

@@ -9,6 +9,7 @@ use isthmus_shared::resources::{COMPONENT, COMPONENT_HOOK, Hook, JobHook, TASK};
 use serde_json::{Map, Value, json};
 
 use super::script::mark;
+use crate::own_pods;
 use crate::volumes::MIGRATION;
 
 /// The container.
@@ -60,13 +61,7 @@ pub fn job(
             "template": {
                 "metadata": {
                     "labels": labels,
-                    "annotations": {
-                        "sidecar.istio.io/inject": "false",
-                        "linkerd.io/inject": "disabled",
-                        "kuma.io/sidecar-injection": "disabled",
-                        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
-                        HOOK: hook.name
-                    }
+                    "annotations": own_pods::annotations(HOOK, &hook.name)
                 },
                 "spec": pod_spec(job)
             }

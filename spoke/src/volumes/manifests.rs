@@ -22,6 +22,7 @@ pub use policy::{Peer, network_policy, service_account};
 use super::identity::Identity;
 use super::placement::Placement;
 use crate::cluster::{annotation, label};
+use crate::own_pods;
 use crate::serve::MoverSettings;
 
 /// The service account and the network policy.
@@ -133,14 +134,7 @@ pub fn mover_job(job: &MoverJob<'_>) -> Value {
             "template": {
                 "metadata": {
                     "labels": labels,
-                    "annotations": {
-                        "sidecar.istio.io/inject": "false",
-                        "linkerd.io/inject": "disabled",
-                        "kuma.io/sidecar-injection": "disabled",
-                        // A node that is to be emptied by the autoscaler waits for the volume.
-                        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
-                        TASK: job.task.to_string()
-                    }
+                    "annotations": own_pods::annotations(TASK, &job.task.to_string())
                 },
                 "spec": pod_spec(job)
             }
