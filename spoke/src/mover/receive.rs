@@ -96,8 +96,7 @@ pub(in crate::mover) struct Shared {
     open_files: Mutex<u64>,
     file_closed: Condvar,
     windows: Arc<Windows>,
-    /// `None` where nothing waits for the disk.
-    write_back: Option<WriteBack>,
+    write_back: WriteBack,
 }
 
 #[derive(Debug, Default)]
@@ -388,13 +387,8 @@ async fn receive_into(
     pass.previous = own_previous(&place, &pass).await?;
     let stop = Stop::new(&cancel);
     let _guard = StopOnDrop(stop.clone());
-    let mut threads = Vec::new();
-    let mut write_back = None;
-    if pass.limits.durable {
-        let (started, thread) = WriteBack::start(&stop)?;
-        write_back = Some(started);
-        threads.push(thread);
-    }
+    let (write_back, thread) = WriteBack::start(&stop)?;
+    let mut threads = vec![thread];
     let shared = Arc::new(Shared {
         jobs: Queue::new(QUEUED_JOBS),
         ranges: Pool::new(RANGE_BUFFERS, RANGE_BYTES),

@@ -113,10 +113,8 @@ impl FileTask {
         write_all_at(&*fd, bytes, offset).map_err(|errno| MoverError::file("writing", &self.path, errno))?;
         let written = bytes.len() as u64;
         let before = self.written.fetch_add(written, Ordering::Relaxed);
-        if let Some(write_back) = &shared.write_back
-            && before / WRITE_BACK_BYTES != (before + written) / WRITE_BACK_BYTES
-        {
-            write_back.hand_in(&fd, &self.path);
+        if before / WRITE_BACK_BYTES != (before + written) / WRITE_BACK_BYTES {
+            shared.write_back.hand_in(&fd, &self.path);
         }
         shared.count(|counters| &counters.written, written);
         shared.progress.add_bytes(written);

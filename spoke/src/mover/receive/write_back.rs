@@ -1,7 +1,9 @@
 //! Large files on their way to the disk while others are still being received.
 //!
 //! Left to itself the kernel keeps what is written until a good part of all memory is dirty, and
-//! the end of a pass waits for the disk with nothing else to do. One thread asks for it early.
+//! the end of a pass waits for the disk with nothing else to do. One thread asks for it early, and
+//! lets go of the pages of what has arrived: memory that is used again is cheaper than memory that
+//! is fetched, and neither the mover's own limit nor other programs' cache has to give way.
 //! That only saves time: what counts is the sync of the filesystem before each mark.
 
 use std::{
@@ -9,6 +11,8 @@ use std::{
     sync::{Arc, mpsc},
     thread::JoinHandle,
 };
+
+use rustix::fs::{Advice, fadvise, fdatasync};
 
 use crate::mover::{
     error::MoverError,
@@ -33,8 +37,9 @@ impl WriteBack {
                 if stopped.is_set() {
                     break;
                 }
-                rustix::fs::fdatasync(&*file)
-                    .map_err(|errno| MoverError::file("writing to disk", &path, errno))?;
+                fdatasync(&*file).map_err(|errno| MoverError::file("writing to disk", &path, errno))?;
+                // Nobody here reads it again: the pages serve for what comes next.
+                fadvise(&*file, 0, None, Advice::DontNeed).ok();
             }
             Ok(())
         })?;
