@@ -8,7 +8,7 @@ use super::world::{World, world};
 use crate::itinerary::{Origin, SETTLE_SECONDS, Scheduled};
 
 /// A failback of a schedule that a failover has handed over.
-fn failback(change: impl FnOnce(&mut Scheduled)) -> World {
+pub(super) fn failback(change: impl FnOnce(&mut Scheduled)) -> World {
     let mut run = world(|spec| {
         *spec = MigrationSpec {
             action: MigrationAction::Failback,
