@@ -34,8 +34,11 @@ const HARMLESS: [Event; 5] =
     [Event::HubRestart, Event::SpokeRestart, Event::LostReport, Event::DuplicateReport, Event::LateReport];
 const HARMFUL: [Event; 4] = [Event::Failure, Event::Timeout, Event::Cancel, Event::Delete];
 
-/// Each kind of run, at its beginning.
-const RUNS: [(&str, fn() -> Model); 8] = [
+/// A kind of run, and one of it at its beginning.
+type Kind = (&'static str, fn() -> Model);
+
+/// Each kind of run.
+const RUNS: [Kind; 8] = [
     ("promotion", || Model::new(|spec| spec.start_applications = true)),
     ("stage", || Model::new(|spec| spec.action = MigrationAction::Stage)),
     ("dry run", || Model::new(|spec| spec.dry_run = true)),
