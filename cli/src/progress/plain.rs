@@ -34,8 +34,8 @@ impl Lines {
         let mut lines = Vec::new();
         let time = figures::length(now);
         if frame.headline != self.headline {
+            lines.push(format!("[{time}] {}", clean(news(&frame.headline, &self.headline))));
             self.headline.clone_from(&frame.headline);
-            lines.push(format!("[{time}] {}", clean(&frame.headline)));
         }
         for row in frame.volumes.iter().chain(&frame.objects) {
             let state = state(row);
@@ -54,6 +54,15 @@ impl Lines {
             }
         }
         lines
+    }
+}
+
+/// What of a headline was not said by the last one: why a run goes back is told once, not at each of its
+/// steps back.
+fn news<'a>(headline: &'a str, last: &str) -> &'a str {
+    match (headline.split_once(": "), last.split_once(": ")) {
+        (Some((step, message)), Some((_, said))) if message == said => step,
+        _ => headline,
     }
 }
 
@@ -97,6 +106,22 @@ mod tests {
         assert!(lines.new_in(&done, at(10)).is_empty());
         assert_eq!(lines.rest(&done, at(10)), ["[0s] cms/data: Succeeded 100% 10 B of 10 B"]);
         assert!(lines.rest(&done, at(10)).is_empty());
+    }
+
+    #[test]
+    fn a_message_that_stays_is_said_once() {
+        let mut lines = Lines::default();
+        let mut say = |headline: &str| {
+            let frame = Frame { headline: headline.to_owned(), volumes: Vec::new(), objects: None };
+            lines.new_in(&frame, at(0)).join("\n")
+        };
+        assert_eq!(say("StopDestination: the disk is full"), "[0s] StopDestination: the disk is full");
+        assert_eq!(say("RestoreSource: the disk is full"), "[0s] RestoreSource");
+        assert_eq!(
+            say("RolledBack: the disk is full. East runs"),
+            "[0s] RolledBack: the disk is full. East runs"
+        );
+        assert_eq!(say("RolledBack"), "[0s] RolledBack");
     }
 
     #[test]

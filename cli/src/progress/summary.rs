@@ -1,6 +1,6 @@
 //! How a run has ended, in a few lines: pure.
 
-use isthmus_shared::resources::{Finding, Migration, MigrationPhase};
+use isthmus_shared::resources::{Finding, Migration, MigrationAction, MigrationPhase};
 use kube::ResourceExt;
 
 use crate::render::{clean, figures, side_lines, word};
@@ -17,17 +17,21 @@ pub fn summary(migration: &Migration) -> String {
         lines.push(format!("  {}", clean(message)));
     }
     let mut facts = Vec::new();
-    if let Some(volumes) = &status.volumes_summary {
-        facts.push(format!("volumes {volumes}"));
+    // A stage brings no objects, and a rollback brings nothing.
+    let action = migration.spec.action;
+    if action != MigrationAction::Rollback {
+        facts.extend(status.volumes_summary.iter().map(|volumes| format!("volumes {volumes}")));
+        if action != MigrationAction::Stage {
+            facts.extend(status.resources_summary.iter().map(|objects| format!("objects {objects}")));
+        }
+        facts.push(figures::bytes(status.bytes_done));
     }
-    if let Some(objects) = &status.resources_summary {
-        facts.push(format!("objects {objects}"));
-    }
-    facts.push(figures::bytes(status.bytes_done));
     if let Some(elapsed) = &status.elapsed {
         facts.push(format!("in {elapsed}"));
     }
-    lines.push(format!("  {}", clean(&facts.join(", "))));
+    if !facts.is_empty() {
+        lines.push(format!("  {}", clean(&facts.join(", "))));
+    }
     for (name, value) in side_lines(&status) {
         lines.push(format!("  {name}: {}", clean(&value)));
     }
@@ -53,6 +57,25 @@ fn findings(lines: &mut Vec<String>, title: &str, findings: &[Finding], total: u
 mod tests {
     use super::*;
     use crate::render::fixtures;
+
+    #[test]
+    fn only_what_a_run_brings_is_counted() {
+        let of = |action| {
+            let mut migration = fixtures::migration();
+            migration.spec.action = action;
+            summary(&migration)
+        };
+        assert!(
+            of(MigrationAction::Final).contains("volumes ")
+                && of(MigrationAction::Final).contains("objects ")
+        );
+        assert!(
+            of(MigrationAction::Stage).contains("volumes ")
+                && !of(MigrationAction::Stage).contains("objects ")
+        );
+        let rollback = of(MigrationAction::Rollback);
+        assert!(!rollback.contains("volumes ") && rollback.contains("  in "), "{rollback}");
+    }
 
     #[test]
     fn a_result_says_what_came_over_and_what_to_look_at() {
