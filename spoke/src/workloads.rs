@@ -45,7 +45,7 @@ pub use activation::{activate, start_applications};
 pub use fence::is_handed_over;
 pub use health::check_health;
 pub use leftover::retire;
-pub use quiesce::{quiesce, stop_destination};
+pub use quiesce::{quiesce, release_operators, stop_destination};
 pub use restore::restore_source;
 
 use crate::cluster::{Catalogue, discover};

@@ -211,6 +211,7 @@ impl MigrationOptions {
             on_failure: cutover.on_failure.into(),
             reclaim: cutover.reclaim.into(),
             health: cutover.health(),
+            operators: cutover.operators.clone(),
             hooks: hooks.read()?,
             pre_exec_rule: hooks.pre_exec_rule.clone(),
             post_exec_rule: hooks.post_exec_rule.clone(),

@@ -211,7 +211,8 @@ pub fn rolled_back() -> Migration {
     record(
         "Migration",
         "cms-x7k2b",
-        &json!({"clusterPair": "prod", "namespaces": ["cms"], "quiesce": true, "reclaim": "Delete"}),
+        &json!({"clusterPair": "prod", "namespaces": ["cms"], "quiesce": true, "reclaim": "Delete",
+                "operators": [{"namespace": "db-system", "name": "operator"}]}),
         &json!({
             "status": "RolledBack", "source": "east", "destination": "west", "active": "Source",
             "message": "HealthCheck failed: Deployment cms/web: not ready. The applications run on east, and nothing of the run on west",

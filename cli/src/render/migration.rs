@@ -6,7 +6,7 @@ use std::time::Duration;
 use isthmus_shared::protocol::ObjectResult;
 use isthmus_shared::resources::{
     Active, Finding, Hook, Migration, MigrationAction, MigrationPhase, MigrationSpec, MigrationStatus,
-    RecoveredRun, Step, StepStatus, Verified, VolumePhase, VolumeStatus,
+    OperatorRef, RecoveredRun, Step, StepStatus, Verified, VolumePhase, VolumeStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
@@ -141,6 +141,7 @@ pub fn option_lines(sheet: &mut Sheet, spec: &MigrationSpec) {
     if spec.quiesce || spec.action == MigrationAction::Rollback {
         sheet.line("When undone", &format!("{} volumes", word(spec.reclaim)));
     }
+    sheet.line("Operators", &operators(spec));
     sheet.line("Rule before", spec.pre_exec_rule.as_deref().unwrap_or_default());
     sheet.line("Rule after", spec.post_exec_rule.as_deref().unwrap_or_default());
     sheet.line("Hooks", &hooks(spec));
@@ -205,6 +206,12 @@ fn hooks(spec: &MigrationSpec) -> String {
         format!("{} ({what}, {}, {side})", hook.name, word(hook.phase))
     };
     spec.hooks.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// The workloads that manage others.
+fn operators(spec: &MigrationSpec) -> String {
+    let one = |operator: &OperatorRef| format!("{} {}/{}", operator.kind, operator.namespace, operator.name);
+    spec.operators.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// What becomes of single volumes.

@@ -28,7 +28,7 @@ use crate::cluster::{
 };
 use crate::findings::{Findings, finding};
 use crate::task::{TaskContext, TaskError};
-use crate::volumes;
+use crate::{volumes, workloads};
 
 /// Objects of one run that are taken away at a time; what is beyond them goes in the next round.
 const MAX_OBJECTS: usize = 50_000;
@@ -100,6 +100,8 @@ pub async fn remove_run(context: &TaskContext, run: &Run) -> Result<Outcome, Tas
     if !failures.is_empty() {
         return Err(TaskError::Failed(failures));
     }
+    // What is going may have finalizers that its operator takes off.
+    workloads::release_operators(context, run).await?;
     wait_until_gone(context, &removed).await?;
     for namespace in &namespaces {
         kept += remove_namespace(context, &catalogue, namespace, undoing.uid).await?;

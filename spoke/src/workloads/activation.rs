@@ -6,34 +6,40 @@ use isthmus_shared::resources::TargetState;
 use super::charge::{Charge, Owners};
 use super::inventory::{Reader, Workload};
 use super::leftover::{self, Arrived};
-use super::switch::{Aim, bring_all, by_turns};
-use super::{Tools, fence};
+use super::switch::{Aim, bring, bring_all, by_turns};
+use super::{Tools, fence, operators};
 use crate::cluster::ClusterError;
 use crate::task::{TaskContext, TaskError};
 
-/// Starts the applications of the run's namespaces at the counts that were kept. In a cutover their
-/// namespaces are marked as the active ones before, and what is gone from its source stays stopped.
+/// Starts the applications of the run's namespaces at the counts that were kept, the run's operators
+/// before them. In a cutover their namespaces are marked as the active ones before, and what is gone from
+/// its source stays stopped.
 pub async fn start_applications(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
     let tools = Tools::lenient(context).await?;
+    let reader = tools.reader(context);
     let arrived = Arrived::read(context, run).await?;
-    let mut changed = 0;
-    for namespace in run.destinations() {
-        if run.spec.quiesce {
+    if run.spec.quiesce {
+        for namespace in run.destinations() {
             fence::mark(context, namespace, true, Some(&fence::of_destination(run, namespace))).await?;
         }
-        let starts = |workload: &Workload| {
-            let gone = arrived.as_ref().is_some_and(|arrived| arrived.lacks(&workload.object));
-            if gone
-                && tools
-                    .registry
-                    .way(&workload.object)
-                    .is_some_and(|way| way.kept(&workload.object).is_some())
-            {
-                leftover::tell(context, run, &workload.object);
-            }
-            !gone
-        };
-        changed += switch_all(context, tools.reader(context), namespace, TargetState::Active, starts).await?;
+    }
+    let starts = |workload: &Workload| {
+        let gone = arrived.as_ref().is_some_and(|arrived| arrived.lacks(&workload.object));
+        if gone
+            && tools.registry.way(&workload.object).is_some_and(|way| way.kept(&workload.object).is_some())
+        {
+            leftover::tell(context, run, &workload.object);
+        }
+        !gone
+    };
+    let mut changed = 0;
+    for operator in operators::to_start(reader, run).await?.into_iter().filter(starts) {
+        changed += usize::from(bring(context, reader.registry, operator, Aim::Start).await?.is_some());
+    }
+    let operators_stop = !run.spec.operators.is_empty();
+    for namespace in run.destinations() {
+        let aim = (TargetState::Active, operators_stop);
+        changed += switch_all(context, reader, namespace, aim, starts).await?;
     }
     Ok(Outcome::Workloads { workloads: u32::try_from(changed).unwrap_or(u32::MAX) })
 }
@@ -70,7 +76,7 @@ pub async fn activate(
         fence::mark(context, namespace, false, handed_over_to).await?;
     }
     let tools = Tools::lenient(context).await?;
-    let changed = switch_all(context, tools.reader(context), namespace, wanted, |_| true).await?;
+    let changed = switch_all(context, tools.reader(context), namespace, (wanted, false), |_| true).await?;
     if !starts {
         fence::follow(context, &found, false).await?;
     }
@@ -81,7 +87,7 @@ async fn switch_all(
     context: &TaskContext,
     reader: Reader<'_>,
     namespace: &str,
-    wanted: TargetState,
+    (wanted, operators_stop): (TargetState, bool),
     concerned: impl Fn(&Workload) -> bool,
 ) -> Result<usize, TaskError> {
     let asking =
@@ -93,7 +99,7 @@ async fn switch_all(
     }
     let ours: Vec<Workload> = all
         .iter()
-        .filter(|workload| owners.charge(reader.registry, &workload.object, false) == Charge::Ours)
+        .filter(|workload| owners.charge(reader.registry, &workload.object, operators_stop) == Charge::Ours)
         .filter(|workload| concerned(workload))
         .cloned()
         .collect();

@@ -119,6 +119,12 @@ impl Owners {
         }
     }
 
+    /// Whether a workload's own readiness counts: also that of one which an operator runs, but not that
+    /// of what Kubernetes makes of another workload.
+    pub fn counts_itself(&self, registry: &Registry, workload: &Value) -> bool {
+        !matches!(self.root(registry, workload), Root::Switch(_))
+    }
+
     /// What a Pod means.
     pub fn standing(&self, registry: &Registry, pod: &Value, operators_stop: bool) -> Standing {
         if has_ended(pod) || annotation(pod, MIRROR).is_some() || is_own(pod) {
@@ -179,7 +185,8 @@ fn is_decided(registry: &Registry, reference: &Value) -> bool {
     is_switch(group, kind) || registry.rule(group, kind).is_some()
 }
 
-fn is_switch(group: &str, kind: &str) -> bool {
+/// Whether a kind is one that Kubernetes itself stops and starts, or one alike.
+pub fn is_switch(group: &str, kind: &str) -> bool {
     SWITCHES.iter().any(|(g, k, _)| *g == group && *k == kind)
 }
 

@@ -20,7 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use super::Tools;
-use super::charge::{Charge, Owners, has_ended, is_own};
+use super::charge::{Owners, has_ended, is_own};
 use super::inventory::Reader;
 use super::rules::Registry;
 use super::state::{self, Switch, Way};
@@ -93,7 +93,9 @@ async fn look(reader: Reader<'_>, run: &Run) -> Result<(u64, Vec<Value>), TaskEr
             owners.note(reader.registry, &workload.object);
         }
         for workload in workloads {
-            if owners.charge(reader.registry, &workload.object, false) != Charge::Ours {
+            // What an operator runs is part of the application too, and not every custom resource says
+            // of itself whether it is ready.
+            if !owners.counts_itself(reader.registry, &workload.object) {
                 continue;
             }
             match readiness(reader.registry, &workload.object) {

@@ -11,8 +11,9 @@ use isthmus_shared::resources::Step;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::Instant;
 
-use super::inventory::Reader;
+use super::inventory::{Reader, Workload};
 use super::standstill::Standstill;
+use super::switch::Aim;
 use super::{Tools, detached, fence, operators};
 use crate::task::{TaskContext, TaskError};
 
@@ -41,7 +42,9 @@ pub async fn quiesce(context: &TaskContext, run: &Run) -> Result<Outcome, TaskEr
             return Err(TaskError::failed(format!("Namespace {namespace}"), "NamespaceNotFound", message));
         }
     }
-    operators::stop(context, reader, &operators, &run.migration, deadline).await?;
+    let aim = Aim::Quiesce(&run.migration);
+    let operators: Vec<_> = operators.into_iter().map(|operator| (operator, aim)).collect();
+    operators::stop(context, reader, &operators, deadline).await?;
     let stopped = standstill.stop().await?;
     detached::wait(context, reader, &namespaces, deadline).await?;
     context.log(format!(
@@ -54,8 +57,8 @@ pub async fn quiesce(context: &TaskContext, run: &Run) -> Result<Outcome, TaskEr
     })
 }
 
-/// Stops the applications in the destination's namespaces, and waits until their Pods have gone.
-/// Namespaces that are not there are stopped.
+/// Stops the applications in the destination's namespaces, and the run's operators before them, and waits
+/// until their Pods have gone. Namespaces that are not there are stopped.
 pub async fn stop_destination(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
     let tools = Tools::lenient(context).await?;
     let reader: Reader<'_> = tools.reader(context);
@@ -65,16 +68,39 @@ pub async fn stop_destination(context: &TaskContext, run: &Run) -> Result<Outcom
             namespaces.push(namespace.to_owned());
         }
     }
+    let deadline = deadline(run, Step::StopDestination);
+    // One outside of the run's namespaces starts again when what it manages there is removed.
+    let aim = |operator: &Workload| {
+        if operators::is_outside(run, operator) { Aim::Quiesce(run.undone()) } else { Aim::Stop }
+    };
+    let operators: Vec<_> = operators::on_destination(reader, run)
+        .await?
+        .into_iter()
+        .map(|operator| {
+            let aim = aim(&operator);
+            (operator, aim)
+        })
+        .collect();
+    operators::stop(context, reader, &operators, deadline).await?;
     let standstill = Standstill {
         context,
         reader,
         namespaces,
         mark: None,
-        operators_stop: false,
-        deadline: deadline(run, Step::StopDestination),
+        operators_stop: !operators.is_empty(),
+        deadline,
     };
     let stopped = standstill.stop().await?;
     Ok(Outcome::Workloads { workloads: u32::try_from(stopped.changed).unwrap_or(u32::MAX) })
+}
+
+/// Lets the operators start again that going back has stopped beside the run's namespaces.
+pub async fn release_operators(context: &TaskContext, run: &Run) -> Result<(), TaskError> {
+    if run.spec.operators.is_empty() {
+        return Ok(());
+    }
+    let tools = Tools::lenient(context).await?;
+    operators::release(context, tools.reader(context), run).await
 }
 
 fn deadline(run: &Run, step: Step) -> Instant {

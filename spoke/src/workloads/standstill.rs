@@ -283,7 +283,8 @@ impl Standstill<'_> {
         let unseen = match way {
             Way::Switch(_) => number("/status/observedGeneration")
                 .is_some_and(|observed| observed < number("/metadata/generation").unwrap_or_default()),
-            Way::Rule(rule) => !rule.shows_stopped(object),
+            // An operator that is stopped itself writes no status any more.
+            Way::Rule(rule) => !self.operators_stop && !rule.shows_stopped(object),
         };
         (unseen && way.is_stopped(object)).then(|| describe(object))
     }

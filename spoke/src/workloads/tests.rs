@@ -1,5 +1,6 @@
 //! Stopping, going back and starting, on an API server in memory.
 
+mod operators;
 mod server;
 
 use std::sync::Arc;
@@ -293,34 +294,6 @@ async fn what_something_else_starts_again_is_stopped_again_and_told_and_restored
     });
     restore_source(&context, &run()).await.unwrap();
     assert_eq!(server.picture(), before);
-}
-
-#[tokio::test(start_paused = true)]
-async fn operators_stop_first_and_start_first() {
-    let server = application();
-    let mut operator = object("apps/v1", "Deployment", "operator", json!({"replicas": 1}));
-    operator["metadata"]["namespace"] = json!("operators");
-    operator["spec"]["selector"] = json!({"matchLabels": {"app": "operator"}});
-    server.add(operator);
-    server.add(owned(
-        object("apps/v1", "StatefulSet", "managed", json!({"replicas": 2})),
-        ("example.com/v1", "Database", "d"),
-    ));
-    let before = server.picture();
-    let mut run = run();
-    run.spec.operators =
-        serde_json::from_value(json!([{"namespace": "operators", "name": "operator"}])).unwrap();
-    quiesce(&context(&server), &run).await.unwrap();
-    let writes = server.writes();
-    assert_eq!(writes[..2], ["PATCH cms", "PATCH operator"], "{writes:?}");
-    assert!(writes.contains(&"PATCH managed".to_owned()));
-    server.refuse_write(None);
-    restore_source(&context(&server), &run).await.unwrap();
-    assert_eq!(server.writes()[1], "PATCH operator");
-    assert_eq!(server.picture(), before);
-    run.spec.operators = serde_json::from_value(json!([{"namespace": "operators", "name": "gone"}])).unwrap();
-    let error = quiesce(&context(&server), &run).await.unwrap_err();
-    assert_eq!(reasons(&error), ["OperatorNotFound Deployment operators/gone"]);
 }
 
 #[tokio::test(start_paused = true)]

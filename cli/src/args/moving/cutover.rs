@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
-use isthmus_shared::resources::{HealthOptions, OnFailure, VolumeReclaim};
+use isthmus_shared::resources::{HealthOptions, OnFailure, OperatorRef, VolumeReclaim};
 
 use crate::args::{duration, length};
+use crate::names;
 
 /// The longest that the API takes for the health of started applications.
 const LONGEST: Duration = Duration::from_hours(24);
@@ -25,6 +26,10 @@ pub struct Cutover {
     /// What becomes of the volumes that the run made on the destination when it is rolled back
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = Reclaim::Retain)]
     pub reclaim: Reclaim,
+    /// A workload of the source that manages others: it stops before them and starts before them. It is a
+    /// Deployment, unless it is said to be a StatefulSet. May be given several times
+    #[arg(long = "operator", value_name = "NAMESPACE/NAME[=StatefulSet]", value_parser = operator)]
+    pub operators: Vec<OperatorRef>,
     /// How long started applications may take until they are ready
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = health_timeout)]
     pub health_timeout: Duration,
@@ -61,6 +66,19 @@ impl Cutover {
             timeout_seconds: seconds(self.health_timeout),
             duration_seconds: self.health_duration.map(seconds),
         }
+    }
+}
+
+fn operator(text: &str) -> Result<OperatorRef, String> {
+    let (place, kind) = text.split_once('=').unwrap_or((text, "Deployment"));
+    let kind = ["Deployment", "StatefulSet"].into_iter().find(|known| known.eq_ignore_ascii_case(kind));
+    match (place.split_once('/'), kind) {
+        (Some((namespace, name)), Some(kind)) => Ok(OperatorRef {
+            namespace: names::label(namespace).map_err(|error| error.to_string())?,
+            name: names::subdomain(name).map_err(|error| error.to_string())?,
+            kind: kind.to_owned(),
+        }),
+        _ => Err(format!("{text:?} is no operator: write NAMESPACE/NAME or NAMESPACE/NAME=StatefulSet")),
     }
 }
 

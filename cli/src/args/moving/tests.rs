@@ -148,6 +148,22 @@ fn a_cutover_says_what_is_done_where_it_fails() {
 }
 
 #[test]
+fn operators_are_named_with_their_namespace_and_are_deployments_unless_it_is_said_otherwise() {
+    let line =
+        ["cms", "--quiesce", "--operator", "db-system/operator", "--operator", "mq/broker=statefulset"];
+    assert_eq!(
+        json!(moving(&line).spec().unwrap().operators),
+        json!([
+            {"namespace": "db-system", "name": "operator", "kind": "Deployment"},
+            {"namespace": "mq", "name": "broker", "kind": "StatefulSet"},
+        ])
+    );
+    for bad in ["operator", "db-system/", "/operator", "a/b/c", "a/b=DaemonSet", "A/b"] {
+        assert!(refused(&["cms", "--quiesce", "--operator", bad]).contains("--operator"), "{bad}");
+    }
+}
+
+#[test]
 fn a_path_with_a_comma_is_one_path() {
     let spec = moving(&["cms", "--exclude-path", "/a,b", "--exclude-path", "*.tmp"]).spec().unwrap();
     assert_eq!(spec.exclude_paths, ["/a,b", "*.tmp"]);
