@@ -261,7 +261,7 @@ fn standing(options: &MigrationSpec, status: &MigrationStatus) -> Option<String>
             format!("The applications run on {destination}{down}, and stand still on {source}")
         }
         Active::Neither => format!(
-            "The applications run on neither side: go back with `isthmus rollback`, or start them with `isthmus activate {source}` or `isthmus activate {destination}`"
+            "The applications run on neither side: go back with `isthmus rollback`, or start them with `isthmus activate NAMESPACE --cluster {source}` (or {destination})"
         ),
         Active::Unknown if options.action == MigrationAction::Failover && undo::has_lost_source(status) => {
             format!(
@@ -269,7 +269,7 @@ fn standing(options: &MigrationSpec, status: &MigrationStatus) -> Option<String>
             )
         }
         Active::Unknown => format!(
-            "It is not known whether the applications run on {destination}: look there, then go back with `isthmus rollback`, or start one side with `isthmus activate --force`"
+            "It is not known whether the applications run on {destination}: look there, then go back with `isthmus rollback`, or start one side with `isthmus activate NAMESPACE --cluster {source}` (or {destination}) `--force`"
         ),
     })
 }

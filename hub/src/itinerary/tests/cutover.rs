@@ -190,7 +190,9 @@ fn the_source_is_not_started_while_the_destination_may_run() {
     let status = run.status();
     assert_eq!((status.status, status.active), (MigrationPhase::Failed, Some(Active::Unknown)));
     assert_eq!(run.step(Step::RestoreSource).state, StepState::Skipped);
-    assert!(status.message.unwrap().contains("isthmus activate --force"));
+    let message = status.message.unwrap();
+    assert!(message.contains("isthmus activate NAMESPACE --cluster east`"), "{message}");
+    assert!(message.contains("`--force`"), "{message}");
 }
 
 #[test]
@@ -214,7 +216,9 @@ fn a_run_that_is_to_be_held_stays_as_it_is_and_says_how_to_go_back() {
     run.succeed("destination", Outcome::Done);
     let status = run.status();
     assert_eq!((status.status, status.active), (MigrationPhase::Failed, Some(Active::Neither)));
-    assert!(status.message.unwrap().contains("isthmus rollback"));
+    let message = status.message.unwrap();
+    assert!(message.contains("isthmus rollback"), "{message}");
+    assert!(message.contains("`isthmus activate NAMESPACE --cluster east` (or west)"), "{message}");
 }
 
 #[test]
