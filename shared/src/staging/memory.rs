@@ -76,15 +76,15 @@ impl MemoryStore {
     }
 }
 
+fn too_large(key: &str, body: &Bytes, limit: usize) -> StoreError {
+    let (bytes, limit) = (body.len() as u64, limit as u64);
+    StoreError::TooLarge { store: NAME.to_owned(), key: key.to_owned(), bytes, limit }
+}
+
 impl ObjectStore for MemoryStore {
     fn put(&self, key: &str, body: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
         let result = if body.len() > MAX_OBJECT {
-            Err(StoreError::TooLarge {
-                store: NAME.to_owned(),
-                key: key.to_owned(),
-                bytes: body.len() as u64,
-                limit: MAX_OBJECT as u64,
-            })
+            Err(too_large(key, &body, MAX_OBJECT))
         } else {
             // A copy: what a caller lends (a pooled buffer) goes back to it, as with a server.
             self.objects().insert(key.to_owned(), Bytes::copy_from_slice(&body));
@@ -93,8 +93,11 @@ impl ObjectStore for MemoryStore {
         async move { result }.boxed()
     }
 
-    fn get(&self, key: &str) -> BoxFuture<'_, Result<Bytes, StoreError>> {
-        let result = self.find(key);
+    fn get_at_most(&self, key: &str, limit: usize) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        let limit = limit.min(MAX_OBJECT);
+        let result = self
+            .find(key)
+            .and_then(|body| if body.len() > limit { Err(too_large(key, &body, limit)) } else { Ok(body) });
         async move { result }.boxed()
     }
 
@@ -162,6 +165,15 @@ mod tests {
         assert_eq!(last.objects[0].key, "a/3");
         assert_eq!(delete_prefix(&store, "a/").await.unwrap(), 3);
         assert_eq!(store.contents().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_larger_than_the_caller_takes_is_refused() {
+        let store = MemoryStore::new();
+        store.put("k", Bytes::from_static(b"0123456789")).await.unwrap();
+        assert_eq!(store.get_at_most("k", 10).await.unwrap().len(), 10);
+        let error = store.get_at_most("k", 9).await.unwrap_err();
+        assert!(error.is_too_large() && error.to_string().contains("at most 9"), "{error}");
     }
 
     #[tokio::test]

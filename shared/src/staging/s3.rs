@@ -247,16 +247,16 @@ impl ObjectStore for S3Store {
         let key = key.to_owned();
         async move {
             if body.len() > MAX_OBJECT {
-                return Err(self.call("write", &key).too_large(body.len() as u64));
+                return Err(self.call("write", &key).too_large(body.len() as u64, MAX_OBJECT));
             }
             self.put_object(&key, &body).await
         }
         .boxed()
     }
 
-    fn get(&self, key: &str) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+    fn get_at_most(&self, key: &str, limit: usize) -> BoxFuture<'_, Result<Bytes, StoreError>> {
         let key = key.to_owned();
-        async move { self.get_object(&key).await }.boxed()
+        async move { self.get_object(&key, limit.min(MAX_OBJECT)).await }.boxed()
     }
 
     fn read_range<'a>(

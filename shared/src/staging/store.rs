@@ -37,8 +37,15 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// Writes an object of at most [`MAX_OBJECT`] bytes, replacing one of the same key.
     fn put(&self, key: &str, body: Bytes) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Reads a whole object of at most `limit` bytes, and never more than [`MAX_OBJECT`]. A larger
+    /// one is [`StoreError::TooLarge`]: before any of it is read where the server tells its size,
+    /// else as soon as more than that has come.
+    fn get_at_most(&self, key: &str, limit: usize) -> BoxFuture<'_, Result<Bytes, StoreError>>;
+
     /// Reads a whole object of at most [`MAX_OBJECT`] bytes.
-    fn get(&self, key: &str) -> BoxFuture<'_, Result<Bytes, StoreError>>;
+    fn get(&self, key: &str) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        self.get_at_most(key, MAX_OBJECT)
+    }
 
     /// Appends exactly the bytes of `range` to `into`, which a caller may use again and again.
     /// On an error `into` is as long as it was before. A range past the object's end is an
@@ -265,6 +272,11 @@ impl StoreError {
         // An object that is too short stays so: a connection that was cut inside a body is
         // `Unreachable`.
         matches!(self, Self::Unreachable { .. } | Self::Unavailable { .. } | Self::Timeout { .. })
+    }
+
+    /// Whether the object is there, but larger than the caller takes.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLarge { .. })
     }
 
     /// Whether the object is simply not there.

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use isthmus_shared::staging::seal::OVERHEAD;
+
 /// Files are cut into blocks of this many bytes; a block is named, deduplicated and verified
 /// as a whole.
 pub const BLOCK_BYTES: usize = 1024 * 1024;
@@ -34,12 +36,26 @@ pub const SEGMENT_CONTENT_BYTES: u64 = 48 * 1024 * 1024;
 pub const SEGMENT_NAMED_BYTES: u64 = 1024 * 1024 * 1024;
 /// ... or after this time.
 pub const SEGMENT_AGE: Duration = Duration::from_secs(2);
-/// The largest segment that a reader takes, uncompressed.
-pub const MAX_SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+/// The largest segment that a reader takes, uncompressed: [`SEGMENT_BYTES`], the record that went
+/// beyond them with all its attributes, the names of packs and the report.
+pub const MAX_SEGMENT_BYTES: usize = 4 * 1024 * 1024;
+/// The same as it lies in the bucket, if nothing of it could be compressed: that adds a 256th.
+pub const MAX_SEALED_SEGMENT: usize = MAX_SEGMENT_BYTES + MAX_SEGMENT_BYTES / 256 + OVERHEAD;
 /// The most pieces of content in one segment that a reader takes.
-pub const MAX_SEGMENT_PIECES: usize = 128 * 1024;
-/// Segments that a reader asks for before it needs them; each is some hundred KiB in memory.
+pub const MAX_SEGMENT_PIECES: usize = 64 * 1024;
+/// The most memory that the records of one segment may take: three times what a sender fills one
+/// with. Of records that were made up for it each byte could cost a hundred.
+pub const MAX_SEGMENT_MEMORY: usize = 16 * 1024 * 1024;
+/// Segments that a reader asks for before it needs them.
 pub const SEGMENTS_AHEAD: usize = 16;
+/// The largest segment that it takes before it needs it. Hardly any is larger, and such a one is
+/// asked for alone: so what is ahead, of which nobody knows yet who made it, is 10 MiB at the most.
+pub const SEGMENT_AHEAD_BYTES: usize = SEGMENT_BYTES + SEGMENT_BYTES / 4;
+/// The largest sign of life of a sender that a receiver takes, in bytes: it is a line of JSON.
+pub const MAX_HEARTBEAT_BYTES: usize = 64 * 1024;
+/// The largest mark of a receiver, in bytes: it names each directory that is open with its whole
+/// path.
+pub const MAX_MARK_BYTES: usize = 40 * 1024 * 1024;
 /// The longest path below the volume's root, in bytes.
 pub const MAX_PATH_BYTES: usize = 64 * 1024;
 /// The most names in a path: each directory on the way is held open, with its path in memory.
@@ -50,6 +66,8 @@ pub const MAX_NAME_BYTES: usize = 255;
 pub const MAX_TARGET_BYTES: usize = 4096;
 /// The most bytes of extended attributes of one entry.
 pub const MAX_XATTR_BYTES: usize = 1024 * 1024;
+/// The most extended attributes of one entry: the kernel lists 64 KiB of names.
+pub const MAX_XATTRS: usize = 16 * 1024;
 /// The largest file that a manifest may claim: no filesystem that Kubernetes mounts goes beyond.
 pub const MAX_FILE_BYTES: u64 = 1 << 50;
 /// The most memory, in bytes of records, between the walk and the manifest.

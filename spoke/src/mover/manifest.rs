@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     error::MoverError,
     format::{Chain, Segment},
-    limits::SEGMENTS_AHEAD,
+    limits::{MAX_SEALED_SEGMENT, SEGMENT_AHEAD_BYTES, SEGMENTS_AHEAD},
 };
 
 /// Where a volume's data lies in staging.
@@ -26,16 +26,17 @@ pub struct Place {
 }
 
 impl Place {
-    /// Reads one of the small sealed objects beside the segments; `None` if it is not there.
-    pub async fn read_sealed(&self, object: &str) -> Result<Option<Vec<u8>>, MoverError> {
-        match self.store.get(object).await {
+    /// Reads one of the sealed objects beside the segments, of at most `limit` bytes; `None` if it is
+    /// not there.
+    pub async fn read_sealed(&self, object: &str, limit: usize) -> Result<Option<Vec<u8>>, MoverError> {
+        match self.store.get_at_most(object, limit).await {
             Ok(sealed) => Ok(Some(self.key.open(object, &sealed)?)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Writes one of the small sealed objects beside the segments.
+    /// Writes one of the sealed objects beside the segments.
     pub async fn write_sealed(&self, object: &str, plain: &[u8]) -> Result<(), MoverError> {
         let sealed = self.key.seal(object, plain)?;
         Ok(self.store.put(object, sealed.into()).await?)
@@ -51,6 +52,10 @@ type Sealed = Result<Option<Bytes>, MoverError>;
 /// the next ones are asked for before they are needed, first one, then twice as many each time,
 /// up to [`SEGMENTS_AHEAD`]. One that was not there lets it begin anew, so that a reader that has
 /// caught up with a sender asks for little in vain.
+///
+/// What comes ahead was not opened yet: anybody who can write to the bucket may have made it. So it
+/// is taken up to [`SEGMENT_AHEAD_BYTES`] each; one that is larger is asked for again when it is
+/// needed, alone, and refused beyond what a sealed segment can be.
 #[derive(Debug)]
 pub struct SegmentReader {
     place: Place,
@@ -99,19 +104,32 @@ impl SegmentReader {
     async fn take(&mut self) -> Sealed {
         // An answer from before may have become untrue: then it is asked once more.
         let early = !self.asked.is_empty();
+        if !early {
+            self.ask_alone();
+        }
         while self.asked.len() <= self.ahead() {
-            self.ask(self.next + self.asked.len() as u64);
+            let behind = self.ask_for(self.next + self.asked.len() as u64, SEGMENT_AHEAD_BYTES);
+            self.asked.push_back(behind);
         }
-        let mut sealed = self.answer().await?;
-        if sealed.is_none() {
-            self.asked.clear();
-            self.found = 0;
-            if early {
-                self.ask(self.next);
-                sealed = self.answer().await?;
+        match self.answer().await {
+            Ok(None) => {
+                self.asked.clear();
+                self.found = 0;
+                if !early {
+                    return Ok(None);
+                }
+                self.ask_alone();
             }
+            Err(MoverError::Store(error)) if early && error.is_too_large() => self.ask_alone(),
+            answered => return answered,
         }
-        Ok(sealed)
+        self.answer().await
+    }
+
+    /// Asks for the next segment as one that is taken whatever its size may rightly be.
+    fn ask_alone(&mut self) {
+        let next = self.ask_for(self.next, MAX_SEALED_SEGMENT);
+        self.asked.push_front(next);
     }
 
     /// How many segments behind the next one to ask for.
@@ -124,15 +142,15 @@ impl SegmentReader {
         layout::pass_segment(&self.place.pair, &self.place.volume, self.pass, number)
     }
 
-    fn ask(&mut self, number: u64) {
+    fn ask_for(&self, number: u64, limit: usize) -> AbortOnDropHandle<Sealed> {
         let (store, object) = (self.place.store.clone(), self.object(number));
-        self.asked.push_back(AbortOnDropHandle::new(tokio::spawn(async move {
-            match store.get(&object).await {
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            match store.get_at_most(&object, limit).await {
                 Ok(sealed) => Ok(Some(sealed)),
                 Err(error) if error.is_not_found() => Ok(None),
                 Err(error) => Err(error.into()),
             }
-        })));
+        }))
     }
 
     async fn answer(&mut self) -> Sealed {

@@ -13,6 +13,7 @@
 //! behind the last entry that they name.
 
 mod count;
+mod cut;
 mod dedup;
 mod device;
 mod job;
@@ -42,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use self::{
+    cut::Cut,
     dedup::Dedup,
     device::{Begin, DevicePlanner, Reached},
     job::Job,
@@ -358,13 +360,12 @@ async fn send_from(
         shared: shared.clone(),
         place,
         pass: pass.number,
-        segment_bytes: pass.limits.segment_bytes,
         next: found.next,
         chain: found.chain,
         report: found.report,
         open: (reached.size, reached.covered),
         builder: SegmentBuilder::default(),
-        new_content: 0,
+        cut: Cut::new(pass.limits.segment_bytes),
         started,
     };
     let published = publisher.run(queue).await;

@@ -8,10 +8,12 @@ mod faults;
 mod flows;
 mod generated;
 mod hostile;
+mod killed;
 mod meddled;
 mod policy;
-mod privileges;
+pub mod privileges;
 mod recovery;
+mod sentinel;
 mod still;
 mod there_and_back;
 mod verify;
@@ -127,6 +129,12 @@ fn assert_same(a: &Path, b: &Path) {
     let differences = compare_trees(a, b, &CompareOptions::default()).unwrap();
     let shown: Vec<String> = differences.iter().take(10).map(ToString::to_string).collect();
     assert!(shown.is_empty(), "{} differences: {shown:#?}", differences.len());
+}
+
+/// How many cases of a property are tried: `few` in a suite, else as many as `PROPTEST_CASES` says.
+fn cases(few: u32) -> u32 {
+    let asked = std::env::var_os("PROPTEST_CASES");
+    asked.map_or(few, |_| proptest::test_runner::Config::default().cases)
 }
 
 fn is_root() -> bool {

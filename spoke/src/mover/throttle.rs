@@ -59,10 +59,10 @@ impl ObjectStore for Throttled {
         .boxed()
     }
 
-    fn get(&self, key: &str) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+    fn get_at_most(&self, key: &str, limit: usize) -> BoxFuture<'_, Result<Bytes, StoreError>> {
         let key = key.to_owned();
         async move {
-            let body = self.inner.get(&key).await?;
+            let body = self.inner.get_at_most(&key, limit).await?;
             self.bucket.pay(body.len() as u64).await;
             Ok(body)
         }

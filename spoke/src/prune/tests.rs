@@ -65,13 +65,13 @@ impl ObjectStore for Dying {
         .boxed()
     }
 
-    fn get(&self, key: &str) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+    fn get_at_most(&self, key: &str, limit: usize) -> BoxFuture<'_, Result<Bytes, StoreError>> {
         let served = self.served(key);
         let key = key.to_owned();
         async move {
             served?;
             tokio::task::yield_now().await;
-            self.inner.get(&key).await
+            self.inner.get_at_most(&key, limit).await
         }
         .boxed()
     }

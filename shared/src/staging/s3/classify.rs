@@ -8,7 +8,7 @@ use aws_sdk_s3::{
 };
 use jiff::Timestamp;
 
-use crate::staging::store::{MAX_OBJECT, StoreError};
+use crate::staging::store::StoreError;
 
 /// One call, as errors name it.
 #[derive(Clone, Copy)]
@@ -138,12 +138,12 @@ impl Call<'_> {
         }
     }
 
-    pub fn too_large(&self, bytes: u64) -> StoreError {
+    pub fn too_large(&self, bytes: u64, limit: usize) -> StoreError {
         StoreError::TooLarge {
             store: self.store.to_owned(),
             key: self.key.to_owned(),
             bytes,
-            limit: MAX_OBJECT as u64,
+            limit: limit as u64,
         }
     }
 

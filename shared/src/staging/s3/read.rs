@@ -12,19 +12,21 @@ use super::{S3Store, classify::Call};
 use crate::staging::store::{MAX_OBJECT, StoreError};
 
 impl S3Store {
-    pub(super) async fn get_object(&self, key: &str) -> Result<Bytes, StoreError> {
+    /// `limit` is at most [`MAX_OBJECT`].
+    pub(super) async fn get_object(&self, key: &str, limit: usize) -> Result<Bytes, StoreError> {
         let call = self.call("read", key);
+        // Time for the largest: several may share a slow line, and silence is noticed by itself.
         self.attempts(call, Some(MAX_OBJECT as u64), || async {
             let asked = self.client.get_object().bucket(&self.bucket).key(self.full(key)).send();
             let mut output = self.unless_silent(call, asked).await?.map_err(|error| call.error(&error))?;
             let expected = u64::try_from(output.content_length.unwrap_or(0)).unwrap_or(0);
-            if expected > MAX_OBJECT as u64 {
-                return Err(call.too_large(expected));
+            if expected > limit as u64 {
+                return Err(call.too_large(expected, limit));
             }
             let mut buffer = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
             while let Some(chunk) = self.next_part(call, &mut output.body).await? {
-                if buffer.len() + chunk.len() > MAX_OBJECT {
-                    return Err(call.too_large((buffer.len() + chunk.len()) as u64));
+                if buffer.len() + chunk.len() > limit {
+                    return Err(call.too_large((buffer.len() + chunk.len()) as u64, limit));
                 }
                 buffer.extend_from_slice(&chunk);
             }
@@ -48,7 +50,7 @@ impl S3Store {
             return Ok(());
         }
         if wanted > MAX_OBJECT as u64 {
-            return Err(call.too_large(wanted));
+            return Err(call.too_large(wanted, MAX_OBJECT));
         }
         let start = into.len();
         // The attempts of one call come one after the other: each has the buffer to itself.

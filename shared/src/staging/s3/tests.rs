@@ -15,7 +15,11 @@ use hyper::{body::Incoming, service::service_fn};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    task::JoinHandle,
+};
 
 use super::*;
 use crate::staging::{probe::probe, store::delete_prefix};
@@ -208,6 +212,47 @@ async fn a_store_that_refuses_every_time_is_left_soon_with_both_clocks_named() {
     let text = error.to_string();
     assert!(text.contains("the store's 2026-01-01T13:00:00Z") && text.contains("NTP"), "{text}");
     assert_eq!(requests.load(Ordering::SeqCst), 3, "twice corrected");
+}
+
+/// Answers each request with this head and then this body, again and again for as long as it is
+/// taken; with none it keeps the answer open.
+async fn answer_all(listener: TcpListener, head: &'static str, body: &'static [u8]) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move {
+            let mut request = [0; 4096];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            let mut taken = stream.write_all(head.as_bytes()).await;
+            while taken.is_ok() && !body.is_empty() {
+                taken = stream.write_all(body).await;
+            }
+            // Until the client has closed it.
+            while stream.read(&mut request).await.is_ok_and(|got| got > 0) {}
+        });
+    }
+}
+
+#[tokio::test]
+async fn an_object_beyond_the_callers_limit_is_refused_by_its_announced_length_or_when_that_much_has_come() {
+    const LIMIT: usize = 100_000;
+    // A chunk of 8 bytes.
+    const CHUNK: &[u8] = b"8\r\n01234567\r\n";
+    for (what, head, body) in [
+        ("announced", "HTTP/1.1 200 OK\r\ncontent-length: 60000000\r\n\r\n", &b""[..]),
+        ("endless", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", CHUNK),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answering = tokio::spawn(answer_all(listener, head, body));
+        let store = open(&StoreAccess { endpoint: format!("http://{address}"), ..settings() }).unwrap();
+        let reading = store.get_at_most("k", LIMIT);
+        // Far less than it waits for a body that does not come.
+        let read = tokio::time::timeout(RetryPolicy::PROMPT.silence / 4, reading).await.expect(what);
+        answering.abort();
+        let Err(StoreError::TooLarge { bytes, limit, .. }) = read else { panic!("{what}: {read:?}") };
+        assert_eq!(limit, LIMIT as u64, "{what}");
+        assert!(if body.is_empty() { bytes == 60_000_000 } else { bytes < 2 * limit }, "{what}: {bytes}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::mover::{
     error::MoverError,
-    limits::{MAX_SEGMENT_BYTES, MAX_SEGMENT_PIECES},
+    limits::{MAX_SEGMENT_BYTES, MAX_SEGMENT_MEMORY, MAX_SEGMENT_PIECES},
     report::SendReport,
 };
 
@@ -49,15 +49,12 @@ pub struct Segment {
 pub struct SegmentBuilder {
     records: Encoder,
     context: Context,
-    content: u64,
 }
 
 impl SegmentBuilder {
     /// Adds a record.
     pub fn push(&mut self, record: &Record) {
         record::encode(record, &mut self.records, &mut self.context);
-        let named: u64 = record.pieces().iter().map(|p| u64::from(p.length)).sum();
-        self.content += named;
     }
 
     /// Bytes of records so far.
@@ -68,11 +65,6 @@ impl SegmentBuilder {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.records.bytes.is_empty()
-    }
-
-    /// Bytes of content that the records name.
-    pub fn content(&self) -> u64 {
-        self.content
     }
 
     /// Seals the segment under its object key, and gives the digest that the next one carries.
@@ -140,9 +132,15 @@ impl Segment {
             packs.push(PackId(from.array("pack id")?));
         }
         let mut context = Context::with_packs(packs);
-        let mut records = Vec::new();
+        let (mut records, mut memory) = (Vec::new(), 0);
         while !from.is_empty() {
-            records.push(record::decode(&mut from, &mut context)?);
+            let record = record::decode(&mut from, &mut context)?;
+            memory += record.weight();
+            if memory > MAX_SEGMENT_MEMORY {
+                let (value, limit) = (memory as u64, MAX_SEGMENT_MEMORY as u64);
+                return Err(FormatError::TooLarge { what: "segment in memory", value, limit });
+            }
+            records.push(record);
         }
         Ok(Self { records, report, last, chain: before.next(&body) })
     }
@@ -183,4 +181,58 @@ pub fn decode_records(bytes: &[u8]) -> Result<Vec<Record>, FormatError> {
     }
     from.finish()?;
     Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mover::{
+        format::{Entry, Kind, Metadata, Stamp, Xattr},
+        limits::{MAX_SEALED_SEGMENT, MAX_XATTRS},
+    };
+
+    fn entry(metadata: Metadata) -> Record {
+        let (path, kind) = (b"a".to_vec(), Kind::Fifo);
+        Record::Entry(Entry { path, metadata, stamp: Stamp::default(), changed_in: 0, kind })
+    }
+
+    fn decoded(records: impl IntoIterator<Item = Record>) -> Result<Segment, FormatError> {
+        let mut body = Encoder::default();
+        body.number(VERSION);
+        body.raw(&Chain::default().0);
+        body.byte(1);
+        body.string(b"{}");
+        body.number(0);
+        for record in records {
+            record::encode(&record, &mut body, &mut Context::default());
+        }
+        Segment::decode(&zstd::bulk::compress(&body.bytes, ZSTD_LEVEL).unwrap(), Chain::default())
+    }
+
+    #[test]
+    fn records_that_take_much_more_memory_than_bytes_are_refused() {
+        let many = |count| std::iter::repeat_n(entry(Metadata::default()), count);
+        // What a sender cuts a segment at, in the smallest entries that there are.
+        let mut smallest = Encoder::default();
+        record::encode(&entry(Metadata::default()), &mut smallest, &mut Context::default());
+        let filled = crate::mover::limits::SEGMENT_BYTES / smallest.bytes.len();
+        assert!(decoded(many(filled)).is_ok());
+        let error = decoded(many(MAX_SEGMENT_BYTES / smallest.bytes.len() - 10)).unwrap_err();
+        assert!(matches!(error, FormatError::TooLarge { what: "segment in memory", .. }), "{error}");
+        let xattrs = |count| {
+            let xattr = || Xattr { name: b"x".to_vec(), value: Vec::new() };
+            entry(Metadata {
+                xattrs: std::iter::repeat_with(xattr).take(count).collect(),
+                ..Metadata::default()
+            })
+        };
+        assert!(decoded([xattrs(MAX_XATTRS)]).is_ok());
+        assert!(matches!(decoded([xattrs(MAX_XATTRS + 1)]), Err(FormatError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn no_segment_is_larger_sealed_than_a_reader_takes() {
+        let compressed = zstd::zstd_safe::compress_bound(MAX_SEGMENT_BYTES);
+        assert!(compressed + isthmus_shared::staging::seal::OVERHEAD <= MAX_SEALED_SEGMENT, "{compressed}");
+    }
 }

@@ -27,12 +27,15 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::mover::tests::privileges::without_sys_admin;
 
 /// What the spoke saw, and how often it still refuses.
 #[derive(Default)]
 struct Seen {
     busy: AtomicU32,
     gone: bool,
+    /// Whether its grants ask for privileged attributes.
+    privileged: bool,
     results: Mutex<Vec<Value>>,
     tokens: Mutex<Vec<String>>,
 }
@@ -67,7 +70,8 @@ async fn session(State(seen): State<Arc<Seen>>, headers: http::HeaderMap, Json(_
         seen.busy.fetch_sub(1, Ordering::SeqCst);
         return refusal(StatusCode::SERVICE_UNAVAILABLE);
     }
-    Ok(Json(serde_json::to_value(grant()).unwrap()))
+    let grant = MoverGrant { privileged_attributes: seen.privileged, ..grant() };
+    Ok(Json(serde_json::to_value(grant).unwrap()))
 }
 
 fn grant() -> MoverGrant {
@@ -208,6 +212,34 @@ async fn a_mover_without_a_usable_ca_says_so() {
     let (code, words) = work(&arguments).await;
     assert_eq!(code, MAY_RESTART);
     assert!(words.contains("CA"), "{words}");
+}
+
+#[test]
+fn a_mover_whose_capability_has_no_effect_says_so_before_it_moves_anything() {
+    without_sys_admin(|runtime| {
+        runtime.block_on(async {
+            let spoke = FakeSpoke::start(Seen { privileged: true, ..Seen::default() }).await;
+            let root = spoke.folder.path().join("volume");
+            std::fs::create_dir(&root).unwrap();
+            let arguments = Arguments { direction: Way::Receive, root: root.clone(), ..spoke.arguments() };
+            let (code, words) = work(&arguments).await;
+            assert_eq!(code, FAILED, "a new mover would fare no better: {words}");
+            let told = spoke.seen.results.lock().unwrap().last().unwrap().clone();
+            let told: MoverResult = serde_json::from_value(told).unwrap();
+            let failure = &told.failures[0];
+            assert_eq!(failure.reason, "PrivilegedAttributesUnavailable");
+            for said in ["SYS_ADMIN", "virt_sandbox_use_sys_admin", "leave mover.privilegedAttributes out"] {
+                assert!(failure.message.contains(said), "{said}: {failure:?}");
+            }
+            assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+
+            // A device has no attributes: there it changes nothing.
+            let (content, privileged_attributes) = (VolumeContent::Block, true);
+            let grant = MoverGrant { content, privileged_attributes, ..grant() };
+            let moved = move_volume(&arguments, &grant, &Progress::new(), &CancellationToken::new()).await;
+            assert_eq!(moved.reason(), Some("VolumeNotMounted"));
+        });
+    });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::Shared;
 use crate::mover::{
     error::MoverError,
     format::Segment,
-    limits::{POLL_LONGEST, POLL_PART, POLL_SHORTEST},
+    limits::{MAX_HEARTBEAT_BYTES, POLL_LONGEST, POLL_PART, POLL_SHORTEST},
     manifest::SegmentReader,
     send::Heartbeat,
 };
@@ -91,7 +91,7 @@ impl Follower {
         self.looked = Some(Instant::now());
         let place = &shared.place;
         let object = layout::pass_sender(&place.pair, &place.volume, self.pass);
-        let Some(plain) = place.read_sealed(&object).await? else {
+        let Some(plain) = place.read_sealed(&object, MAX_HEARTBEAT_BYTES).await? else {
             return Ok(());
         };
         let Ok(beat) = serde_json::from_slice::<Heartbeat>(&plain) else {

@@ -1,7 +1,7 @@
 //! How far a receiver has come, kept in staging: what it needs to go on after the last window
 //! that is done.
 
-use isthmus_shared::staging::layout;
+use isthmus_shared::staging::{layout, seal::OVERHEAD};
 use serde::{Deserialize, Serialize};
 
 use crate::mover::{
@@ -9,6 +9,7 @@ use crate::mover::{
     format::{
         Chain, FormatError, Kind, Record, check_path, decode_records, encode_records, show_path, split_path,
     },
+    limits::MAX_MARK_BYTES,
     manifest::Place,
     report::ReceiveReport,
 };
@@ -51,7 +52,7 @@ impl Mark {
     /// The mark of this pass; that of the beginning if there is none.
     pub async fn read(place: &Place, pass: u32) -> Result<Self, MoverError> {
         let object = layout::pass_received(&place.pair, &place.volume, pass);
-        let Some(plain) = place.read_sealed(&object).await? else {
+        let Some(plain) = place.read_sealed(&object, MAX_MARK_BYTES).await? else {
             return Ok(Self::default());
         };
         Self::decode(&plain).map_err(|source| MoverError::Manifest { object, source })
@@ -64,6 +65,11 @@ impl Mark {
             object: object.clone(),
             source: FormatError::Compression(error.to_string()),
         })?;
+        if plain.len() + OVERHEAD > MAX_MARK_BYTES {
+            let (value, limit) = (plain.len() as u64, (MAX_MARK_BYTES - OVERHEAD) as u64);
+            let source = FormatError::TooLarge { what: "mark's size", value, limit };
+            return Err(MoverError::Manifest { object, source });
+        }
         place.write_sealed(&object, &plain).await
     }
 

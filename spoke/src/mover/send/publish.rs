@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     Shared,
+    cut::Cut,
     job::{Job, NoteKind, Pending, Queued, StreamedFile, WholeFile},
     plan::{again, end_record, ranges},
     worker::{CHANGED, same_state},
@@ -22,7 +23,7 @@ use super::{
 use crate::mover::{
     error::MoverError,
     format::{Chain, Kind, Piece, PiecePlace, Record, SegmentBuilder, show_path},
-    limits::{FLUSH_AGE, READ_ATTEMPTS, SEGMENT_AGE, SEGMENT_CONTENT_BYTES, SEGMENT_NAMED_BYTES},
+    limits::{FLUSH_AGE, READ_ATTEMPTS},
     manifest::Place,
     report::SendReport,
 };
@@ -34,35 +35,30 @@ pub struct Publisher {
     pub shared: Arc<Shared>,
     pub place: Place,
     pub pass: u32,
-    pub segment_bytes: usize,
     pub next: u64,
     pub chain: Chain,
     pub report: SendReport,
     /// Of the large file that is open: its size, and how much of it pieces cover.
     pub open: (u64, u64),
     pub builder: SegmentBuilder,
-    /// How much content the records in it name that may be new to the receiver.
-    pub new_content: u64,
+    pub cut: Cut,
     pub started: Instant,
 }
 
 impl Publisher {
     /// Publishes until the walk is over, then closes the manifest.
     pub async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Queued>) -> Result<SendReport, MoverError> {
-        let mut segment_started = Instant::now();
         loop {
-            let queued = if self.builder.is_empty() {
-                segment_started = Instant::now();
-                self.shared.unless_stopped(queue.recv()).await?
-            } else {
-                let age = segment_started.elapsed();
-                let left = SEGMENT_AGE.saturating_sub(age);
-                let received = tokio::time::timeout(left, self.shared.unless_stopped(queue.recv()));
-                let Ok(queued) = received.await else {
-                    self.close_segment(false).await?;
-                    continue;
-                };
-                queued?
+            let queued = match self.cut.left(Instant::now()) {
+                None => self.shared.unless_stopped(queue.recv()).await?,
+                Some(left) => {
+                    let received = tokio::time::timeout(left, self.shared.unless_stopped(queue.recv()));
+                    let Ok(queued) = received.await else {
+                        self.close_segment(false).await?;
+                        continue;
+                    };
+                    queued?
+                }
             };
             let queued = queued.ok_or(MoverError::Cancelled)?;
             if matches!(queued.pending, Pending::End) {
@@ -83,7 +79,9 @@ impl Publisher {
                 if let Record::Entry(_) = *record {
                     self.report.totals.unchanged_files += 1;
                 }
-                self.add(&record).await
+                self.add(&record).await?;
+                self.cut.add_unchanged(&record, Instant::now());
+                Ok(())
             }
             Pending::Whole(answer) => match self.answer(answer).await? {
                 WholeFile::Read(record) => self.push(&record).await,
@@ -138,8 +136,7 @@ impl Publisher {
     /// Adds a record of what may be new to the receiver.
     async fn push(&mut self, record: &Record) -> Result<(), MoverError> {
         self.add(record).await?;
-        let new = record.pieces().iter().filter(|piece| !piece.kept);
-        self.new_content += new.map(|piece| u64::from(piece.length)).sum::<u64>();
+        self.cut.add_changed(record, Instant::now());
         Ok(())
     }
 
@@ -261,10 +258,7 @@ impl Publisher {
     }
 
     async fn close_if_full(&mut self) -> Result<(), MoverError> {
-        if self.builder.len() >= self.segment_bytes
-            || self.new_content >= SEGMENT_CONTENT_BYTES
-            || self.builder.content() >= SEGMENT_NAMED_BYTES
-        {
+        if self.cut.is_due(self.builder.len(), Instant::now()) {
             self.close_segment(false).await?;
         }
         Ok(())
@@ -277,7 +271,7 @@ impl Publisher {
         self.report.duration = self.started.elapsed();
         let object = layout::pass_segment(&self.place.pair, &self.place.volume, self.pass, self.next);
         let builder = std::mem::take(&mut self.builder);
-        self.new_content = 0;
+        self.cut.begin();
         let (sealed, chain) = builder.seal(&self.place.key, &object, self.chain, &self.report, last)?;
         let put = self.place.store.put(&object, sealed.into());
         self.shared.unless_stopped(put).await??;

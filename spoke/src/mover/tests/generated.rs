@@ -1,18 +1,26 @@
 //! Any tree arrives equal, whatever it is, whatever changes, and whoever dies.
+//!
+//! A suite tries few trees; `PROPTEST_CASES=2000 cargo test -p isthmus-spoke any_tree` tries more.
 
 use std::{
     ffi::OsString,
     fs::{self, File},
-    os::unix::{
-        ffi::OsStringExt,
-        fs::{FileExt, PermissionsExt, lchown, symlink},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            ffi::OsStringExt,
+            fs::{FileExt, PermissionsExt, lchown, symlink},
+        },
     },
     path::PathBuf,
 };
 
 use proptest::prelude::*;
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Timespec, Timestamps, fallocate, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, OFlags, RenameFlags, Timespec, Timestamps, fallocate, mkdirat, openat,
+    renameat_with, symlinkat, utimensat,
+};
 
 use super::{
     faults::{cut_after, run_dying_pass, run_dying_pass_while},
@@ -130,6 +138,36 @@ pub enum Action {
     RemoveTree {
         directory: usize,
     },
+    /// Directories within each other, with a file and a link in the last one: beyond the longest
+    /// path that the system takes at once, where names are long.
+    Deep {
+        parent: usize,
+        name: Vec<u8>,
+        levels: usize,
+    },
+    /// Two entries of any types take each other's names.
+    Exchange {
+        entry: usize,
+        other: usize,
+    },
+    /// As databases and editors do: a new file takes the place of an old one.
+    Replace {
+        file: usize,
+        by: usize,
+    },
+    /// Other content, with the size and the time of before.
+    Unseen {
+        file: usize,
+        at: u64,
+        seed: u64,
+    },
+    /// Root only; whoever writes to the file or gives it away takes it off again.
+    Capability {
+        file: usize,
+    },
+    NoXattrs {
+        entry: usize,
+    },
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
@@ -188,6 +226,9 @@ pub fn creation() -> impl Strategy<Value = Action> {
             .prop_map(|(entry, value)| Action::OddXattr { entry, value }),
         1 => (any::<usize>(), 0..3000_u32, any::<bool>())
             .prop_map(|(entry, user, default)| Action::Acl { entry, user, default }),
+        1 => (place(), 1..30_usize)
+            .prop_map(|((parent, name), levels)| Action::Deep { parent, name, levels }),
+        1 => any::<usize>().prop_map(|file| Action::Capability { file }),
     ]
 }
 
@@ -207,10 +248,18 @@ pub fn change() -> impl Strategy<Value = Action> {
         1 => (file(), file(), name())
             .prop_map(|(directory, parent, name)| Action::RenameTree { directory, parent, name }),
         1 => file().prop_map(|directory| Action::RemoveTree { directory }),
+        1 => (file(), file()).prop_map(|(entry, other)| Action::Exchange { entry, other }),
+        1 => (file(), file()).prop_map(|(file, by)| Action::Replace { file, by }),
+        1 => (file(), 0..3_000_000_u64, any::<u64>())
+            .prop_map(|(file, at, seed)| Action::Unseen { file, at, seed }),
+        1 => file().prop_map(|entry| Action::NoXattrs { entry }),
     ]
 }
 
-/// All directories, and all else, below a root.
+/// Paths that are longer are left alone: with another name they would be longer than the system takes.
+const LONGEST_PATH: usize = 3800;
+
+/// All directories, and all else, below a root, as far as whole paths go.
 fn contents(root: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let (mut directories, mut others) = (vec![root.to_owned()], Vec::new());
     let mut at = 0;
@@ -218,6 +267,9 @@ fn contents(root: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
         let mut entries: Vec<_> = fs::read_dir(&directories[at]).unwrap().map(|e| e.unwrap()).collect();
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
+            if entry.path().as_os_str().len() > LONGEST_PATH {
+                continue;
+            }
             if entry.file_type().unwrap().is_dir() {
                 directories.push(entry.path());
             } else {
@@ -355,12 +407,48 @@ pub fn act(root: &Path, action: &Action) -> Option<()> {
             fs::rename(below_root(directory)?, place(parent, name)).ok()?;
         }
         Action::RemoveTree { directory } => fs::remove_dir_all(below_root(directory)?).ok()?,
+        Action::Deep { parent, name, levels } => {
+            let parent = &directories[parent % directories.len()];
+            let mut fd = OwnedFd::from(File::open(parent).ok()?);
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            for _ in 0..*levels {
+                mkdirat(&fd, name.as_slice(), rustix::fs::Mode::RWXU).ok()?;
+                fd = openat(&fd, name.as_slice(), flags, rustix::fs::Mode::empty()).ok()?;
+            }
+            let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+            let file = openat(&fd, "file", flags, rustix::fs::Mode::RWXU).ok()?;
+            rustix::io::write(&file, b"deep below").ok()?;
+            symlinkat("file", &fd, "link").ok()?;
+        }
+        Action::Exchange { entry, other } => {
+            renameat_with(CWD, anything(entry)?, CWD, anything(other)?, RenameFlags::EXCHANGE).ok()?;
+        }
+        Action::Replace { file, by } => fs::rename(chosen(by)?, chosen(file)?).ok()?,
+        Action::Unseen { file, at, seed } => {
+            let file = File::options().write(true).open(regular(file)?).ok()?;
+            let before = file.metadata().ok()?;
+            let length = usize::try_from(before.len().saturating_sub(*at)).ok()?.min(5000);
+            file.write_all_at(&Random::new(*seed).noise(length), *at).ok()?;
+            file.set_modified(before.modified().ok()?).ok()?;
+        }
+        Action::Capability { file } => {
+            // As `setcap cap_net_bind_service=ep` does.
+            let words = [0x0200_0001_u32, 1 << 10, 0, 0, 0];
+            let value: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
+            xattr::set(regular(file)?, "security.capability", &value).ok()?;
+        }
+        Action::NoXattrs { entry } => {
+            let path = anything(entry)?;
+            for name in xattr::list(&path).ok()? {
+                xattr::remove(&path, name).ok()?;
+            }
+        }
     }
     Some(())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(8), max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn any_tree_arrives_equal_over_passes_with_both_sides_dying(

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    os::unix::fs::{PermissionsExt, symlink},
 };
 
 use bytes::Bytes;
@@ -13,54 +13,13 @@ use super::{
     damage::{entry, file, inline, receive_made_up, root},
     format::{BlockHash, Chain, Content, FrameRef, Kind, PackId, Piece, PiecePlace, Record},
     meddled::{Call, Meddled},
+    sentinel::Sentinel,
     trees::{TreeKind, generate},
     *,
 };
 
 fn names() -> (PairUid, VolumeUid) {
     (PairUid::new("pair").unwrap(), VolumeUid::new("volume").unwrap())
-}
-
-/// A folder beside the volume, and what it looked like.
-struct Sentinel {
-    folder: tempfile::TempDir,
-    before: Vec<(String, u64, u32, i64, i64)>,
-}
-
-impl Sentinel {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("dir")).unwrap();
-        fs::write(folder.path().join("dir/file"), b"kept").unwrap();
-        fs::write(folder.path().join("file"), b"kept").unwrap();
-        let before = Self::look(folder.path());
-        Self { folder, before }
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// All names with size, mode and both times of change: whatever was done shows.
-    fn look(root: &Path) -> Vec<(String, u64, u32, i64, i64)> {
-        let mut seen = Vec::new();
-        let mut todo = vec![root.to_owned()];
-        while let Some(path) = todo.pop() {
-            let stat = fs::symlink_metadata(&path).unwrap();
-            if stat.is_dir() {
-                todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-            }
-            let times = (stat.ctime(), stat.ctime_nsec());
-            seen.push((path.display().to_string(), stat.len(), stat.mode(), times.0, times.1));
-        }
-        seen.sort();
-        seen
-    }
-
-    #[track_caller]
-    fn assert_untouched(&self, what: &str) {
-        assert_eq!(Self::look(self.path()), self.before, "{what}");
-    }
 }
 
 /// Puts a pack with one frame that holds `plain` as it is, which claims `raw` bytes.
@@ -141,6 +100,7 @@ async fn claims_beyond_all_bounds_are_refused_before_anything_is_made() {
     for (what, records) in cases {
         let sentinel = Sentinel::new();
         let mut volume = Volume::new();
+        volume.destination = sentinel.volume();
         let Err(error) = receive_made_up(&mut volume, &records).await else {
             panic!("{what} was taken");
         };
@@ -170,6 +130,22 @@ async fn segments_that_are_too_large_or_nonsense_are_refused() {
         assert_eq!(error.reason(), "ManifestRefused", "{what}: {error}");
         let error = volume.send(1).await.unwrap_err();
         assert_eq!(error.reason(), "ManifestRefused", "{what}, to a sender that goes on: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_larger_than_a_mover_ever_writes_is_refused_unread() {
+    let (pair, uid) = names();
+    for (what, object, bytes) in [
+        ("a segment", layout::pass_segment(&pair, &uid, 1, 0), limits::MAX_SEALED_SEGMENT),
+        ("a sign of life", layout::pass_sender(&pair, &uid, 1), limits::MAX_HEARTBEAT_BYTES),
+        ("a mark", layout::pass_received(&pair, &uid, 1), limits::MAX_MARK_BYTES),
+    ] {
+        let volume = Volume::new();
+        volume.store.put(&object, vec![7; bytes + 1].into()).await.unwrap();
+        let error = volume.receive(1).await.unwrap_err();
+        assert_eq!(error.reason(), "ObjectTooLarge", "{what}: {error}");
+        assert!(error.to_string().contains("was not written by Isthmus: remove it"), "{error}");
     }
 }
 
@@ -222,13 +198,12 @@ async fn a_made_up_mark_cannot_lead_out_of_the_volume() {
     let sentinel = Sentinel::new();
     let (pair, uid) = names();
     let mut volume = Volume::new();
-    volume.destination = tempfile::tempdir_in(sentinel.path().parent().unwrap()).unwrap();
+    volume.destination = sentinel.volume();
     volume.limits.peer_timeout = Duration::from_millis(200);
-    let up = format!("../{}", sentinel.path().file_name().unwrap().to_str().unwrap());
     let object = layout::pass_received(&pair, &uid, 1);
     let head = serde_json::json!({
         "version": 1, "next": 0, "chain": Chain::default().0, "report": ReceiveReport::default(),
-        "complete": false, "last": format!("{up}/dir/file").into_bytes(), "open_at": 0,
+        "complete": false, "last": b"../dir/file", "open_at": 0,
     });
     let head = serde_json::to_vec(&head).unwrap();
     let open =

@@ -88,9 +88,9 @@ impl ObjectStore for Meddled {
         async move { self.fated(Call::Put(&key), self.inner.put(&key, body)).await }.boxed()
     }
 
-    fn get(&self, key: &str) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+    fn get_at_most(&self, key: &str, limit: usize) -> BoxFuture<'_, Result<Bytes, StoreError>> {
         let key = key.to_owned();
-        async move { self.fated(Call::Get(&key), self.inner.get(&key)).await }.boxed()
+        async move { self.fated(Call::Get(&key), self.inner.get_at_most(&key, limit)).await }.boxed()
     }
 
     fn read_range<'a>(

@@ -144,6 +144,42 @@ fn a_read_only_volume_is_an_error_under_either_policy() {
 }
 
 #[test]
+fn what_another_filesystem_holds_within_a_volume_is_neither_sent_nor_removed() {
+    on_filesystem("mount -t tmpfs -o mode=777 tmpfs \"$1\"", |runtime, _| {
+        let volume = Volume::new();
+        fs::write(volume.source.path().join("file"), b"of the volume").unwrap();
+        let mounted = |root: &Path| {
+            let inner = root.join("inner");
+            fs::create_dir(&inner).unwrap();
+            assert!(
+                Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&inner).status().unwrap().success()
+            );
+            fs::write(inner.join("foreign"), b"kept").unwrap();
+            inner
+        };
+        let [sent, received] = [&volume.source, &volume.destination].map(|root| mounted(root.path()));
+        let unmount = |at: &Path| assert!(Command::new("umount").arg(at).status().unwrap().success());
+        let (report, refused) =
+            runtime.block_on(async { (volume.send(1).await.unwrap(), volume.receive(1).await.unwrap_err()) });
+        let kept = fs::read(received.join("foreign")).ok();
+        unmount(&received);
+        let arrived = runtime.block_on(volume.receive(1));
+        unmount(&sent);
+
+        assert_eq!((report.totals.files, report.vanished.total), (1, 1), "{report:?}");
+        let note = &report.vanished.listed[0];
+        assert!(note.path == "inner" && note.message.contains("another filesystem is mounted"), "{note:?}");
+        assert!(
+            refused.to_string().contains("inner") && refused.to_string().contains("unmount it"),
+            "{refused}"
+        );
+        assert_eq!(kept.as_deref(), Some(&b"kept"[..]));
+        assert_eq!(arrived.unwrap().totals.files, 1);
+        assert!(!received.exists(), "an empty directory that the source's volume does not have");
+    });
+}
+
+#[test]
 fn a_filesystem_without_attributes_fails_or_warns_once_for_each_file() {
     on_filesystem("mount -t ramfs -o mode=777 ramfs \"$1\"", |runtime, destination| {
         let mut volume = Volume::new();

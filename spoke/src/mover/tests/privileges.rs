@@ -114,7 +114,7 @@ fn a_file_that_may_not_be_read_is_named() {
 }
 
 /// Runs `body` on a thread of root without `SYS_ADMIN`, as a mover that nobody asked for more.
-fn without_sys_admin<T: Send + 'static>(
+pub fn without_sys_admin<T: Send + 'static>(
     body: impl FnOnce(&tokio::runtime::Runtime) -> T + Send + 'static,
 ) -> T {
     let thread = std::thread::spawn(|| {

@@ -106,6 +106,43 @@ async fn a_directory_that_changes_although_nothing_may_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_vanishes_while_the_volume_is_read_is_reported_and_all_else_arrives() {
+    let volume = Volume::new();
+    let folder = volume.source.path().join("queue");
+    fs::create_dir(&folder).unwrap();
+    for n in 0..300 {
+        fs::write(folder.join(format!("kept-{n}")), b"x".repeat(100)).unwrap();
+    }
+    let busy = Busy::with(move |round| {
+        let path = folder.join(format!("moving-{}", round % 3));
+        fs::write(&path, b"y".repeat(100)).unwrap();
+        fs::remove_file(&path).unwrap();
+    });
+    let reporting = async {
+        for pass in 1.. {
+            let sent = volume.send(pass).await.unwrap();
+            if sent.vanished.total > 0 {
+                return (pass, sent);
+            }
+        }
+        unreachable!()
+    };
+    let reported = tokio::time::timeout(Duration::from_mins(1), reporting).await;
+    drop(busy);
+    let (pass, sent) = reported.expect("nothing was ever seen to vanish");
+    let note = &sent.vanished.listed[0];
+    assert!(note.path.starts_with("queue/moving-"), "{note:?}");
+    assert!(note.message.contains("removed or replaced while the volume was read"), "{note:?}");
+    volume.receive(pass).await.unwrap();
+    for n in 0..300 {
+        let arrived = volume.destination.path().join(format!("queue/kept-{n}"));
+        assert_eq!(fs::read(arrived).unwrap(), b"x".repeat(100));
+    }
+    volume.run_pass(pass + 1).await;
+    volume.assert_equal();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_small_file_that_never_stops_changing_is_reported_and_the_next_pass_reads_it_again() {
     let volume = Volume::new();
     let path = volume.source.path().join("busy");

@@ -154,7 +154,7 @@ async fn raw_blocks_go_back_by_what_changed_as_well() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(6), max_shrink_iters: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn any_tree_arrives_equal_there_and_back_again_with_both_sides_dying(

@@ -17,7 +17,7 @@ use crate::mover::{
     },
     limits::{
         INLINE_BYTES, MAX_FILE_BYTES, MAX_FRAME_RAW, MAX_PATH_BYTES, MAX_SEGMENT_PIECES, MAX_TARGET_BYTES,
-        MAX_XATTR_BYTES,
+        MAX_XATTR_BYTES, MAX_XATTRS,
     },
 };
 
@@ -65,7 +65,7 @@ fn decode_metadata(from: &mut Decoder) -> Result<Metadata, FormatError> {
     let gid = from.u32("gid")?;
     let mode = from.bounded("mode", MODE_BITS)?;
     let mtime = decode_time(from)?;
-    let count = from.bounded("number of extended attributes", MAX_XATTR_BYTES as u64)?;
+    let count = from.bounded("number of extended attributes", MAX_XATTRS as u64)?;
     let mut xattrs = Vec::new();
     let mut bytes = 0;
     for _ in 0..count {
