@@ -19,7 +19,8 @@
 //! - [`notes`] tells two statuses apart in words: the events on the record.
 //!
 //! - [`recovery`] is about failovers whose source is not heard.
-//! - [`rules`] makes hooks of the rules that a run names.
+//! - [`rules`] makes hooks of the rules that a run names; [`lone_hooks`] tells which of them a failover
+//!   without its source carries out.
 //! - [`undo`] tells how a run that ends early goes back, and which side is the active one.
 //!
 //! Promises: all functions are total and deterministic; a status never grows past its bounds;
@@ -36,6 +37,7 @@ mod admission;
 mod advance;
 mod claims;
 mod findings;
+mod lone_hooks;
 mod namespaces;
 mod notes;
 mod origin;

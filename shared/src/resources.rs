@@ -44,7 +44,7 @@ pub use cluster_pair::{ClusterPair, ClusterPairSpec, ClusterPairStatus, LinkStat
 pub use cutover::{Active, HealthOptions, OnFailure, OperatorRef, UndoneRun, VolumeReclaim};
 pub use exclusions::{BadPattern, Exclusions, LOST_AND_FOUND};
 pub use failover::RecoveredRun;
-pub use hooks::{ExecHook, Hook, HookPhase, JobHook, MAX_HOOKS, OnError, Until, WAIT_CMD};
+pub use hooks::{ExecHook, Hook, HookPhase, ImagePullPolicy, JobHook, MAX_HOOKS, OnError, Until, WAIT_CMD};
 pub use marks::*;
 pub use migration::{Migration, MigrationAction, MigrationSpec, Turned};
 pub use migration_status::{

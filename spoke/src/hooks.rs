@@ -104,10 +104,10 @@ async fn carry_out(
         context.log(format!("hook {}: attempt {attempt} of {most}", hook.name));
         context.doing(format!("hook {}: attempt {attempt} of {most}", hook.name));
         let result = match (&hook.exec, &hook.job) {
-            (Some(_), _) if !context.spoke.hook_commands => Err(Failure::Failed(format!(
-                "cluster {} carries out no commands in Pods: its spoke was started with --hook-commands=false",
-                context.spoke.name
-            ))),
+            // Preflight has told so, unless the spoke was started otherwise since.
+            (Some(_), _) if !context.spoke.hook_commands => {
+                Err(Failure::Failed(commands_off(&context.spoke.name)))
+            }
             (Some(exec), _) if exec.background => background::begin(context, run, hook, exec, record).await,
             (Some(exec), _) => commands::carry_out(context, run, hook, exec, record).await,
             (None, Some(job)) => jobs::carry_out(context, run, hook, job, attempt).await,
@@ -126,6 +126,13 @@ async fn carry_out(
         context.log(format!("hook {}: {told}; trying again in {} s", hook.name, RETRY_PAUSE.as_secs()));
         tokio::time::sleep(RETRY_PAUSE).await;
     }
+}
+
+/// Why a command in Pods is not carried out in a cluster, and what to do.
+pub fn commands_off(cluster: &str) -> String {
+    format!(
+        "cluster {cluster} carries out no commands in Pods, as its spoke was started with --hook-commands=false: set hooks.commands to true in its chart, make a Job of the hook, or leave it out"
+    )
 }
 
 /// What a hook comes to.

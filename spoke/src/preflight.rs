@@ -4,6 +4,7 @@
 //! ```text
 //!   survey       what the destination serves, for the source to choose versions by
 //!   source       the namespaces, their claims and objects ──▶ inventory, candidates
+//!    ├─ hooks        commands where none are carried out, pure; likewise on the destination
 //!    ├─ health       its Pods that are not well, pure
 //!    └─ fullness     its volumes that are nearly full, pure
 //!   destination  every candidate tried on the destination ──▶ preview, findings
@@ -28,6 +29,7 @@ mod concern;
 mod destination;
 mod fullness;
 mod health;
+mod hooks;
 mod hosts;
 mod images;
 mod kept;

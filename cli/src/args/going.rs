@@ -41,7 +41,9 @@ pub struct Stage {
 /// the rest with the objects, and starts them on the destination.
 #[derive(Args)]
 #[command(after_help = "\
-Each stage pass, and the cutover itself, is a migration of its own. Exit codes:
+Each stage pass, and the cutover itself, is a migration of its own. If it fails once the source stands still,
+or a hook after the start does (PostHooks with `onError: Fail`), the source is started again, unless the plan
+says `onFailure: Hold`. Exit codes:
   0    the applications run on the destination
   1    they do not: the output says which side runs
   3    they run on the destination, and there are warnings that a person should read
@@ -66,7 +68,8 @@ pub struct Cutting {
 #[command(after_help = "\
 With the source heard nothing is lost: it is stopped, what has changed is moved, and the destination is
 started. With the source not heard for 40 s, the destination is brought to the last complete run of the
-schedule and started from that; the source is stopped as soon as it is heard. Exit codes, with --wait:
+schedule and started from that; the source is stopped as soon as it is heard. Of the hooks only PostHooks of
+the destination are carried out then. Exit codes, with --wait:
   0    the applications run on the destination
   1    they do not: the output says what is known of both sides
   3    they run on the destination, and there are warnings that a person should read
@@ -85,7 +88,7 @@ pub struct Failover {
 #[command(after_help = "\
 The applications are stopped where the failover has started them, what has changed there since is moved,
 and they are started where they came from. From then on the schedule begins its runs again by itself.
-Exit codes, with --wait:
+What of the schedule's options cannot be turned round is told before anything is made. Exit codes, with --wait:
   0    the applications run where they came from
   1    they do not: the output says which side runs
   3    they run where they came from, and there are warnings that a person should read

@@ -1,7 +1,7 @@
 //! `isthmus schedule …`
 
 use isthmus_shared::resources::{
-    ClusterPair, MAX_ACTIVE_RUNS, Migration, MigrationPlan, MigrationSchedule, SCHEDULE,
+    ClusterPair, MAX_ACTIVE_RUNS, Migration, MigrationPlan, MigrationSchedule, MigrationSpec, SCHEDULE,
 };
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::args::{Connection, Format, ScheduleCommand, ScheduleCreate};
 use crate::connect::Session;
 use crate::ending::Ending;
 use crate::error::Error;
-use crate::records::{Deletion, Records};
+use crate::records::{Deletion, RecordError, Records};
 use crate::{manifests, output, render};
 
 pub async fn run(connection: &Connection, command: ScheduleCommand) -> Result<Ending, Error> {
@@ -65,10 +65,22 @@ async fn describe(connection: &Connection, name: &str, format: Format) -> Result
     let mut schedule = Records::<MigrationSchedule>::of(&session, &session.namespace).get(name).await?;
     schedule.meta_mut().managed_fields = None;
     let runs = runs_of(&session, &schedule).await?;
+    let options = options_of(&session, &schedule).await?;
     let described = Described { schedule: &schedule, runs: &runs };
     let now = jiff::Timestamp::now();
-    print_record(format, &described, || render::describe_schedule(&schedule, &runs, now))?;
+    print_record(format, &described, || render::describe_schedule(&schedule, options.as_ref(), &runs, now))?;
     Ok(Ending::Succeeded)
+}
+
+/// The options of a schedule's runs; none if they are those of a plan that is not there.
+pub async fn options_of(
+    session: &Session,
+    schedule: &MigrationSchedule,
+) -> Result<Option<MigrationSpec>, RecordError> {
+    let template = &schedule.spec.template.spec;
+    let Some(plan) = &template.plan else { return Ok(Some(template.clone())) };
+    let plan = Records::<MigrationPlan>::of(session, &session.namespace).find(plan).await?;
+    Ok(plan.map(|plan| template.with_plan(&plan.spec.options)))
 }
 
 /// The runs of a schedule, the newest first.

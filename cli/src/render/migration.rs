@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use isthmus_shared::protocol::ObjectResult;
 use isthmus_shared::resources::{
-    Active, Finding, Hook, Migration, MigrationAction, MigrationPhase, MigrationSpec, MigrationStatus,
-    OperatorRef, RecoveredRun, Step, StepStatus, Verified, VolumePhase, VolumeStatus,
+    Active, Finding, Hook, HookPhase, Migration, MigrationAction, MigrationPhase, MigrationSpec,
+    MigrationStatus, OnError, OnFailure, OperatorRef, RecoveredRun, Step, StepStatus, Verified, VolumePhase,
+    VolumeStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
@@ -194,7 +195,7 @@ fn back_at(status: &MigrationStatus) -> Option<&Time> {
     restored.finished_at.as_ref().filter(|_| status.active == Some(Active::Source))
 }
 
-/// The hooks in their order: what each is, and when and where it comes.
+/// The hooks in their order: what each is, when and where it comes, and what its failure comes to.
 fn hooks(spec: &MigrationSpec) -> String {
     let one = |hook: &Hook| {
         let what = match (&hook.exec, &hook.job) {
@@ -203,7 +204,8 @@ fn hooks(spec: &MigrationSpec) -> String {
             (None, _) => "Job",
         };
         let side = word(hook.side()).to_lowercase();
-        format!("{} ({what}, {}, {side})", hook.name, word(hook.phase))
+        let fails = if_it_fails(spec, hook);
+        format!("{} ({what}, {}, {side}; if it fails, the run {fails})", hook.name, word(hook.phase))
     };
     spec.hooks.iter().map(one).collect::<Vec<_>>().join(", ")
 }
@@ -212,6 +214,17 @@ fn hooks(spec: &MigrationSpec) -> String {
 fn operators(spec: &MigrationSpec) -> String {
     let one = |operator: &OperatorRef| format!("{} {}/{}", operator.kind, operator.namespace, operator.name);
     spec.operators.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// What the run does when a hook fails: past the point where the source stands still a cutover goes
+/// back, though the destination may run by then.
+fn if_it_fails(spec: &MigrationSpec, hook: &Hook) -> &'static str {
+    match (hook.on_error, spec.on_failure) {
+        (OnError::Continue, _) => "goes on",
+        (OnError::Fail, _) if !spec.quiesce || hook.phase == HookPhase::PreHooks => "fails",
+        (OnError::Fail, OnFailure::Rollback) => "goes back",
+        (OnError::Fail, OnFailure::Hold) => "fails and is held",
+    }
 }
 
 /// What becomes of single volumes.

@@ -1,7 +1,7 @@
 //! `schedule list` and `schedule describe`.
 
 use isthmus_shared::resources::{
-    Migration, MigrationSchedule, MigrationScheduleStatus, MigrationStatus, due_time_of,
+    Migration, MigrationSchedule, MigrationScheduleStatus, MigrationSpec, MigrationStatus, due_time_of,
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -35,8 +35,14 @@ pub fn schedules(items: &[MigrationSchedule], now: Timestamp) -> String {
     sheet::table(&heads, &rows)
 }
 
-/// When runs are due, what runs, the last runs, and why none does.
-pub fn describe_schedule(schedule: &MigrationSchedule, runs: &[Migration], now: Timestamp) -> String {
+/// When runs are due, what runs, the last runs, and why none does; by `options`, those of a plan among
+/// them, what a failback will leave out.
+pub fn describe_schedule(
+    schedule: &MigrationSchedule,
+    options: Option<&MigrationSpec>,
+    runs: &[Migration],
+    now: Timestamp,
+) -> String {
     let spec = &schedule.spec;
     let status = schedule.status.clone().unwrap_or_default();
     let mut sheet = Sheet::default();
@@ -68,6 +74,9 @@ pub fn describe_schedule(schedule: &MigrationSchedule, runs: &[Migration], now: 
     match &spec.template.spec.plan {
         Some(plan) => sheet.line("Plan", plan),
         None => migration::option_lines(&mut sheet, &spec.template.spec),
+    }
+    for problem in options.map(|options| options.turned_round(&[]).left_out).unwrap_or_default() {
+        sheet.line("Not failed back", &format!("{}: {}", problem.field, problem.message));
     }
     let rows: Vec<_> = runs.iter().take(MAX_RUNS).map(|run| run_row(schedule, run, now)).collect();
     let title = if runs.len() > MAX_RUNS {

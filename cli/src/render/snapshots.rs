@@ -63,9 +63,9 @@ fn a_schedule_is_described_with_its_next_run_its_last_ones_and_why_it_does_not_r
     let all = some_schedules();
     let text = [
         schedules(&all, now()),
-        describe_schedule(&all[0], &runs_of_schedule(), now()),
-        describe_schedule(&all[1], &[], now()),
-        describe_schedule(&all[2], &[], now()),
+        describe_schedule(&all[0], None, &runs_of_schedule(), now()),
+        describe_schedule(&all[1], None, &[], now()),
+        describe_schedule(&all[2], None, &[], now()),
         first_run(&all[1], now()),
     ];
     insta::assert_snapshot!(text.join("\n"));

@@ -84,6 +84,45 @@ fn a_plan_stays_as_long_as_a_schedule_takes_its_options_from_it() {
 }
 
 #[test]
+fn what_a_failback_leaves_out_is_told_before_it_is_made_and_whenever_the_schedule_is_looked_at() {
+    let api = FakeApi::start(quiet);
+    let pair = json!({"source": "east", "destination": "west", "objectStore": "main", "bidirectional": true});
+    put(&api, "ClusterPair", "clusterpairs", "prod", &pair, &json!({}));
+    let options = json!({"clusterPair": "prod", "namespaces": ["cms"],
+        "transforms": [{"match": {"kind": "Ingress"}, "mergePatch": {"spec": {"ingressClassName": "x"}}}],
+        "storageClassMapping": {"gold": "slow", "silver": "slow"}});
+    put(&api, "MigrationPlan", "migrationplans", "shop", &options, &json!({}));
+    with_schedule(&api, "nightly", &json!({}));
+    let own = json!({"schedule": "@daily", "template": {"spec": options}});
+    put(&api, "MigrationSchedule", "migrationschedules", "own", &own, &json!({}));
+    let plain =
+        json!({"schedule": "@daily", "template": {"spec": {"clusterPair": "prod", "namespaces": ["cms"]}}});
+    put(&api, "MigrationSchedule", "migrationschedules", "plain", &plain, &json!({}));
+    for schedule in ["nightly", "own", "plain", "none"] {
+        let output = api.isthmus(&["failback", schedule, "--name", schedule]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        let told: Vec<&str> =
+            said.lines().filter(|line| line.starts_with("Not turned round for the way back: ")).collect();
+        if matches!(schedule, "plain" | "none") {
+            assert_eq!(told, Vec::<&str>::new(), "{said}");
+            continue;
+        }
+        assert_eq!(told.len(), 2, "{said}");
+        assert!(
+            told[0].contains("spec.storageClassMapping") && told[1].contains("spec.transforms"),
+            "{said}"
+        );
+        assert!(said.find("spec.transforms") < said.find("is created"), "{said}");
+        let text = printed(&mut api.isthmus(&["schedule", "describe", schedule]));
+        let lines = text.lines().filter(|line| line.starts_with("Not failed back:"));
+        assert_eq!(lines.count(), 2, "{text}");
+    }
+    let text = printed(&mut api.isthmus(&["schedule", "describe", "plain"]));
+    assert!(!text.contains("Not failed back"), "{text}");
+}
+
+#[test]
 fn a_schedule_is_described_with_its_own_runs() {
     let api = FakeApi::start(quiet);
     with_schedule(&api, "daily", &json!({}));

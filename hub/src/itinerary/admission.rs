@@ -13,7 +13,7 @@ use super::findings::{MAX_MESSAGE, Severity, add, cut, finding};
 use super::namespaces;
 use super::recovery::{self, Hearing};
 use super::view::{Origin, Pair, PairView, Undone};
-use super::{origin, plan, rules, undo};
+use super::{lone_hooks, origin, plan, rules, undo};
 
 /// How long a migration waits for its pair to become Ready before it fails, seconds.
 pub const PENDING_LIMIT_SECONDS: i64 = 600;
@@ -92,7 +92,8 @@ fn begin(
     let Some(pair) = &view.pair else { return };
     let begun =
         if recovers { recovery::begin(&migration.spec, status, view) } else { options(migration, view).ok() };
-    let Some(options) = begun else { return };
+    let Some(mut options) = begun else { return };
+    let left_out = if recovers { lone_hooks::left_out(&mut options) } else { None };
     let (source, destination) = direction(&options, pair);
     status.status = MigrationPhase::InProgress;
     status.message = None;
@@ -111,6 +112,9 @@ fn begin(
     }
     for OptionProblem { field, reason, message } in view.origin.left_out(&migration.spec) {
         add(status, Severity::Warning, None, finding(field, reason, message));
+    }
+    if let Some(warning) = left_out {
+        add(status, Severity::Warning, None, warning);
     }
     if options != migration.spec {
         status.options = Some(Box::new(options));

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::admission::admit;
 use super::findings::{MAX_MESSAGE, Severity, add, cut, finding};
+use super::lone_hooks;
 use super::patience;
 use super::recovery::{self, Gate};
 use super::steps::{Progress, begin_step, evaluate, prospect};
@@ -194,6 +195,12 @@ fn fail_step(
             }
         }
     }
+    if ending == Ending::Failed && lone_hooks::takes_nothing_back(status, status.pipeline[index].step) {
+        lone_hooks::let_stand(status, status.pipeline[index].step);
+        let told = format!("the run goes on without them, as nothing else is known to run: {why}");
+        end_step(status, index, StepState::Skipped, Some(cut(&told, MAX_MESSAGE)), now);
+        return;
+    }
     for later in status.pipeline.iter_mut().skip(index + 1).filter(|later| later.step != Step::Cleanup) {
         later.state = StepState::Skipped;
     }
@@ -255,7 +262,9 @@ fn standing(options: &MigrationSpec, status: &MigrationStatus) -> Option<String>
     };
     Some(match undo::active(options, status)? {
         Active::Source => {
-            format!("The applications run on {source}, and nothing of the run on {destination}")
+            let left = undo::left_behind(options, status)
+                .map_or_else(String::new, |what| format!(". What they wrote on {destination} {what}"));
+            format!("The applications run on {source}, and nothing of the run on {destination}{left}")
         }
         Active::Destination => {
             format!("The applications run on {destination}{down}, and stand still on {source}")

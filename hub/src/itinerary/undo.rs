@@ -6,7 +6,7 @@
 
 use isthmus_shared::resources::{
     Active, MigrationAction, MigrationPhase, MigrationSpec, MigrationStatus, OnFailure, Step, StepState,
-    StepStatus,
+    StepStatus, VolumeReclaim,
 };
 
 use super::plan::not_begun;
@@ -117,6 +117,19 @@ pub fn left_nothing_running(status: &MigrationStatus) -> bool {
         Some(stopped) => stopped == StepState::Succeeded,
         None => !begun(status, Step::StartApplications),
     }
+}
+
+/// What has become of what the applications wrote on the destination, in a run that started them there
+/// and has gone back.
+pub(super) fn left_behind(options: &MigrationSpec, status: &MigrationStatus) -> Option<&'static str> {
+    let ran = begun(status, Step::StartApplications) && !status.volumes.is_empty();
+    let removed = state(status, Step::RemoveFromDestination) == Some(StepState::Succeeded);
+    (ran && is_undone(status)).then_some(match options.reclaim {
+        VolumeReclaim::Delete if removed => "meanwhile was deleted there with the claims that the run made",
+        VolumeReclaim::Delete | VolumeReclaim::Retain => {
+            "meanwhile is in the claims there alone, until the next run writes to them"
+        }
+    })
 }
 
 /// Whether a run could not start its source again, and left nothing on the destination that runs.

@@ -124,6 +124,10 @@ pub struct JobHook {
     /// The image.
     #[schemars(length(min = 1, max = 1024))]
     pub image: String,
+    /// When the image is pulled. Unset, as Kubernetes has it: `Always` for one whose tag is `latest` or
+    /// left out, else `IfNotPresent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<ImagePullPolicy>,
     /// In place of the image's entry point.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 65536)))]
@@ -152,6 +156,17 @@ pub struct JobHook {
     /// What its container asks for. Unset: 50m and 64Mi, at most 1 and 512Mi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
+}
+
+/// When a node pulls an image, as Kubernetes names it.
+#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub enum ImagePullPolicy {
+    /// Each time; the registry must be there.
+    Always,
+    /// Where the node does not have it.
+    IfNotPresent,
+    /// Not at all: the node must have it.
+    Never,
 }
 
 impl Hook {

@@ -80,6 +80,10 @@ fn pod_spec(job: &JobHook) -> Value {
     let mut container = Map::new();
     container.insert("name".to_owned(), json!(CONTAINER));
     container.insert("image".to_owned(), json!(job.image));
+    // Left out it is Kubernetes' own, which goes by the image's tag.
+    if let Some(policy) = job.image_pull_policy {
+        container.insert("imagePullPolicy".to_owned(), json!(policy));
+    }
     for (field, list) in [("command", &job.command), ("args", &job.args)] {
         if !list.is_empty() {
             container.insert(field.to_owned(), json!(list));
@@ -174,6 +178,19 @@ mod tests {
         assert_eq!((&container["command"], &container["args"]), (&json!(["dump"]), &json!(["--all"])));
         assert_eq!(container["resources"], json!({"limits": {"memory": "2Gi"}}));
         assert_eq!(container["env"], json!([{"name": "A", "value": "b"}]));
+    }
+
+    #[test]
+    fn its_image_is_pulled_as_the_hook_says_or_else_as_kubernetes_has_it() {
+        let policy = |of_job: &Value| {
+            let job = made(of_job);
+            job.pointer("/spec/template/spec/containers/0/imagePullPolicy").cloned()
+        };
+        assert_eq!(policy(&json!({"image": "tool"})), None);
+        for word in ["Always", "IfNotPresent", "Never"] {
+            let wanted = json!({"image": "tool:1", "imagePullPolicy": word});
+            assert_eq!(policy(&wanted), Some(json!(word)));
+        }
     }
 
     #[test]

@@ -11,13 +11,14 @@
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use isthmus_shared::protocol::{ObjectAction, ObjectResult, Outcome, Run};
-use isthmus_shared::resources::{Finding, plan_mark};
+use isthmus_shared::resources::{Finding, Side, plan_mark};
 use isthmus_shared::staging::ArchiveName;
 use serde_json::Value;
 
 use super::checks::Checks;
 use super::claims::look_at_claims;
 use super::concern::{Concern, Severity};
+use super::hooks::look_at_hooks;
 use super::kept::look_at_kept;
 use super::places::Places;
 use super::pods::try_template;
@@ -60,7 +61,8 @@ pub async fn inspect_destination(context: &TaskContext, run: &Run) -> Result<Out
         .map_err(|e| TaskError::cluster("the destination", "asking which kinds it serves", &e))?;
     let rewriter =
         Rewriter::new(run).map_err(|e| TaskError::failed("the migration", "BadTransform", e.to_string()))?;
-    let mut concerns = Vec::new();
+    let mut concerns =
+        look_at_hooks(&run.spec, Side::Destination, &context.spoke.name, context.spoke.hook_commands);
     let places = Places::look(context, run, &header, &mut concerns).await?;
     let mut preview = Preview::new(&area)?;
     for line in places.lines() {

@@ -11,13 +11,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use isthmus_shared::protocol::{Direction, Outcome, Run, VolumeFacts};
 use isthmus_shared::quantity;
-use isthmus_shared::resources::{MAX_VOLUMES, NamespaceMove, VolumeAction};
+use isthmus_shared::resources::{MAX_VOLUMES, NamespaceMove, Side, VolumeAction};
 use isthmus_shared::staging::{ArchiveError, ArchiveName};
 use serde_json::Value;
 
 use super::concern::{Concern, Severity};
 use super::fullness::too_full;
 use super::health::Unwell;
+use super::hooks::look_at_hooks;
 use super::movers::{Site, SiteClaim, look_at_movers, node_of};
 use crate::cluster::{ObjectId, array, describe, discover, name, namespace, text};
 use crate::collect::{
@@ -53,6 +54,8 @@ pub async fn inspect_source(context: &TaskContext, run: &Run) -> Result<Outcome,
         }
     }
     let mut failures = Findings::default();
+    let hooks = look_at_hooks(&run.spec, Side::Source, &context.spoke.name, context.spoke.hook_commands);
+    note(context, hooks, &mut failures);
     let moves = namespaces(context, run, &mut failures).await?;
     let (mut scope, of_spec) = Scope::of(&run.spec, source, &destination);
     failures.append(of_spec);
@@ -90,6 +93,16 @@ pub async fn inspect_source(context: &TaskContext, run: &Run) -> Result<Outcome,
         counts.left_behind
     ));
     Ok(Outcome::SourceInspected { volumes: header.volumes, objects, namespaces: moves })
+}
+
+/// Tells of what is in the way, by how much it is.
+fn note(context: &TaskContext, concerns: Vec<Concern>, failures: &mut Findings) {
+    for Concern { severity, finding } in concerns {
+        match severity {
+            Severity::Failure => failures.push(finding),
+            Severity::Warning => context.warn(finding),
+        }
+    }
 }
 
 /// The namespaces of the run, and what is wrong with them.
@@ -263,12 +276,7 @@ async fn look_at_claims(
         sites.push(site);
     }
     look_at_fullness(context, run, &held).await?;
-    for Concern { severity, finding } in look_at_movers(context, run, Direction::Send, &sites).await? {
-        match severity {
-            Severity::Failure => failures.push(finding),
-            Severity::Warning => context.warn(finding),
-        }
-    }
+    note(context, look_at_movers(context, run, Direction::Send, &sites).await?, failures);
     if volumes.len() > MAX_VOLUMES {
         let message = format!(
             "{} volumes are more than one migration takes ({MAX_VOLUMES}): migrate fewer namespaces at once",

@@ -19,6 +19,10 @@ pub struct Hooks {
     #[arg(long, value_name = "RULE", value_parser = names::subdomain)]
     pub post_exec_rule: Option<String>,
     /// A YAML or JSON file with a list of hooks, as in spec.hooks of a Migration
+    ///
+    /// A hook that fails with `onError: Fail` fails the run. With --quiesce a run that fails once the source
+    /// stands still goes back, by PostHooks too, although the destination runs by then (--on-failure hold
+    /// leaves it running). Give a hook `onError: Continue` where the move is to stand without it.
     #[arg(long = "hooks", value_name = "FILE")]
     pub file: Option<PathBuf>,
 }

@@ -50,7 +50,7 @@ fn last_run(run: &World) -> Migration {
     last
 }
 
-fn failover(change: impl FnOnce(&mut Scheduled)) -> World {
+pub(super) fn failover(change: impl FnOnce(&mut Scheduled)) -> World {
     let mut run = world(|spec| {
         *spec = MigrationSpec {
             action: MigrationAction::Failover,
@@ -70,7 +70,7 @@ fn failover(change: impl FnOnce(&mut Scheduled)) -> World {
 }
 
 /// Its source has not been heard for long.
-fn silent(run: &mut World) {
+pub(super) fn silent(run: &mut World) {
     run.view.since = run.now - 7200.seconds();
     run.view.source.heard_at = Some(run.now - 600.seconds());
     let pair = run.view.pair.as_mut().unwrap();
@@ -103,7 +103,7 @@ fn gone() -> World {
 }
 
 /// Has the destination do everything until a step is under way, and the hub note what is to be noted.
-fn on_to(run: &mut World, step: Step) {
+pub(super) fn on_to(run: &mut World, step: Step) {
     for _ in 0..40 {
         note_handover(run);
         if run.current() == Some(step) {

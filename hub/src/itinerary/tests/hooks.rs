@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use isthmus_shared::protocol::Outcome;
 use isthmus_shared::resources::{
-    Active, Hook, HookPhase, MigrationAction, MigrationPhase, MigrationSpec, Rule, Side, Step, StepState,
+    Active, Hook, HookPhase, MigrationAction, MigrationPhase, MigrationSpec, OnError, OnFailure, Rule, Side,
+    Step, StepState,
 };
 use jiff::ToSpan;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
+use super::failover::{failover, on_to, silent};
 use super::world::{World, applied, exported, facts, inspected, moved, world};
 use crate::itinerary::{Job, Rules, SETTLE_SECONDS};
 
@@ -161,7 +163,66 @@ fn a_hook_that_fails_past_quiesce_has_the_source_started_again() {
         assert_eq!(told, undone, "after {step:?}");
         run.clean_up();
         assert_eq!((run.phase(), run.status().active), (MigrationPhase::RolledBack, Some(Active::Source)));
+        let told = run.status().message.unwrap();
+        assert!(told.contains("The applications run on east, and nothing of the run on west"), "{told}");
+        let ran_there = told.contains("What they wrote on west meanwhile is in the claims there alone");
+        assert_eq!(ran_there, step == Step::PostHooks, "{told}");
     }
+}
+
+#[test]
+fn a_post_hook_that_fails_leaves_the_destination_running_where_the_run_is_to_be_held() {
+    let mut run = cutover(|spec| spec.on_failure = OnFailure::Hold);
+    until(&mut run, Step::PostHooks);
+    run.fail("destination", "Hook e");
+    run.clean_up();
+    assert_eq!((run.phase(), run.status().active), (MigrationPhase::Failed, Some(Active::Destination)));
+    let told = run.status().message.unwrap();
+    assert!(told.contains("The applications run on west"), "{told}");
+}
+
+#[test]
+fn a_failover_without_its_source_tells_which_hooks_it_leaves_out_and_the_others_take_nothing_back() {
+    let begin = || {
+        let mut run = failover(|scheduled| scheduled.last.as_mut().unwrap().spec.hooks = at_each_phase());
+        silent(&mut run);
+        run.advance();
+        run
+    };
+    let run = begin();
+    let told = &run.status().warnings[0];
+    assert_eq!((told.object.as_str(), told.reason.as_str()), ("spec.hooks", "HooksLeftOut"));
+    for left_out in ["a (PreHooks)", "b (AfterQuiesce)", "c (BeforeApply)", "d (BeforeApply)"] {
+        assert!(told.message.contains(left_out), "{told:?}");
+    }
+    let kept = &run.migration.options().hooks;
+    assert_eq!((kept.len(), kept[0].name.as_str(), kept[0].on_error), (1, "e", OnError::Continue));
+
+    // A spoke of an older version, or one that falls silent.
+    for fails in [true, false] {
+        let mut run = begin();
+        on_to(&mut run, Step::PostHooks);
+        if fails {
+            run.fail("destination", "Hook e");
+        } else {
+            run.now += 1801.seconds();
+            run.advance();
+        }
+        assert_eq!(run.current(), Some(Step::Cleanup), "nothing is stopped: {:?}", run.status().pipeline);
+        run.succeed("destination", Outcome::Done);
+        let status = run.status();
+        assert_eq!(status.status, MigrationPhase::SucceededWithWarnings, "{status:?}");
+        assert_eq!((status.failures_total, status.warnings_total), (0, 2), "{status:?}");
+        assert!(status.message.unwrap().contains("The applications run on west"));
+    }
+}
+
+#[test]
+fn a_failover_without_its_source_that_has_no_hooks_tells_nothing_of_any() {
+    let mut run = failover(|_| {});
+    silent(&mut run);
+    run.advance();
+    assert_eq!((run.phase(), run.status().warnings_total), (MigrationPhase::InProgress, 0));
 }
 
 #[test]

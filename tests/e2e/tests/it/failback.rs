@@ -9,7 +9,8 @@ use isthmus_lab::LabOptions;
 use isthmus_lab::trees::{CompareOptions, compare_trees};
 use isthmus_shared::protocol::ObjectAction;
 use isthmus_shared::resources::{
-    MIGRATED_BY, MIGRATION_REPLICAS, Migration, MigrationStatus, QUIESCED_BY, SCHEDULE,
+    Active, MIGRATED_BY, MIGRATION_REPLICAS, Migration, MigrationSchedule, MigrationStatus, QUIESCED_BY,
+    SCHEDULE,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
@@ -18,6 +19,8 @@ use serde_json::json;
 
 use crate::app::{CLAIMS, objects};
 use crate::cutover::{marked, marks, running};
+use crate::hooks;
+use crate::volume_choices as choices;
 use crate::volume_options::noise;
 use crate::world::{NAMESPACE, PAIR, World, eventually};
 
@@ -263,4 +266,171 @@ async fn a_schedule_that_was_failed_over_comes_back_with_what_changed_and_runs_a
     assert_eq!(running(west(), "shop-green").await, Vec::<String>::new());
     assert!(running(east(), "shop").await.len() >= 3);
     assert_eq!(refusal(&world, "too-late").await, "NotFailedOver");
+}
+
+/// A schedule whose runs have these options, and which begins none for the time of a test.
+async fn rare(world: &World, name: &str, options: serde_json::Value) {
+    let schedule = json!({
+        "apiVersion": "isthmus.dev/v1alpha1", "kind": "MigrationSchedule",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"schedule": "0 0 1 1 *", "template": {"spec": options}},
+    });
+    world.apply("hub", &schedule.to_string()).await;
+}
+
+/// Waits until a schedule is held by nothing.
+async fn goes_on(world: &World, schedule: &str) {
+    let schedules = Api::<MigrationSchedule>::namespaced(world.client("hub"), NAMESPACE);
+    let schedules = &schedules;
+    eventually("the schedule to go on", || async move {
+        let status = schedules.get(schedule).await.unwrap().status.unwrap_or_default();
+        match status.held {
+            None => Ok(()),
+            Some(held) => Err(format!("{held:?}")),
+        }
+    })
+    .await;
+}
+
+/// A failover or a failback by the command line, which must go well.
+async fn handed(world: &World, way: &str, schedule: &str, name: &str) -> MigrationStatus {
+    let said = world.isthmus(&[way, schedule, "--name", name, "--wait"]).await;
+    let status = world.migration(name).await;
+    assert!(matches!(said.code, 0 | 3), "{}\n{status:#?}", said.all());
+    status
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hooks_and_kept_volumes_of_a_schedule_are_turned_round_on_the_way_back() {
+    const BOTH: &str = "there-and-back";
+    let world = World::shared().await;
+    let pair = ["pair", "create", BOTH, "--source", "east", "--destination", "west", "--store", "stage"];
+    world.isthmus(&[&pair[..], &["--bidirectional"]].concat()).await.ends_with(0);
+    let east = hooks::install(world, "turned").await;
+    world.apply("east", &choices::on_nfs("turned", "filer-turned")).await;
+    eventually("archive to be bound", || async {
+        let archive = world.get("east", &choices::claim("turned", "archive")).await;
+        let bound = choices::text(&archive, "/status/phase") == "Bound";
+        if bound { Ok(()) } else { Err(archive.to_string()) }
+    })
+    .await;
+    let none = json!({});
+    let of_job = |name: &str, phase: &str, namespace: &str| {
+        let mut hook = hooks::job(name, phase, "echo it is told", &none);
+        hook["job"]["namespace"] = json!(namespace);
+        hook
+    };
+    let options = json!({"clusterPair": BOTH, "action": "Stage", "namespaces": ["turned:turned-green"],
+    "volumes": [{"namespace": "turned", "claim": "archive", "action": "Keep", "name": "records"}],
+    "hooks": [
+        hooks::command("freeze", "PreHooks", "echo frozen >> /data/trace", &none),
+        of_job("leaves", "PreHooks", "turned"),
+        of_job("comes", "BeforeApply", "turned-green"),
+        hooks::command("thaw", "PostHooks", "echo thawed >> /data/trace", &none),
+    ]});
+    rare(world, "turning", options).await;
+
+    handed(world, "failover", "turning", "turned-over").await;
+    let west = world.volume("west", "turned-green", "data").await;
+    let trace = |folder: &std::path::Path| fs::read_to_string(folder.join("trace")).unwrap();
+    assert_eq!((trace(&east), trace(&west)), ("frozen\n".to_owned(), "frozen\nthawed\n".to_owned()));
+    let records = world.get("west", &choices::claim("turned-green", "records")).await;
+    assert_eq!(choices::text(&records, "/spec/volumeName"), "filer-turned");
+
+    let back = handed(world, "failback", "turning", "turned-back").await;
+    let both = "frozen\nthawed\n";
+    let (there, here) = (format!("{both}frozen\n"), both.repeat(2));
+    assert_eq!((trace(&west), trace(&east)), (there, here), "each hook on its side of the run");
+    let log = hooks::log(world, "turned-back").await;
+    for made in ["hook leaves: Job turned-green/", "hook comes: Job turned/"] {
+        assert!(log.contains(made), "{made:?} is not in\n{log}");
+    }
+    let moved: Vec<&str> = back.volumes.iter().map(|volume| volume.claim.as_str()).collect();
+    assert_eq!(moved, ["data"], "what is kept is not sent");
+    assert_eq!(marks(world.client("east"), "turned").await, marked("true", "west/turned-green"));
+    assert_eq!(running(world.client("west"), "turned-green").await, Vec::<String>::new());
+
+    let archive = world.get("east", &choices::claim("turned", "archive")).await;
+    let bound = (choices::text(&archive, "/spec/volumeName"), choices::text(&archive, "/status/phase"));
+    assert_eq!(bound, ("filer-turned", "Bound"));
+    let restored = world.get("east", &choices::volume("filer-turned")).await;
+    assert_eq!(choices::policy(&restored), "Delete", "its own again: the data is this side's");
+    assert_eq!(choices::text(&restored, "/spec/claimRef/namespace"), "turned");
+    let left = world.get("west", &choices::volume("filer-turned")).await;
+    assert_eq!(choices::policy(&left), "Retain", "whoever removes it there takes nothing from here");
+    goes_on(world, "turning").await;
+
+    // And there once more: neither way has left anything that is in the way of the other.
+    handed(world, "failover", "turning", "turned-again").await;
+    assert_eq!(trace(&west), both.repeat(3));
+    let path = choices::volume("filer-turned");
+    let [here, there] = [world.get("east", &path).await, world.get("west", &path).await];
+    assert_eq!((choices::policy(&here), choices::policy(&there)), ("Retain", "Delete"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failover_without_its_source_only_what_changed_comes_back_and_the_schedule_goes_on() {
+    let mut world = World::start_on(LabOptions::default()).await;
+    world.install_cms("lone").await;
+    let data = world.volume("east", "lone", CLAIMS[0]).await;
+    fs::write(data.join("noise"), noise(1, 6 << 20)).unwrap();
+    fs::write(world.volume("east", "lone", CLAIMS[1]).await.join("fails-once"), "").unwrap();
+    let once = "test ! -e /var/www/html/fails-once || { rm /var/www/html/fails-once; exit 5; }";
+    let of_pods = |app: &str, script: &str| {
+        json!({"podSelector": {"matchLabels": {"app": app}}, "command": ["sh", "-c", script],
+               "singlePod": true, "allowNoPods": true})
+    };
+    let options = json!({"clusterPair": PAIR, "namespaces": ["lone"], "hooks": [
+        {"name": "flush", "phase": "PreHooks", "exec": of_pods("mysql", "true")},
+        {"name": "warm", "phase": "PostHooks", "exec": of_pods("wordpress", once)},
+    ]});
+    rare(&world, "lonely", options).await;
+    world.run_of_schedule("lonely", "lonely-1").await;
+    let ended = |status: &MigrationStatus| status.status.is_terminal();
+    let first = world.migration_is("lonely-1", "ended", ended).await;
+    assert!(first.status.is_success(), "{first:#?}");
+
+    // Written after the last complete run, and lost with the source.
+    fs::write(data.join("lost"), b"of nobody").unwrap();
+    world.east.program.kill().await.unwrap();
+    world.is_not_heard("east").await;
+    let over = handed(&world, "failover", "lonely", "lonely-over").await;
+    assert_eq!(over.recovers.as_ref().map(|run| run.run.as_str()), Some("lonely-1"));
+    let told = |reason: &str| over.warnings.iter().find(|warning| warning.reason == reason);
+    let left_out = told("HooksLeftOut").unwrap_or_else(|| panic!("{over:#?}"));
+    assert!(left_out.message.contains("flush (PreHooks)"), "{left_out:?}");
+    assert!(told("HookFailed").is_some_and(|warning| warning.object == "Hook warm"), "{over:#?}");
+    let wordpress = |pods: &[String]| pods.iter().filter(|pod| pod.starts_with("wordpress-")).count();
+    let arrived = running(world.client("west"), "lone").await;
+    assert_eq!(wordpress(&arrived), 3, "a hook that fails stops nothing: {arrived:?}");
+
+    let before = packs(&world);
+    let volume = world.volume("west", "lone", CLAIMS[0]).await;
+    let file = File::options().write(true).open(volume.join("noise")).unwrap();
+    file.write_all_at(b"later", 1_000_000).unwrap();
+    fs::write(volume.join("deep/new"), noise(2, 5000)).unwrap();
+    fs::remove_file(volume.join("dangling")).unwrap();
+
+    world.east.program.restart().await.unwrap();
+    let settled = |status: &MigrationStatus| status.active == Some(Active::Destination);
+    world.migration_is("lonely-over", "settled", settled).await;
+    assert_eq!(running(world.client("east"), "lone").await, Vec::<String>::new());
+    let back = handed(&world, "failback", "lonely", "lonely-back").await;
+    assert_eq!(back.active, Some(Active::Destination), "{back:#?}");
+    assert_eq!(marks(world.client("east"), "lone").await, marked("true", "west/lone"));
+    assert_eq!(running(world.client("west"), "lone").await, Vec::<String>::new());
+    assert_eq!(wordpress(&running(world.client("east"), "lone").await), 3);
+    are_equal(&world, ("west", "lone"), ("east", "lone")).await;
+    assert!(!data.join("lost").exists(), "the other side has gone on without it");
+    assert_eq!(uids(&first), uids(&back), "it is one volume in staging, either way");
+    assert!(uploaded_since(&world, &before) < 1_500_000, "{before:?} {:?}", packs(&world));
+
+    goes_on(&world, "lonely").await;
+    fs::write(data.join("after"), b"it was handed back").unwrap();
+    world.run_of_schedule("lonely", "lonely-2").await;
+    let next = world.migration_is("lonely-2", "ended", ended).await;
+    assert!(next.status.is_success(), "{next:#?}");
+    assert_eq!(uids(&first), uids(&next));
+    assert_eq!(fs::read(volume.join("after")).unwrap(), b"it was handed back");
+    assert_eq!(running(world.client("west"), "lone").await, Vec::<String>::new());
 }

@@ -40,7 +40,7 @@ impl World {
     }
 
     /// Begins a run of a schedule, as the hub does when one is due.
-    async fn run_of_schedule(&self, schedule: &str, name: &str) {
+    pub async fn run_of_schedule(&self, schedule: &str, name: &str) {
         let known = self.schedules().get(schedule).await.unwrap();
         let mut run = Migration::new(name, known.spec.template.spec);
         run.metadata.labels = Some([(SCHEDULE.to_owned(), schedule.to_owned())].into());
@@ -49,7 +49,7 @@ impl World {
     }
 
     /// Waits until the hub knows that a cluster is not heard.
-    async fn is_not_heard(&self, cluster: &str) {
+    pub async fn is_not_heard(&self, cluster: &str) {
         let clusters = Api::<Cluster>::namespaced(self.client("hub"), NAMESPACE);
         let clusters = &clusters;
         eventually("the cluster not to be heard", || async move {

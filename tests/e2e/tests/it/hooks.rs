@@ -5,7 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use isthmus_lab::kubelet::SHELL_IMAGE;
-use isthmus_shared::resources::{COMPONENT, COMPONENT_HOOK, MigrationPhase};
+use isthmus_lab::programs::SpokeOptions;
+use isthmus_shared::resources::{Active, COMPONENT, COMPONENT_HOOK, MigrationPhase, Step};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -13,7 +14,8 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::world::{NAMESPACE, World, eventually};
+use crate::cutover::{marks, running};
+use crate::world::{NAMESPACE, World, bare, eventually};
 
 /// An application of one Pod with a volume.
 const APP: &str = r#"
@@ -42,7 +44,7 @@ spec:
 "#;
 
 /// Puts the application into a namespace of cluster east; the folder of its volume once it runs.
-async fn install(world: &World, namespace: &str) -> PathBuf {
+pub async fn install(world: &World, namespace: &str) -> PathBuf {
     world.apply("east", &APP.replace("NAMESPACE", namespace)).await;
     runs(world, "east", namespace).await;
     world.volume("east", namespace, "data").await
@@ -59,7 +61,7 @@ async fn runs(world: &World, cluster: &str, namespace: &str) {
 }
 
 /// A hook that is a command of the application's shell.
-fn command(name: &str, phase: &str, script: &str, more: &Value) -> Value {
+pub fn command(name: &str, phase: &str, script: &str, more: &Value) -> Value {
     let exec = json!({"podSelector": {"matchLabels": {"app": "db"}}, "command": ["sh", "-c", script]});
     let mut hook = json!({"name": name, "phase": phase, "exec": exec});
     hook.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -67,7 +69,7 @@ fn command(name: &str, phase: &str, script: &str, more: &Value) -> Value {
 }
 
 /// A hook that is a Job of a program of this machine.
-fn job(name: &str, phase: &str, script: &str, more: &Value) -> Value {
+pub fn job(name: &str, phase: &str, script: &str, more: &Value) -> Value {
     let mut hook = json!({"name": name, "phase": phase,
         "job": {"image": SHELL_IMAGE, "command": ["sh", "-c", script]}});
     hook.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -75,7 +77,7 @@ fn job(name: &str, phase: &str, script: &str, more: &Value) -> Value {
 }
 
 /// The run's log.
-async fn log(world: &World, migration: &str) -> String {
+pub async fn log(world: &World, migration: &str) -> String {
     world.isthmus(&["migration", "logs", migration]).await.ends_with(0).out
 }
 
@@ -131,7 +133,10 @@ async fn a_cutover_carries_out_its_hooks_at_their_points_and_takes_along_what_th
     }
     nothing_is_left(world, "hooked", &uid(world, "hooked").await).await;
     let described = world.isthmus(&["migration", "describe", "hooked"]).await.ends_with(0).out;
-    assert!(described.contains("freeze (command, PreHooks, source)"), "{described}");
+    assert!(
+        described.contains("freeze (command, PreHooks, source; if it fails, the run fails)"),
+        "{described}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,6 +155,77 @@ async fn a_hook_that_fails_past_quiesce_fails_the_run_and_the_source_runs_again(
     }
     runs(world, "east", "guarded").await;
     nothing_is_left(world, "guarded", &uid(world, "guarded").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_hook_that_fails_has_the_cutover_go_back_and_the_end_says_which_side_runs() {
+    let world = World::shared().await;
+    install(world, "posted").await;
+    let spec = json!({"namespaces": ["posted"], "quiesce": true, "hooks": [
+        command("writes", "PostHooks", "echo there > /data/there", &json!({})),
+        job("check", "PostHooks", "echo not as it should be; exit 7", &json!({})),
+    ]});
+    let report = world.run("posted", spec).await;
+    assert_eq!(report.status.status, MigrationPhase::RolledBack, "{:#?}", report.status);
+    assert_eq!(report.status.active, Some(Active::Source), "{:#?}", report.status);
+    let failure = report.failure("Hook check");
+    assert!(failure.message.contains("returned 7"), "{failure:?}");
+    let message = report.status.message.clone().unwrap();
+    let stands = [
+        "PostHooks failed: Hook check",
+        "The applications run on east, and nothing of the run on west",
+        "What they wrote on west meanwhile is in the claims there alone",
+    ];
+    for part in stands {
+        assert!(message.contains(part), "{part:?} is not in {message}");
+    }
+    runs(world, "east", "posted").await;
+    assert_eq!(running(world.client("west"), "posted").await, Vec::<String>::new());
+    assert_eq!(marks(world.client("east"), "posted").await.0.as_deref(), Some("true"));
+    assert!(world.volume("west", "posted", "data").await.join("there").exists());
+    assert!(!world.volume("east", "posted", "data").await.join("there").exists());
+    let described = world.isthmus(&["migration", "describe", "posted"]).await.ends_with(0).out;
+    let told = "check (Job, PostHooks, destination; if it fails, the run goes back)";
+    assert!(described.contains(told), "{described}");
+    nothing_is_left(world, "posted", &uid(world, "posted").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_carries_out_no_commands_says_so_before_anything_is_changed_and_takes_jobs() {
+    let args = vec!["--hook-commands=false".to_owned()];
+    let east = SpokeOptions { args, ..SpokeOptions::new("east", NAMESPACE) };
+    let world = World::start_as(bare().await, east).await;
+    let data = install(&world, "mute").await;
+    let none = json!({});
+    let hooks = json!([
+        command("freeze", "PreHooks", "touch /data/carried-out", &none),
+        command("note", "PreHooks", "touch /data/carried-out", &json!({"onError": "Continue"})),
+        job("before", "PreHooks", "echo at the beginning", &none),
+        command("thaw", "PostHooks", "echo on the other side", &none),
+    ]);
+    for dry_run in [true, false] {
+        let spec = json!({"namespaces": ["mute"], "quiesce": true, "dryRun": dry_run, "hooks": hooks});
+        let report = world.run(if dry_run { "look" } else { "go" }, spec).await.failed();
+        let failure = report.failure("Hook freeze");
+        assert_eq!((failure.reason.as_str(), failure.step), ("HookCommandsOff", Some(Step::Preflight)));
+        assert!(failure.message.contains("hooks.commands"), "{failure:?}");
+        assert_eq!(report.status.failures_total, 1, "{:#?}", report.status);
+    }
+    assert!(world.find("west", "/api/v1/namespaces/mute").await.is_none(), "nothing was changed");
+    runs(&world, "east", "mute").await;
+
+    let spec = json!({"namespaces": ["mute"], "quiesce": true, "hooks": hooks.as_array().unwrap()[1..]});
+    let report = world.run("without", spec).await.succeeded();
+    let told: Vec<(&str, &str)> = report
+        .status
+        .warnings
+        .iter()
+        .map(|warning| (warning.object.as_str(), warning.reason.as_str()))
+        .collect();
+    assert_eq!(told, [("Hook note", "HookCommandsOff"), ("Hook note", "HookFailed")], "{:#?}", report.status);
+    assert!(!data.join("carried-out").exists());
+    let log = log(&world, "without").await;
+    assert!(log.contains("at the beginning") && log.contains("on the other side"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

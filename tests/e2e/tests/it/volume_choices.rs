@@ -48,7 +48,7 @@ spec:
 }
 
 /// An NFS volume that nothing mounts, and the claim that is bound to it.
-fn on_nfs(namespace: &str, volume: &str) -> String {
+pub fn on_nfs(namespace: &str, volume: &str) -> String {
     format!(
         "apiVersion: v1
 kind: PersistentVolume
@@ -73,15 +73,15 @@ spec:
     )
 }
 
-fn claim(namespace: &str, name: &str) -> String {
+pub fn claim(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}")
 }
 
-fn volume(name: &str) -> String {
+pub fn volume(name: &str) -> String {
     format!("/api/v1/persistentvolumes/{name}")
 }
 
-fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -166,7 +166,7 @@ fn cutover(namespace: &str, to: &str) -> Value {
         {"namespace": namespace, "claim": "scratch", "action": "Skip"}]})
 }
 
-fn policy(volume: &Value) -> &str {
+pub fn policy(volume: &Value) -> &str {
     text(volume, "/spec/persistentVolumeReclaimPolicy")
 }
 
