@@ -204,6 +204,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_command_is_for_is_named_by_its_kind() {
+        let mut all = vec![Cli::command()];
+        while let Some(command) = all.pop() {
+            for argument in command.get_positionals() {
+                let shown = argument.get_value_names().unwrap_or_default();
+                assert!(shown.iter().all(|name| *name != "NAME"), "{}", command.get_name());
+                assert!(!shown.is_empty() || argument.get_id() == "shell", "{}", command.get_name());
+            }
+            all.extend(command.get_subcommands().cloned());
+        }
+    }
+
+    #[test]
     fn lengths_of_time_are_read_as_people_write_them() {
         assert_eq!(duration("90s").unwrap(), Duration::from_secs(90));
         assert_eq!(duration("1h30m").unwrap(), Duration::from_mins(90));

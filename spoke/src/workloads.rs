@@ -15,7 +15,8 @@
 //!    ├─ operators   stopped first
 //!    ├─ standstill  everything stopped, until the Pods have gone
 //!    ├─ undoing     pure: what would start it again
-//!    └─ detached    no node holds the volumes any more
+//!    ├─ detached    no node holds the volumes any more
+//!    └─ patience    how long each of these waits, and which field says so
 //!   restore     the source started again, as it was
 //!   health      whether what was started is ready, and stays so; and if not, what its Pods say
 //! ```
@@ -33,6 +34,7 @@ mod health;
 mod inventory;
 mod leftover;
 mod operators;
+mod patience;
 mod quiesce;
 mod restore;
 mod rules;

@@ -28,7 +28,7 @@ pub struct Making {
 #[derive(Args)]
 pub struct Stage {
     /// The plan
-    #[arg(value_parser = names::subdomain)]
+    #[arg(value_name = "PLAN", value_parser = names::subdomain)]
     pub plan: String,
     /// How it is made.
     #[command(flatten)]
@@ -50,7 +50,7 @@ says `onFailure: Hold`. Exit codes:
   130  watching was interrupted: a cutover that has begun goes on")]
 pub struct Cutting {
     /// The plan
-    #[arg(value_parser = names::subdomain)]
+    #[arg(value_name = "PLAN", value_parser = names::subdomain)]
     pub plan: String,
     /// Stage no more once a pass has uploaded less than this, as a quantity: 64Mi, 1G
     #[arg(long, value_name = "QUANTITY", default_value = "64Mi", value_parser = bytes)]
@@ -76,7 +76,7 @@ the destination are carried out then. Exit codes, with --wait:
   130  watching was interrupted: the failover goes on")]
 pub struct Failover {
     /// The schedule
-    #[arg(value_parser = names::subdomain)]
+    #[arg(value_name = "SCHEDULE", value_parser = names::subdomain)]
     pub schedule: String,
     /// How it is made.
     #[command(flatten)]
@@ -95,7 +95,7 @@ What of the schedule's options cannot be turned round is told before anything is
   130  watching was interrupted: the failback goes on")]
 pub struct Failback {
     /// The schedule
-    #[arg(value_parser = names::subdomain)]
+    #[arg(value_name = "SCHEDULE", value_parser = names::subdomain)]
     pub schedule: String,
     /// How it is made.
     #[command(flatten)]
@@ -106,7 +106,7 @@ pub struct Failback {
 #[derive(Args)]
 pub struct Rollback {
     /// The migration that is undone: one that moved objects and has ended
-    #[arg(value_parser = names::subdomain)]
+    #[arg(value_name = "MIGRATION", value_parser = names::subdomain)]
     pub migration: String,
     /// What becomes of the volumes that it made on the destination
     #[arg(long, value_enum, ignore_case = true, value_name = "WHAT", default_value_t = Reclaim::Retain)]

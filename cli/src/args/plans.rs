@@ -17,7 +17,7 @@ pub enum PlanCommand {
     /// Show a plan and what its last check found
     Describe {
         /// The plan
-        #[arg(value_parser = names::subdomain)]
+        #[arg(value_name = "PLAN", value_parser = names::subdomain)]
         name: String,
         /// How to print it
         #[command(flatten)]
@@ -28,7 +28,7 @@ pub enum PlanCommand {
     /// Delete a plan; runs that have begun go on
     Delete {
         /// The plan
-        #[arg(value_parser = names::subdomain)]
+        #[arg(value_name = "PLAN", value_parser = names::subdomain)]
         name: String,
     },
 }
@@ -58,7 +58,7 @@ Exit codes:
   4    it could not be told: the check was not done in time")]
 pub struct PlanCheck {
     /// The plan
-    #[arg(value_parser = names::subdomain)]
+    #[arg(value_name = "PLAN", value_parser = names::subdomain)]
     pub name: String,
     /// How long to wait for both clusters
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]

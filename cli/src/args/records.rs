@@ -20,7 +20,7 @@ pub enum ClusterCommand {
     /// Show all that is known of a cluster
     Describe {
         /// The cluster
-        #[arg(value_parser = names::label)]
+        #[arg(value_name = "CLUSTER", value_parser = names::label)]
         name: String,
         /// How to print it
         #[command(flatten)]
@@ -34,7 +34,7 @@ pub enum ClusterCommand {
 #[derive(Args)]
 pub struct ClusterAdd {
     /// The cluster, under the name that pairs will use
-    #[arg(value_parser = names::label)]
+    #[arg(value_name = "CLUSTER", value_parser = names::label)]
     pub name: String,
     /// The cluster's API endpoint, for people to see; the hub never dials it
     #[arg(long, value_name = "URL")]
@@ -51,7 +51,7 @@ pub struct ClusterAdd {
 #[derive(Args)]
 pub struct ClusterToken {
     /// The cluster
-    #[arg(value_parser = names::label)]
+    #[arg(value_name = "CLUSTER", value_parser = names::label)]
     pub name: String,
     /// Where the token goes, and how long to wait for it
     #[command(flatten)]
@@ -76,7 +76,7 @@ pub struct TokenDelivery {
 #[derive(Args)]
 pub struct ClusterRemove {
     /// The cluster
-    #[arg(value_parser = names::label)]
+    #[arg(value_name = "CLUSTER", value_parser = names::label)]
     pub name: String,
 }
 
@@ -90,7 +90,7 @@ pub enum StoreCommand {
     /// Show all that is known of a store
     Describe {
         /// The store
-        #[arg(value_parser = names::subdomain)]
+        #[arg(value_name = "STORE", value_parser = names::subdomain)]
         name: String,
         /// How to print it
         #[command(flatten)]
@@ -99,7 +99,7 @@ pub enum StoreCommand {
     /// Delete a store's record and its keys, not the bucket; refused while pairs refer to it
     Delete {
         /// The store
-        #[arg(value_parser = names::subdomain)]
+        #[arg(value_name = "STORE", value_parser = names::subdomain)]
         name: String,
     },
 }
@@ -110,7 +110,7 @@ pub enum StoreCommand {
 #[derive(Args)]
 pub struct StoreCreate {
     /// The store, under the name that pairs will use
-    #[arg(value_parser = names::subdomain)]
+    #[arg(value_name = "STORE", value_parser = names::subdomain)]
     pub name: String,
     /// The S3 server, e.g. https://s3.eu-central-1.amazonaws.com
     #[arg(long, value_name = "URL", value_parser = endpoint)]
@@ -176,7 +176,7 @@ pub enum PairCommand {
     /// Show all that is known of a pair
     Describe {
         /// The pair
-        #[arg(value_parser = names::subdomain)]
+        #[arg(value_name = "PAIR", value_parser = names::subdomain)]
         name: String,
         /// How to print it
         #[command(flatten)]
@@ -185,7 +185,7 @@ pub enum PairCommand {
     /// Delete a pair; what it has staged can then no longer be opened
     Delete {
         /// The pair
-        #[arg(value_parser = names::subdomain)]
+        #[arg(value_name = "PAIR", value_parser = names::subdomain)]
         name: String,
     },
 }
@@ -194,7 +194,7 @@ pub enum PairCommand {
 #[derive(Args)]
 pub struct PairCreate {
     /// The pair
-    #[arg(value_parser = names::subdomain)]
+    #[arg(value_name = "PAIR", value_parser = names::subdomain)]
     pub name: String,
     /// The cluster that applications leave
     #[arg(long, value_name = "CLUSTER", value_parser = names::label)]

@@ -33,7 +33,7 @@ pub enum MigrationCommand {
     /// Show steps, volumes, totals and events of a migration, and what failed
     Describe {
         /// The migration
-        #[arg(value_parser = names::subdomain)]
+        #[arg(value_name = "MIGRATION", value_parser = names::subdomain)]
         name: String,
         /// Also every object of the namespaces: what became of it and why, and what was changed
         #[arg(long)]
@@ -45,7 +45,7 @@ pub enum MigrationCommand {
     /// Show the progress of a migration until it has ended, and exit accordingly
     Wait {
         /// The migration
-        #[arg(value_parser = names::subdomain)]
+        #[arg(value_name = "MIGRATION", value_parser = names::subdomain)]
         name: String,
         /// How to print it at the end
         #[command(flatten)]
@@ -54,7 +54,7 @@ pub enum MigrationCommand {
     /// End a migration that runs and undo what it did
     Cancel {
         /// The migration
-        #[arg(value_parser = names::subdomain)]
+        #[arg(value_name = "MIGRATION", value_parser = names::subdomain)]
         name: String,
         /// Show the progress until it has ended; exit code 0 if it was undone
         #[arg(long)]
@@ -68,7 +68,7 @@ pub enum MigrationCommand {
     /// Print the log of a migration
     Logs {
         /// The migration
-        #[arg(value_parser = names::subdomain)]
+        #[arg(value_name = "MIGRATION", value_parser = names::subdomain)]
         name: String,
         /// Go on until the migration has ended
         #[arg(long, short = 'f')]
@@ -93,7 +93,7 @@ pub struct MigrationRetry {
 #[derive(Args)]
 pub struct MigrationDelete {
     /// The migration
-    #[arg(value_parser = names::subdomain)]
+    #[arg(value_name = "MIGRATION", value_parser = names::subdomain)]
     pub name: String,
     /// Wait until both clusters are cleaned up and the record is gone
     #[arg(long)]

@@ -20,7 +20,7 @@ pub enum ScheduleCommand {
     /// Show a schedule: the next run, the last runs and what became of them, and why it does not run
     Describe {
         /// The schedule
-        #[arg(value_parser = names::subdomain)]
+        #[arg(value_name = "SCHEDULE", value_parser = names::subdomain)]
         name: String,
         /// How to print it
         #[command(flatten)]
@@ -29,19 +29,19 @@ pub enum ScheduleCommand {
     /// Begin no more runs; one that is under way goes on
     Suspend {
         /// The schedule
-        #[arg(value_parser = names::subdomain)]
+        #[arg(value_name = "SCHEDULE", value_parser = names::subdomain)]
         name: String,
     },
     /// Begin runs again; of those that were missed the newest is made up for
     Resume {
         /// The schedule
-        #[arg(value_parser = names::subdomain)]
+        #[arg(value_name = "SCHEDULE", value_parser = names::subdomain)]
         name: String,
     },
     /// Delete a schedule and its runs; one that is under way is cancelled
     Delete {
         /// The schedule
-        #[arg(value_parser = names::subdomain)]
+        #[arg(value_name = "SCHEDULE", value_parser = names::subdomain)]
         name: String,
         /// Leave its runs, and what they have in staging
         #[arg(long)]

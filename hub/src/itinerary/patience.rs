@@ -7,7 +7,9 @@
 //! often as `retries.volumes` says, and a pass is never in the hands of two.
 
 use isthmus_shared::protocol::HEARTBEAT_EXPIRY_SECONDS;
-use isthmus_shared::resources::{Finding, MigrationSpec, MigrationStatus, Side, Step, StepState, StepStatus};
+use isthmus_shared::resources::{
+    Finding, MigrationSpec, MigrationStatus, PerStep, Side, Step, StepState, StepStatus,
+};
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -47,8 +49,9 @@ pub(super) fn overdue(
     }
     let doing = step.message.as_ref().map_or_else(String::new, |last| format!(" (the last was: {last})"));
     let told = format!(
-        "it was not done within {}{doing}: look at what it waited for, give it longer by spec.timeouts, or have it begun again by spec.retries; then run again",
-        elapsed(i64::from(options.step_limit(step.step)))
+        "it was not done within {}{doing}: look at what it waited for, give it longer by spec.timeouts.{name}, or have it begun again by spec.retries.{name}; then run again",
+        elapsed(i64::from(options.step_limit(step.step))),
+        name = PerStep::name(step.step)
     );
     Some(finding(format!("step {:?}", step.step), "StepTimeout", cut(&told, MAX_MESSAGE)))
 }

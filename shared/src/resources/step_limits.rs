@@ -82,6 +82,24 @@ impl PerStep {
         }
     }
 
+    /// The name under which a step's number is set.
+    pub fn name(step: Step) -> &'static str {
+        match step {
+            Step::Preflight => "preflight",
+            Step::PreHooks | Step::QuiesceHooks | Step::ApplyHooks | Step::PostHooks => "hooks",
+            Step::PrepareDestination => "prepare",
+            Step::StageVolumes | Step::FinalVolumes | Step::ReceiveVolumes => "volumes",
+            Step::ExportResources => "export",
+            Step::Quiesce => "quiesce",
+            Step::ApplyResources => "apply",
+            Step::Verify => "verify",
+            Step::StartApplications => "start",
+            Step::HealthCheck => "health",
+            Step::StopDestination | Step::RestoreSource | Step::RemoveFromDestination => "goBack",
+            Step::Cleanup => "cleanup",
+        }
+    }
+
     /// Its names with what they are set to.
     pub fn entries(&mut self) -> [(&'static str, &mut Option<u32>); 12] {
         [
@@ -158,6 +176,14 @@ mod tests {
         assert_eq!(spec.step_retries(Step::Quiesce), 0);
         spec.retries = serde_json::from_value(serde_json::json!({"quiesce": 2, "hooks": 3})).unwrap();
         assert_eq!((spec.step_retries(Step::Quiesce), spec.step_retries(Step::PreHooks)), (2, 0));
+    }
+
+    #[test]
+    fn a_step_is_set_by_its_name() {
+        for step in [Step::PostHooks, Step::FinalVolumes, Step::Quiesce, Step::RestoreSource, Step::Verify] {
+            let set: PerStep = serde_json::from_value(serde_json::json!({PerStep::name(step): 7})).unwrap();
+            assert_eq!(set.of(step), Some(7), "{step:?}");
+        }
     }
 
     #[test]

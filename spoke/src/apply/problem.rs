@@ -96,6 +96,13 @@ const REFUSALS: &[Refusal] = &[
         may_resolve: true,
     },
     Refusal {
+        reason: "LimitRange",
+        code: Some(403),
+        says: &[" usage per ", "limit to request ratio per"],
+        advice: "change the LimitRange of the namespace on the destination, or the object by a transform",
+        may_resolve: false,
+    },
+    Refusal {
         reason: "NamespaceTerminating",
         code: Some(403),
         says: &["because it is being terminated"],
@@ -236,6 +243,11 @@ mod tests {
     fn each_known_refusal_has_its_word() {
         let cases = [
             (403, "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1", "ExceededQuota"),
+            (
+                403,
+                "persistentvolumeclaims \"x\" is forbidden: maximum storage usage per PersistentVolumeClaim is 2Gi, but request is 3Gi",
+                "LimitRange",
+            ),
             (
                 403,
                 "roles \"r\" is forbidden: user \"u\" is attempting to grant RBAC permissions not currently held: ...",

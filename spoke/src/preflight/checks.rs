@@ -35,7 +35,7 @@ use crate::transform::scc_collisions;
 
 /// Objects of one sort that are looked at where the whole list is needed.
 const MAX_LISTED: usize = 5_000;
-/// Services, Ingresses and Routes of the whole destination that are looked at.
+/// Services, Ingresses, Routes and storage capacities of the whole destination that are looked at.
 const MAX_OTHERS: usize = 100_000;
 /// Concerns of one sort that are kept; a report has room for fewer.
 const MAX_KEPT: usize = 1_000;
@@ -385,8 +385,9 @@ async fn classes(cluster: &Cluster, catalogue: &Catalogue) -> Result<Has, TaskEr
 
 async fn storage(cluster: &Cluster) -> Result<Storage, TaskError> {
     let classes = listed(cluster, "/apis/storage.k8s.io/v1/storageclasses").await?;
-    let capacities = listed(cluster, "/apis/storage.k8s.io/v1/csistoragecapacities").await?;
-    Ok(Storage::of(&classes, &capacities))
+    let mut storage = Storage::of(&classes);
+    each(cluster, "/apis/storage.k8s.io/v1/csistoragecapacities", |one| storage.see_room(one)).await?;
+    Ok(storage)
 }
 
 /// The Secrets that images are pulled with, that do not come along, and that are not there.

@@ -206,5 +206,7 @@ mod tests {
         assert_eq!(reason(403, scc), "SecurityContextConstraint");
         assert_eq!(said(403, scc, false), None, "under its own account it may be allowed");
         assert_eq!(reason(500, "failed calling webhook"), "");
+        let selector = "pods \"p\" is forbidden: pod node label selector conflicts with its namespace node label selector";
+        assert_eq!(reason(403, selector), "AdmissionRefused");
     }
 }

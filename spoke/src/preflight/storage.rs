@@ -3,8 +3,13 @@
 //!
 //! ```text
 //!   provisioners   which access modes the known ones do not serve
-//!   room           what CSI drivers publish as CSIStorageCapacity
+//!   room           what CSI drivers publish as CSIStorageCapacity, for each class and each part of the
+//!                  cluster (a segment: a node, a zone)
 //! ```
+//!
+//! A volume lies in one segment, so a claim must fit into the largest; all claims of a class together
+//! must fit into all segments together. That they do is no promise: another class may draw on the same
+//! pool, and what is left may lie in pieces.
 //!
 //! What is not known is not judged: most provisioners publish no capacity, and what an unknown one
 //! serves shows only once a claim waits for it.
@@ -46,14 +51,17 @@ struct NewClaim {
 pub struct Storage {
     provisioners: BTreeMap<String, String>,
     default: Option<String>,
-    /// By class: of each part of the cluster all that is left, and the largest volume.
-    room: BTreeMap<String, Vec<Room>>,
+    /// By class, where its driver publishes it.
+    room: BTreeMap<String, Room>,
 }
 
+/// What a driver tells of one class.
 #[derive(Clone, Copy, Debug)]
 struct Room {
-    left: Amount,
+    /// The largest volume that a segment has room for.
     largest: Amount,
+    /// What is left in all segments; none where one of them does not tell.
+    left: Option<Amount>,
 }
 
 impl NewClaims {
@@ -86,16 +94,15 @@ impl NewClaims {
             let Some(class) = storage.class_of(claim) else { continue };
             concerns.extend(claim.modes_not_served(storage, class, cluster, starts));
             let Some(room) = storage.room.get(class) else { continue };
-            let largest = room.iter().map(|room| room.largest).max().unwrap_or_default();
-            if claim.size > largest {
-                concerns.push(claim.too_large(class, largest, cluster));
+            if claim.size > room.largest {
+                concerns.push(claim.too_large(class, room.largest, cluster));
             } else if !claim.of_template {
                 let sum = wanted.entry(class).or_insert((Amount::ZERO, 0, &claim.object));
                 *sum = (sum.0 + claim.size, sum.1 + 1, sum.2);
             }
         }
         for (class, (size, count, first)) in wanted {
-            let left: Amount = storage.room.get(class).into_iter().flatten().map(|room| room.left).sum();
+            let Some(left) = storage.room.get(class).and_then(|room| room.left) else { continue };
             if size > left {
                 let message = format!(
                     "{count} new claims of class {class} ask for {size}, and the driver of cluster {cluster} tells of \
@@ -162,8 +169,8 @@ impl NewClaim {
 
     fn too_large(&self, class: &str, largest: Amount, cluster: &str) -> Concern {
         let message = format!(
-            "it asks for {}, and the largest volume of class {class} that the driver of cluster {cluster} tells of is \
-             {largest}: make room there, or say by storageClassMapping or spec.volumes which class it gets",
+            "it asks for {}, and the largest volume of class {class} for which the driver of cluster {cluster} tells of \
+             room in one place is {largest}: make room there, or say by storageClassMapping or spec.volumes which class it gets",
             self.size
         );
         Concern::warning(&self.object, "NotEnoughCapacity", message)
@@ -171,17 +178,8 @@ impl NewClaim {
 }
 
 impl Storage {
-    /// Of the objects of a cluster.
-    pub fn of(classes: &[Value], capacities: &[Value]) -> Self {
-        let mut room: BTreeMap<String, Vec<Room>> = BTreeMap::new();
-        for capacity in capacities {
-            let amount = |field: &str| capacity.get(field).and_then(Amount::read);
-            let Some(left) = amount("capacity").or_else(|| amount("maximumVolumeSize")) else { continue };
-            let largest = amount("maximumVolumeSize").map_or(left, |largest| largest.min(left));
-            room.entry(text(capacity, "/storageClassName").to_owned())
-                .or_default()
-                .push(Room { left, largest });
-        }
+    /// The storage classes of a cluster, of whose room nothing is known yet.
+    pub fn of(classes: &[Value]) -> Self {
         Self {
             provisioners: classes
                 .iter()
@@ -191,8 +189,24 @@ impl Storage {
                 .iter()
                 .find(|class| annotation(class, DEFAULT) == Some("true"))
                 .map(|class| name(class).to_owned()),
-            room,
+            room: BTreeMap::new(),
         }
+    }
+
+    /// Takes in a CSIStorageCapacity.
+    pub fn see_room(&mut self, capacity: &Value) {
+        // Where no topology is given, no node reaches the storage.
+        if !capacity.get("nodeTopology").is_some_and(Value::is_object) {
+            return;
+        }
+        let amount = |field: &str| capacity.get(field).and_then(Amount::read);
+        let left = amount("capacity");
+        // As the scheduler judges: what is left counts only where the driver tells no more.
+        let Some(largest) = amount("maximumVolumeSize").or(left) else { return };
+        let class = text(capacity, "/storageClassName").to_owned();
+        let room = self.room.entry(class).or_insert(Room { largest, left: Some(Amount::ZERO) });
+        room.largest = room.largest.max(largest);
+        room.left = room.left.zip(left).map(|(sum, left)| sum + left);
     }
 
     fn class_of<'a>(&'a self, claim: &'a NewClaim) -> Option<&'a str> {
@@ -216,8 +230,11 @@ mod tests {
         json!({"metadata": {"name": name, "annotations": {DEFAULT: default.to_string()}}, "provisioner": provisioner})
     }
 
-    fn capacity(class: &str, left: &str, largest: Option<&str>) -> Value {
-        json!({"storageClassName": class, "capacity": left, "maximumVolumeSize": largest})
+    /// What a driver's external-provisioner publishes of one node.
+    fn capacity(class: &str, node: &str, left: Option<&str>, largest: Option<&str>) -> Value {
+        json!({"metadata": {"generateName": "csisc-", "namespace": "topolvm-system"}, "storageClassName": class,
+               "capacity": left, "maximumVolumeSize": largest,
+               "nodeTopology": {"matchLabels": {"topology.topolvm.io/node": node}}})
     }
 
     fn told(objects: &[Value], storage: &Storage) -> Vec<(String, Severity, String)> {
@@ -231,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_mode_that_the_provisioner_of_the_class_never_serves_is_a_failure() {
-        let storage = Storage::of(&[class("disk", "ebs.csi.aws.com", true)], &[]);
+        let storage = Storage::of(&[class("disk", "ebs.csi.aws.com", true)]);
         for asked in [json!("disk"), Value::Null] {
             let found = told(&[claim("data", &asked, "ReadWriteMany", "1Gi")], &storage);
             assert_eq!((found[0].0.as_str(), found[0].1), ("AccessModeNotServed", Severity::Failure));
@@ -245,13 +262,13 @@ mod tests {
         let mut block = claim("data", &json!("disk"), "ReadWriteMany", "1Gi");
         block["spec"]["volumeMode"] = json!("Block");
         assert!(told(&[block], &storage).is_empty(), "raw devices may be shared");
-        let unknown = Storage::of(&[class("disk", "csi.example.com", true)], &[]);
+        let unknown = Storage::of(&[class("disk", "csi.example.com", true)]);
         assert!(told(&[claim("data", &json!("disk"), "ReadWriteMany", "1Gi")], &unknown).is_empty());
     }
 
     #[test]
     fn claims_of_templates_are_in_the_way_of_whoever_starts_their_pods() {
-        let storage = Storage::of(&[class("disk", "ebs.csi.aws.com", true)], &[]);
+        let storage = Storage::of(&[class("disk", "ebs.csi.aws.com", true)]);
         let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db", "namespace": "cms"},
             "spec": {"volumeClaimTemplates": [claim("data", &json!("disk"), "ReadWriteMany", "1Gi")]}});
         let mut claims = NewClaims::default();
@@ -260,32 +277,68 @@ mod tests {
         assert_eq!(claims.concerns(&storage, "west", true)[0].severity, Severity::Failure);
     }
 
+    fn told_of(sizes: &[&str], capacities: &[Value]) -> Vec<String> {
+        let mut storage = Storage::of(&[class("disk", "topolvm.io", false)]);
+        capacities.iter().for_each(|capacity| storage.see_room(capacity));
+        let claims: Vec<Value> =
+            sizes.iter().map(|size| claim("data", &json!("disk"), "ReadWriteOnce", size)).collect();
+        let found = told(&claims, &storage).into_iter();
+        found
+            .map(|(reason, severity, message)| {
+                assert_eq!((reason.as_str(), severity), ("NotEnoughCapacity", Severity::Warning));
+                message
+            })
+            .collect()
+    }
+
     #[test]
-    fn room_is_judged_where_the_driver_tells_of_it() {
-        let storage = Storage::of(
-            &[class("disk", "csi.example.com", false)],
-            &[capacity("disk", "10Gi", None), capacity("disk", "5Gi", Some("4Gi"))],
-        );
-        let of = |sizes: &[&str]| {
-            let claims: Vec<Value> =
-                sizes.iter().map(|size| claim("data", &json!("disk"), "ReadWriteOnce", size)).collect();
-            told(&claims, &storage)
-        };
-        assert!(of(&["10Gi", "5Gi"]).is_empty());
-        let one = of(&["11Gi"]);
+    fn a_claim_must_fit_into_one_segment_and_all_of_them_into_all() {
+        let nodes = [
+            capacity("disk", "a", Some("10Gi"), None),
+            capacity("disk", "b", Some("5Gi"), Some("4Gi")),
+            capacity("other", "a", Some("90Gi"), None),
+        ];
+        assert!(told_of(&["10Gi", "5Gi"], &nodes).is_empty());
+        let one = told_of(&["11Gi"], &nodes);
         assert!(
-            one[0].0 == "NotEnoughCapacity"
-                && one[0].2.contains("largest volume")
-                && one[0].2.contains("10Gi"),
-            "{one:?}"
+            one.len() == 1 && one[0].contains("in one place is 10Gi"),
+            "fifteen are left in all: {one:?}"
         );
-        let all = of(&["10Gi", "6Gi"]);
+        let all = told_of(&["10Gi", "6Gi"], &nodes);
         assert!(
-            all.len() == 1 && all[0].2.contains("ask for 16Gi") && all[0].2.contains("15Gi that are left"),
+            all.len() == 1 && all[0].contains("ask for 16Gi") && all[0].contains("15Gi that are left"),
             "{all:?}"
         );
-        let silent = Storage::of(&[class("disk", "csi.example.com", false)], &[]);
-        assert!(told(&[claim("data", &json!("disk"), "ReadWriteOnce", "99Ti")], &silent).is_empty());
+        assert!(told_of(&["99Ti"], &[]).is_empty(), "most drivers tell nothing");
+        assert!(told_of(&["99Ti"], &[capacity("disk", "a", None, None)]).is_empty());
+    }
+
+    #[test]
+    fn the_largest_volume_counts_as_the_scheduler_counts_it() {
+        let cut = [capacity("disk", "a", Some("90Gi"), Some("8Gi"))];
+        assert_eq!(told_of(&["9Gi"], &cut).len(), 1, "however much is left");
+        assert!(told_of(&["8Gi", "8Gi"], &cut).is_empty());
+        // A thin pool gives out more than it has.
+        let thin = [capacity("disk", "a", Some("5Gi"), Some("64Gi"))];
+        let told = told_of(&["10Gi"], &thin);
+        assert!(told.len() == 1 && told[0].contains("5Gi that are left"), "as a sum: {told:?}");
+    }
+
+    #[test]
+    fn a_segment_that_tells_no_sum_leaves_the_sum_open() {
+        let some = [capacity("disk", "a", Some("1Gi"), None), capacity("disk", "b", None, Some("20Gi"))];
+        assert!(told_of(&["15Gi", "15Gi"], &some).is_empty());
+        assert_eq!(told_of(&["21Gi"], &some).len(), 1);
+    }
+
+    #[test]
+    fn storage_that_no_node_reaches_is_no_room() {
+        let mut nowhere = capacity("disk", "a", Some("90Gi"), None);
+        nowhere["nodeTopology"] = Value::Null;
+        let mut everywhere = capacity("disk", "a", Some("2Gi"), None);
+        everywhere["nodeTopology"] = json!({});
+        assert_eq!(told_of(&["3Gi"], &[nowhere.clone(), everywhere]).len(), 1);
+        assert!(told_of(&["3Gi"], &[nowhere]).is_empty(), "nothing is known of it");
     }
 
     #[test]

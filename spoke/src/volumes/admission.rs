@@ -128,7 +128,10 @@ fn judge(error: ClusterError) -> Result<Answer, ClusterError> {
     // there yet, or that a webhook takes no dry runs, says nothing of the mover.
     let beside_the_point =
         message.contains("serviceaccount") || message.contains("dry run") || message.contains("dryRun");
+    // A policy's refusal is a 422, a webhook may choose its own.
+    let denied = message.contains("denied request") || message.contains("denied the request");
     match error.code() {
+        Some(400 | 422) if denied => Ok(Answer::Refused(message)),
         // A webhook that is down, for instance: the mover's own creation will tell.
         Some(400 | 404 | 422 | 500) => Ok(Answer::Taken),
         Some(403) if message.contains("cannot create resource") => Ok(Answer::MayNotTry(message)),
@@ -196,6 +199,10 @@ mod tests {
         ));
         assert!(matches!(of("pods \"x\" is forbidden: exceeded quota: q"), Answer::OverQuota(_)));
         assert!(matches!(of("User \"spoke\" cannot create resource \"pods\""), Answer::MayNotTry(_)));
+        let policy =
+            "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no";
+        assert!(matches!(judge(refusal(422, policy)).unwrap(), Answer::Refused(_)));
+        assert_eq!(judge(refusal(422, "failed calling webhook")).unwrap(), Answer::Taken);
         assert!(judge(refusal(503, "busy")).is_err());
     }
 }

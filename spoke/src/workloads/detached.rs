@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 use super::inventory::Reader;
+use super::patience::Patience;
 use crate::cluster::{describe, name, text};
 use crate::findings::{Findings, finding};
 use crate::task::{TaskContext, TaskError};
@@ -24,7 +24,7 @@ pub async fn wait(
     context: &TaskContext,
     reader: Reader<'_>,
     namespaces: &[String],
-    deadline: Instant,
+    patience: Patience,
 ) -> Result<(), TaskError> {
     let Some(kind) = reader.catalogue.preferred("storage.k8s.io", "VolumeAttachment") else { return Ok(()) };
     let mut volumes = HashSet::new();
@@ -55,8 +55,8 @@ pub async fn wait(
             text(first, "/spec/source/persistentVolumeName"),
             text(first, "/spec/nodeName")
         ));
-        if Instant::now() >= deadline {
-            return Err(TaskError::Failed(timed_out(&held)));
+        if patience.is_over() {
+            return Err(TaskError::Failed(timed_out(&held, &patience.told())));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -66,11 +66,11 @@ fn attached<'a>(all: &'a [Value], volumes: &'a HashSet<String>) -> impl Iterator
     all.iter().filter(|attachment| volumes.contains(text(attachment, "/spec/source/persistentVolumeName")))
 }
 
-fn timed_out(held: &[&Value]) -> Findings {
+fn timed_out(held: &[&Value], within: &str) -> Findings {
     let mut failures = Findings::default();
     for attachment in held {
         let message = format!(
-            "PersistentVolume {} is still attached to node {} though no Pod uses it: look at the storage driver and the \
+            "PersistentVolume {} was not detached from node {} {within}, though no Pod uses it: look at the storage driver and the \
              node (kubectl describe volumeattachment {}), then run again",
             text(attachment, "/spec/source/persistentVolumeName"),
             text(attachment, "/spec/nodeName"),
@@ -97,7 +97,7 @@ mod tests {
         let volumes = HashSet::from(["pv-2".to_owned()]);
         let held: Vec<&Value> = attached(&all, &volumes).collect();
         assert_eq!(held.len(), 1);
-        let failures = timed_out(&held);
+        let failures = timed_out(&held, "within 10 s");
         assert_eq!(failures.list[0].object, "VolumeAttachment b");
         assert!(failures.list[0].message.contains("pv-2") && failures.list[0].message.contains("n1"));
     }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::charge::{has_ended, is_leaving, is_switch};
 use super::inventory::{Reader, Workload};
+use super::patience::Patience;
 use super::state::is_quiesced_by;
 use super::switch::{Aim, bring};
 use crate::cluster::{annotation, array, describe, escape, namespace, text, uid};
@@ -161,7 +162,7 @@ pub async fn stop(
     context: &TaskContext,
     reader: Reader<'_>,
     operators: &[(Workload, Aim<'_>)],
-    deadline: Instant,
+    patience: Patience,
 ) -> Result<(), TaskError> {
     for (operator, aim) in operators {
         bring(context, reader.registry, operator.clone(), *aim).await?;
@@ -175,10 +176,11 @@ pub async fn stop(
                 describe(object),
                 describe(first)
             ));
-            if Instant::now() >= deadline {
+            if patience.is_over() {
                 let message = format!(
-                    "it was told to stop and {} is still there: look at it with kubectl describe, then run again",
-                    describe(first)
+                    "it was told to stop and {} has not gone {}: look at it with kubectl describe, then run again",
+                    describe(first),
+                    patience.told()
                 );
                 return Err(TaskError::failed(describe(object), "OperatorStillRuns", message));
             }

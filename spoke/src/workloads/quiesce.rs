@@ -4,14 +4,12 @@
 //! as not the active ones; operators that the run names stop; then all else, until the Pods have gone;
 //! then the volumes are let go by their nodes.
 
-use std::time::Duration;
-
 use isthmus_shared::protocol::{Outcome, Run};
 use isthmus_shared::resources::Step;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use tokio::time::Instant;
 
 use super::inventory::{Reader, Workload};
+use super::patience::Patience;
 use super::standstill::Standstill;
 use super::switch::Aim;
 use super::{Tools, detached, fence, operators};
@@ -22,7 +20,7 @@ pub async fn quiesce(context: &TaskContext, run: &Run) -> Result<Outcome, TaskEr
     let tools = Tools::strict(context).await?;
     let reader = tools.reader(context);
     let namespaces: Vec<String> = run.sources().map(str::to_owned).collect();
-    let deadline = deadline(run, Step::Quiesce);
+    let patience = Patience::of(&run.spec, Step::Quiesce);
     let (operators, missing) = operators::find(reader, run).await?;
     if !missing.is_empty() {
         return Err(TaskError::Failed(missing));
@@ -33,7 +31,7 @@ pub async fn quiesce(context: &TaskContext, run: &Run) -> Result<Outcome, TaskEr
         namespaces: namespaces.clone(),
         mark: Some(&run.migration),
         operators_stop: !operators.is_empty(),
-        deadline,
+        patience,
     };
     standstill.survey().await?;
     for namespace in &namespaces {
@@ -44,9 +42,9 @@ pub async fn quiesce(context: &TaskContext, run: &Run) -> Result<Outcome, TaskEr
     }
     let aim = Aim::Quiesce(&run.migration);
     let operators: Vec<_> = operators.into_iter().map(|operator| (operator, aim)).collect();
-    operators::stop(context, reader, &operators, deadline).await?;
+    operators::stop(context, reader, &operators, patience).await?;
     let stopped = standstill.stop().await?;
-    detached::wait(context, reader, &namespaces, deadline).await?;
+    detached::wait(context, reader, &namespaces, patience).await?;
     context.log(format!(
         "{} workloads stand still, {} of them were stopped",
         stopped.workloads, stopped.changed
@@ -68,7 +66,7 @@ pub async fn stop_destination(context: &TaskContext, run: &Run) -> Result<Outcom
             namespaces.push(namespace.to_owned());
         }
     }
-    let deadline = deadline(run, Step::StopDestination);
+    let patience = Patience::of(&run.spec, Step::StopDestination);
     // One outside of the run's namespaces starts again when what it manages there is removed.
     let aim = |operator: &Workload| {
         if operators::is_outside(run, operator) { Aim::Quiesce(run.undone()) } else { Aim::Stop }
@@ -81,14 +79,14 @@ pub async fn stop_destination(context: &TaskContext, run: &Run) -> Result<Outcom
             (operator, aim)
         })
         .collect();
-    operators::stop(context, reader, &operators, deadline).await?;
+    operators::stop(context, reader, &operators, patience).await?;
     let standstill = Standstill {
         context,
         reader,
         namespaces,
         mark: None,
         operators_stop: !operators.is_empty(),
-        deadline,
+        patience,
     };
     let stopped = standstill.stop().await?;
     Ok(Outcome::Workloads { workloads: u32::try_from(stopped.changed).unwrap_or(u32::MAX) })
@@ -101,8 +99,4 @@ pub async fn release_operators(context: &TaskContext, run: &Run) -> Result<(), T
     }
     let tools = Tools::lenient(context).await?;
     operators::release(context, tools.reader(context), run).await
-}
-
-fn deadline(run: &Run, step: Step) -> Instant {
-    Instant::now() + Duration::from_secs(u64::from(run.spec.step_wait(step)))
 }

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::charge::{Charge, Owners, Standing, mounts_claims, runs, unknown_owner};
 use super::inventory::{Reader, Workload};
+use super::patience::Patience;
 use super::rules::{Registry, Rule};
 use super::state::{self, Way};
 use super::switch::{Aim, bring_all, by_turns};
@@ -50,8 +51,8 @@ pub struct Standstill<'a> {
     pub mark: Option<&'a str>,
     /// The operators are stopped themselves, so that what they run is stopped by nobody else.
     pub operators_stop: bool,
-    /// When it is given up.
-    pub deadline: Instant,
+    /// How long it takes at the most.
+    pub patience: Patience,
 }
 
 /// Namespaces that stand still.
@@ -202,8 +203,8 @@ impl Standstill<'_> {
         loop {
             let left = self.left(&scene);
             self.context.progress(|progress| progress_of(progress, sweep.total, &left, &sweep.restless));
-            if Instant::now() >= self.deadline {
-                return Err(TaskError::Failed(timed_out(&left, &sweep.restless)));
+            if self.patience.is_over() {
+                return Err(TaskError::Failed(timed_out(&left, &sweep.restless, &self.patience.told())));
             }
             tokio::time::sleep(LOOK_EVERY).await;
             if left.is_empty() || Instant::now() >= until {

@@ -14,7 +14,7 @@
 //!   there; those of a Job succeed at once. [`NOT_READY`] and [`EXIT_CODE`] change that for tests.
 //!
 //! Commands are run in the containers of either kind ([`exec`]), and beside a real API server the kubelet
-//! serves them and the logs by itself ([`server`]).
+//! serves them, the logs and how full volumes are ([`stats`]) by itself ([`server`]).
 //!
 //! The last logs of a cluster's pods are kept, up to [`KEPT_LOGS`] pods, past the pods' own end.
 
@@ -24,6 +24,7 @@ mod logs;
 mod nodes;
 mod security;
 mod server;
+mod stats;
 pub(crate) mod status;
 mod volumes;
 mod worker;
@@ -83,25 +84,16 @@ pub(crate) async fn start(
     tls: Option<Arc<rustls::ServerConfig>>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<Kubelet>, Error> {
-    // Before the nodes are registered, which tell its port.
-    let served = match tls {
-        Some(tls) => {
-            let listening = async {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-                let port = listener.local_addr()?.port();
-                Ok::<_, std::io::Error>((listener, port))
-            };
-            let failed = |error: std::io::Error| Error::Object {
-                object: "the kubelet's server".to_owned(),
-                problem: error.to_string(),
-            };
-            let (listener, port) = listening.await.map_err(failed)?;
-            Some((listener, port, tls))
+    // Before the nodes are registered, which tell their ports.
+    let mut listeners = Vec::new();
+    if tls.is_some() {
+        for _ in 0..nodes::COUNT {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(unserved)?;
+            listeners.push((listener.local_addr().map_err(unserved)?.port(), listener));
         }
-        None => None,
-    };
-    let port = served.as_ref().map(|(_, port, _)| *port);
-    let nodes = nodes::register(cluster, context, port).await?;
+    }
+    let ports: Vec<u16> = listeners.iter().map(|(port, _)| *port).collect();
+    let nodes = nodes::register(cluster, context, &ports).await?;
     nodes::heartbeat(context, &nodes, tasks);
     let kubelet = Arc::new(Kubelet {
         context: context.clone(),
@@ -113,10 +105,17 @@ pub(crate) async fn start(
         logs: Mutex::default(),
     });
     crate::controllers::run(Handle(kubelet.clone()), context, tasks);
-    if let Some((listener, _, tls)) = served {
-        tasks.spawn(server::run(kubelet.clone(), listener, tls));
+    if let Some(tls) = tls {
+        for ((_, listener), node) in listeners.into_iter().zip(&kubelet.nodes) {
+            let server = server::Server { kubelet: kubelet.clone(), node: node.clone() };
+            tasks.spawn(server::run(Arc::new(server), listener, tls.clone()));
+        }
     }
     Ok(kubelet)
+}
+
+fn unserved(error: std::io::Error) -> Error {
+    Error::Object { object: "the kubelet's server".to_owned(), problem: error.to_string() }
 }
 
 struct Handle(Arc<Kubelet>);

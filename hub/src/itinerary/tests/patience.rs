@@ -106,7 +106,9 @@ fn a_step_that_goes_on_talking_ends_by_its_time_limit() {
     let failure = &run.status().failures[0];
     assert_eq!((failure.object.as_str(), failure.reason.as_str()), ("step ExportResources", "StepTimeout"));
     assert!(
-        failure.message.contains("10m00s") && failure.message.contains("the last was: object 9"),
+        ["10m00s", "the last was: object 9", "spec.timeouts.export", "spec.retries.export"]
+            .iter()
+            .all(|part| failure.message.contains(part)),
         "{failure:?}"
     );
     assert_eq!(talk(None).current(), Some(Step::ExportResources), "a day is far away");

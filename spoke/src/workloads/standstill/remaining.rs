@@ -71,26 +71,32 @@ fn why(pod: &Value) -> String {
     }
 }
 
-/// What failed when the time is over.
-pub fn timed_out(left: &[&Value], restless: &[String]) -> Findings {
+/// What failed when the time is over; `within` says how long that was and how it is set.
+pub fn timed_out(left: &[&Value], restless: &[String], within: &str) -> Findings {
     let mut failures = Findings::default();
     for pod in left {
         let message = if is_leaving(pod) {
-            format!("it was told to go and is still there: {}, then run again", why(pod))
+            format!("it was told to go and has not {within}: {}, then run again", why(pod))
         } else {
-            "its workload is stopped, and it still runs: look whether the controller or operator that runs it is at \
-             work (an operator named under `operators` is stopped itself), then run again"
-                .to_owned()
+            format!(
+                "its workload is stopped, and it has not gone {within}: look whether the controller or operator that runs \
+                 it is at work (an operator named under `operators` is stopped itself), then run again"
+            )
         };
         failures.push(finding(describe(pod), "PodStillRuns", message));
     }
     if left.is_empty() {
         for object in restless {
-            let message = "its controller has not seen in time that it is stopped: look whether that runs, then run again";
+            let message = format!(
+                "its controller has not seen {within} that it is stopped: look whether that runs, then run again"
+            );
             failures.push(finding(object.clone(), "NotSettled", message));
         }
         if restless.is_empty() {
-            let message = "something was stopped at every look: see the warnings, suspend what starts it, then run again";
+            let message = format!(
+                "it did not come to a stand {within}, as something was stopped at every look: see the warnings, suspend \
+                 what starts it, then run again"
+            );
             failures.push(finding("the workloads", "WillNotStandStill", message));
         }
     }
@@ -141,9 +147,10 @@ mod tests {
     fn when_the_time_is_over_every_pod_that_is_left_is_named() {
         let pods = [pod("db-0", Some("2026-01-01T00:00:30Z")), pod("web", None)];
         let left: Vec<&Value> = pods.iter().collect();
-        let failures = timed_out(&left, &[]);
+        let failures = timed_out(&left, &[], "within 10 s");
         assert_eq!(failures.total, 2);
         assert_eq!(failures.list[1].object, "Pod cms/web");
-        assert_eq!(timed_out(&[], &[]).list[0].reason, "WillNotStandStill");
+        assert!(failures.list.iter().all(|found| found.message.contains("within 10 s")), "{failures:?}");
+        assert_eq!(timed_out(&[], &[], "within 10 s").list[0].reason, "WillNotStandStill");
     }
 }

@@ -41,6 +41,12 @@ spec:
     metadata: {labels: {app: nobodys}}
     spec: {containers: [{name: c, image: 'c:1'}]}
 ";
+const CLAIM: &str = r"
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data, namespace: guarded}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+";
 /// The destination's namespace is there: before it is, nobody can ask its admission.
 const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: guarded}";
 
@@ -159,6 +165,15 @@ async fn what_an_admission_policy_of_the_destination_refuses_is_told_and_nothing
     let refused = world.run("changed", spec(false, false)).await.failed();
     assert!(refused.failure("ConfigMap guarded/fine").message.contains(RULE));
     assert_eq!(world.get("west", path).await["data"], json!({"signed": "yes"}));
+
+    // Movers have no team, and the policy is for all Pods.
+    world.apply("east", CLAIM).await;
+    world.volume("east", "guarded", "data").await;
+    let refused =
+        world.run("moved", json!({"namespaces": ["guarded"], "includeResources": false})).await.failed();
+    let finding = refused.failure("Namespace guarded");
+    assert_eq!((finding.reason.as_str(), finding.step), ("MoverForbidden", Some(Step::Preflight)));
+    assert!(finding.message.contains(POD_RULE), "{finding:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::app::CMS_OBJECTS;
+use crate::obstacles::{self, CRITICAL, NAMESPACES, OBSTACLES};
 use crate::reading::{everything, text, versions};
 use crate::world::{PAIR, Said, World, eventually};
 
@@ -44,122 +45,6 @@ fn has(said: &Said, sign: char, line: &str) -> bool {
     let is = |l: &str| l.trim_start().strip_prefix(sign).is_some_and(|rest| rest.trim() == line);
     said.out.lines().any(is)
 }
-
-/// A namespace of the destination that can take next to nothing, and a neighbour that has what
-/// the newcomer wants.
-const TIGHT_WEST: &str = r"
-apiVersion: v1
-kind: Namespace
-metadata: {name: tight, labels: {pod-security.kubernetes.io/enforce: baseline}}
----
-apiVersion: v1
-kind: ResourceQuota
-metadata: {name: little, namespace: tight}
-spec: {hard: {count/secrets: '1', services.nodeports: '5'}}
----
-apiVersion: v1
-kind: LimitRange
-metadata: {name: small, namespace: tight}
-spec:
-  limits:
-  - {type: Container, max: {cpu: 500m}}
-  - {type: PersistentVolumeClaim, max: {storage: 2Gi}}
----
-apiVersion: v1
-kind: Namespace
-metadata: {name: neighbour}
----
-apiVersion: v1
-kind: Service
-metadata: {name: first, namespace: neighbour}
-spec: {type: NodePort, selector: {app: first}, ports: [{port: 80, nodePort: 31877}]}
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: first, namespace: neighbour}
-spec:
-  rules:
-  - host: taken.example.com
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: first, port: {number: 80}}}}]}
-";
-const TIGHT_EAST: &str = r"
-apiVersion: v1
-kind: Namespace
-metadata: {name: tight}
----
-apiVersion: storage.k8s.io/v1
-kind: StorageClass
-metadata: {name: east-only}
-provisioner: lab.isthmus.dev/local
----
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {name: east-ingress}
-spec: {controller: example.com/east}
----
-apiVersion: v1
-kind: Secret
-metadata: {name: one, namespace: tight}
----
-apiVersion: v1
-kind: Secret
-metadata: {name: two, namespace: tight}
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: classy, namespace: tight}
-spec: {storageClassName: east-only, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: wide, namespace: tight}
-spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 3Gi}}}
----
-apiVersion: v1
-kind: Service
-metadata: {name: ported, namespace: tight}
-spec: {type: NodePort, selector: {app: a}, ports: [{port: 80, nodePort: 31877}]}
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: classed, namespace: tight}
-spec:
-  ingressClassName: east-ingress
-  rules:
-  - host: free.example.com
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: ported, port: {number: 80}}}}]}
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: hosted, namespace: tight}
-spec:
-  rules:
-  - host: taken.example.com
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: ported, port: {number: 80}}}}]}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: hungry, namespace: tight}
-spec:
-  replicas: 1
-  selector: {matchLabels: {app: hungry}}
-  template:
-    metadata: {labels: {app: hungry}}
-    spec:
-      containers: [{name: c, image: 'c:1', resources: {requests: {cpu: 2}, limits: {cpu: 2}}}]
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: rooted, namespace: tight}
-spec:
-  replicas: 1
-  selector: {matchLabels: {app: rooted}}
-  template:
-    metadata: {labels: {app: rooted}}
-    spec:
-      hostNetwork: true
-      containers: [{name: c, image: 'c:1', securityContext: {privileged: true}}]
-";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_diff_shows_what_would_be_made_and_changed_and_touches_nothing() {
@@ -216,43 +101,21 @@ async fn a_diff_shows_what_would_be_made_and_changed_and_touches_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_diff_names_everything_that_would_be_in_the_way() {
     let world = World::start().await;
-    world.apply("west", TIGHT_WEST).await;
-    world.apply("east", TIGHT_EAST).await;
-    for claim in ["classy", "wide"] {
-        world.volume("east", "tight", claim).await;
-    }
-    let said = diff(&world, &["tight"]).await;
+    obstacles::put(&world).await;
+    let said = diff(&world, &[&NAMESPACES[..], &["--quiesce"]].concat()).await;
     assert_eq!(said.code, 1, "{}", said.all());
     let all = said.all();
-    for obstacle in [
-        // The claims: a class that is not there, and a LimitRange of the namespace.
-        "east-only",
-        "wide",
-        // What a Service and Ingresses want for themselves.
-        "31877",
-        "east-ingress",
-        "taken.example.com",
-        // The quota, the LimitRange, and Pod Security's refusal of what a Deployment would start.
-        "count/secrets",
-        "hungry",
-        "cpu",
-        "rooted",
-        "baseline",
-    ] {
-        assert!(all.contains(obstacle), "{obstacle} is not in\n{all}");
+    for (_, _, object, part) in OBSTACLES {
+        let name = object.rsplit('/').next().unwrap_or(object);
+        assert!(all.contains(name) && all.contains(part), "{part} of {object} is not in\n{all}");
     }
 
     // The run itself is refused for the same, and leaves the destination alone.
     let before = standing(&world, "west").await;
-    let report = world.run("tight", json!({"namespaces": ["tight"]})).await.failed();
-    let told: Vec<&str> = report.status.failures.iter().map(|f| f.object.as_str()).collect();
-    for object in
-        ["PersistentVolumeClaim tight/classy", "PersistentVolumeClaim tight/wide", "Service tight/ported"]
-    {
-        assert!(told.contains(&object), "{object} is not in {told:?}");
+    let report = world.run("tight", json!({"namespaces": NAMESPACES, "quiesce": true})).await.failed();
+    for (_, reason, object, _) in OBSTACLES.iter().filter(|(severity, ..)| *severity == CRITICAL) {
+        let told = report.status.failures.iter().any(|f| f.object == *object && f.reason == *reason);
+        assert!(told, "{reason} of {object}: {:#?}", report.status.failures);
     }
     assert_eq!(standing(&world, "west").await, before);
-    let hosts = |object: &Value| text(object, "/spec/rules/0/host").to_owned();
-    let there = everything(world.client("west")).await;
-    assert_eq!(there.values().map(hosts).filter(|host| !host.is_empty()).count(), 1);
 }

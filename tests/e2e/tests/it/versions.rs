@@ -11,7 +11,7 @@ use crate::reading::text;
 use crate::world::World;
 
 /// A definition of the group `versions.example.com`, whose last version is the stored one.
-fn definition(kind: &str, versions: &[&str]) -> String {
+pub fn definition(kind: &str, versions: &[&str]) -> String {
     let singular = kind.to_lowercase();
     let last = versions.last().copied().unwrap_or_default();
     let version = |name: &&str| {
@@ -34,7 +34,7 @@ fn definition(kind: &str, versions: &[&str]) -> String {
     .to_string()
 }
 
-fn resource(kind: &str, version: &str, namespace: &str) -> String {
+pub fn resource(kind: &str, version: &str, namespace: &str) -> String {
     json!({
         "apiVersion": format!("versions.example.com/{version}"), "kind": kind,
         "metadata": {"name": "one", "namespace": namespace}, "spec": {"colour": "blue"},

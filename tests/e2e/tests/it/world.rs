@@ -91,6 +91,12 @@ impl World {
         world.paired(&["--bidirectional"], &[]).await
     }
 
+    /// As [`World::start`], with more arguments for the hub.
+    pub async fn start_limited(hub: &[&str]) -> Self {
+        let east = SpokeOptions::new("east", NAMESPACE);
+        Self::joined_with(bare().await, east, hub).await.paired(&[], &[]).await
+    }
+
     async fn paired(self, options: &[&str], store: &[&str]) -> Self {
         let world = self;
         let keys = world.lab.s3_keys().clone();
@@ -120,9 +126,13 @@ impl World {
     }
 
     async fn joined_by(lab: Lab, east: SpokeOptions) -> Self {
+        Self::joined_with(lab, east, &[]).await
+    }
+
+    async fn joined_with(lab: Lab, east: SpokeOptions, hub: &[&str]) -> Self {
         // Under a name of its own, a hub that was killed leads again at once.
-        let named = vec!["--replica".to_owned(), "the-hub".to_owned()];
-        let hub = lab.start_hub(HubOptions { args: named, ..HubOptions::new(NAMESPACE) }).await.unwrap();
+        let args = ["--replica", "the-hub"].iter().chain(hub).map(|arg| (*arg).to_owned()).collect();
+        let hub = lab.start_hub(HubOptions { args, ..HubOptions::new(NAMESPACE) }).await.unwrap();
         let (east, west) = tokio::try_join!(
             lab.start_spoke(&hub, east),
             lab.start_spoke(&hub, SpokeOptions::new("west", NAMESPACE)),

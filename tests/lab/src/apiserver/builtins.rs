@@ -22,6 +22,8 @@ pub enum Sub {
     Log,
     /// A command in a container.
     Exec,
+    /// What a node's kubelet serves.
+    Proxy,
     /// A namespace's own finalizers.
     Finalize,
 }
@@ -37,6 +39,7 @@ impl Sub {
             Self::Eviction => "eviction",
             Self::Log => "log",
             Self::Exec => "exec",
+            Self::Proxy => "proxy",
             Self::Finalize => "finalize",
         }
     }
@@ -107,7 +110,7 @@ pub const BUILTINS: &[Builtin] = &[
     row!("", "v1", "Event", "events", &["ev"], NONE, true, PLAIN, false, true, api::core::v1::Event),
     row!("", "v1", "LimitRange", "limitranges", &["limits"], NONE, true, PLAIN, false, true, api::core::v1::LimitRange),
     row!("", "v1", "Namespace", "namespaces", &["ns"], NONE, false, &[Sub::Status, Sub::Finalize], false, true, api::core::v1::Namespace),
-    row!("", "v1", "Node", "nodes", &["no"], NONE, false, STATUS, false, true, api::core::v1::Node),
+    row!("", "v1", "Node", "nodes", &["no"], NONE, false, &[Sub::Status, Sub::Proxy], false, true, api::core::v1::Node),
     row!("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", &["pvc"], NONE, true, STATUS, false, true, api::core::v1::PersistentVolumeClaim),
     row!("", "v1", "PersistentVolume", "persistentvolumes", &["pv"], NONE, false, STATUS, false, true, api::core::v1::PersistentVolume),
     row!("", "v1", "Pod", "pods", &["po"], ALL, true, &[Sub::Status, Sub::Binding, Sub::Eviction, Sub::Log, Sub::Exec], true, true, api::core::v1::Pod),

@@ -72,6 +72,7 @@ fn part(sub: Sub, resource: &Resource) -> (String, String, String, Vec<&'static 
         Sub::Eviction => (("policy".to_owned(), "v1".to_owned(), "Eviction".to_owned()), vec!["create"]),
         Sub::Log => (core("Pod"), vec!["get"]),
         Sub::Exec => (core("PodExecOptions"), vec!["create", "get"]),
+        Sub::Proxy => (core("NodeProxyOptions"), vec!["create", "delete", "get", "patch", "update"]),
         Sub::Finalize => (own(), vec!["update"]),
     };
     (group, version, kind, verbs)

@@ -22,7 +22,8 @@
 //!   services are kept, defaulted and checked, without effect.
 //! - Answers are JSON alone; JSON, YAML and, of the kinds that typed clients write, protobuf are read;
 //!   there is no CBOR. `/openapi/v2` has no types. `/metrics` counts requests and nothing else.
-//! - `exec`, `attach`, `port-forward`, `proxy` and ephemeral containers are not served.
+//! - `attach`, `port-forward`, ephemeral containers, and proxies to pods and services are not served; of
+//!   `nodes/proxy` only the kubelet's `stats/summary` is.
 //! - Authentication is by bearer token alone; tokens are signed with ES256; there is no OIDC
 //!   discovery and no audit log; impersonation knows users and groups. There is no priority and
 //!   fairness; its headers are there, and overloads are made by [`Faults`].
@@ -228,6 +229,12 @@ pub trait ExecProvider: Send + Sync {
     fn exec(&self, io: hyper::upgrade::Upgraded, request: ExecRequest) -> BoxFuture<'static, ()>;
 }
 
+/// Tells of the volumes of a node's pods: the kubelet's part of `nodes/proxy`.
+pub trait SummaryProvider: Send + Sync {
+    /// What a kubelet answers at `/stats/summary`.
+    fn summary<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Value>;
+}
+
 /// What all requests share.
 pub(crate) struct Server {
     store: Store,
@@ -243,6 +250,7 @@ pub(crate) struct Server {
     faults: faults::Armed,
     logs: RwLock<Option<Arc<dyn LogProvider>>>,
     exec: RwLock<Option<Arc<dyn ExecProvider>>>,
+    summaries: RwLock<Option<Arc<dyn SummaryProvider>>>,
     stopping: CancellationToken,
     connections: TaskTracker,
 }
@@ -326,6 +334,7 @@ impl ApiServer {
             faults: faults::Armed::default(),
             logs: RwLock::new(None),
             exec: RwLock::new(None),
+            summaries: RwLock::new(None),
             stopping: CancellationToken::new(),
             connections: TaskTracker::new(),
         });
@@ -395,6 +404,11 @@ impl ApiServer {
     /// Says who runs commands in pods' containers.
     pub fn set_exec_provider(&self, provider: Arc<dyn ExecProvider>) {
         *self.server.exec.write() = Some(provider);
+    }
+
+    /// Says who tells of the volumes of nodes' pods.
+    pub fn set_summary_provider(&self, provider: Arc<dyn SummaryProvider>) {
+        *self.server.summaries.write() = Some(provider);
     }
 
     /// Stops: ends watches, lets other requests finish for a few seconds, closes the listener.

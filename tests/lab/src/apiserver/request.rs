@@ -115,6 +115,8 @@ pub struct Target {
     pub name: String,
     /// Part of the resource.
     pub subresource: String,
+    /// What follows a `proxy`.
+    pub below: String,
     /// Whether the path is of the old `/watch/` form.
     pub watch: bool,
 }
@@ -153,8 +155,8 @@ impl Target {
         target.resource = next();
         target.name = next();
         target.subresource = next();
-        // What is left is a path below a proxy, which this server has none of.
-        rest.next().is_none().then_some(target)
+        target.below = rest.map(String::as_str).collect::<Vec<_>>().join("/");
+        (target.below.is_empty() || target.subresource == "proxy").then_some(target)
     }
 
     /// The namespace under which the store has the resource's objects.
@@ -298,6 +300,9 @@ mod tests {
         );
         assert_eq!(target("/apis/apps/v1/deployments"), parts("", "deployments", "", ""));
         assert!(Target::parse("/version").is_none());
+        assert!(Target::parse("/api/v1/nodes/a/status/more").is_none());
+        let proxied = Target::parse("/api/v1/nodes/a/proxy/stats/summary").unwrap();
+        assert_eq!((proxied.subresource.as_str(), proxied.below.as_str()), ("proxy", "stats/summary"));
     }
 
     #[test]

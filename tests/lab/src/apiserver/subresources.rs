@@ -1,4 +1,4 @@
-//! The parts of objects with paths of their own: scale, token, binding, eviction, log.
+//! The parts of objects with paths of their own: scale, token, binding, eviction, log, proxy.
 
 use std::sync::Arc;
 
@@ -19,6 +19,9 @@ use super::write::Writing;
 use super::write::deletion::{DeleteOptions, delete_one};
 use super::write::patching::patched;
 use super::{LogRequest, Server, jsonpath, kinds};
+
+/// Where a kubelet tells of its pods' volumes.
+const SUMMARY: &str = "stats/summary";
 
 /// Answers a request for a part.
 pub async fn answer(
@@ -47,6 +50,7 @@ pub async fn answer(
         (Sub::Binding, "POST") => bind(server, call, target, resource),
         (Sub::Eviction, "POST") => evict(server, call, target, resource),
         (Sub::Log, "GET") => log(server, call, target, resource).await,
+        (Sub::Proxy, "GET") => proxied(server, target, resource).await,
         _ => Err(ApiError::method_not_allowed()),
     }
 }
@@ -258,6 +262,16 @@ async fn log(
     let chunks = provider.logs(request).await.map_err(ApiError::bad_request)?;
     let stopping = server.stopping.clone();
     Ok(reply::stream("text/plain", chunks.take_until(stopping.cancelled_owned())))
+}
+
+/// What a node's kubelet serves, as far as it is asked for: its summary.
+async fn proxied(server: &Server, target: &Target, resource: &Resource) -> ApiResult<Response<Body>> {
+    let node = existing(server, target, resource)?;
+    let provider = server.summaries.read().clone();
+    match provider.filter(|_| target.below == SUMMARY) {
+        Some(provider) => Ok(reply::json(200, &provider.summary(name(&node)).await)),
+        None => Ok(reply::plain(404, "404 page not found")),
+    }
 }
 
 /// The container that a request for a part of a pod names or means.

@@ -1,4 +1,5 @@
-//! The lab's own API server as a cluster's, with the kubelet behind `pods/log` and `pods/exec`.
+//! The lab's own API server as a cluster's, with the kubelet behind `pods/log`, `pods/exec` and
+//! `nodes/proxy`.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use super::{ClusterError, ClusterTraits, Endpoint};
 use crate::apiserver::{
     ApiServer, ApiServerOptions, ExecProvider, ExecRequest, Faults, LogProvider, LogRequest, LogStream,
+    SummaryProvider,
 };
 use crate::kubelet::{self, ExecQuery, Kubelet, LogQuery};
 
@@ -32,10 +34,11 @@ pub(super) async fn start(
 }
 
 impl Embedded {
-    /// Lets the server give the output of the kubelet's pods, and run commands in them.
+    /// Lets the server give the output of the kubelet's pods, run commands in them, and tell of their volumes.
     pub fn serve_pods(&self, kubelet: Arc<Kubelet>) {
         self.0.set_log_provider(Arc::new(Pods(kubelet.clone())));
-        self.0.set_exec_provider(Arc::new(Pods(kubelet)));
+        self.0.set_exec_provider(Arc::new(Pods(kubelet.clone())));
+        self.0.set_summary_provider(Arc::new(Pods(kubelet)));
     }
 
     /// Puts a definition into the store as it is.
@@ -81,5 +84,11 @@ impl LogProvider for Pods {
             limit_bytes: request.limit_bytes,
         };
         async move { Ok(self.0.clone().stream_log(&query).boxed()) }.boxed()
+    }
+}
+
+impl SummaryProvider for Pods {
+    fn summary<'a>(&'a self, node: &'a str) -> BoxFuture<'a, serde_json::Value> {
+        self.0.summary(node).boxed()
     }
 }

@@ -13,10 +13,12 @@ use tokio::task::JoinSet;
 use crate::controllers::{Context, Error, Settled};
 
 /// The nodes of each cluster.
-const NODES: usize = 2;
+pub(super) const COUNT: usize = 2;
 /// A node counts as lost 40 s after its last renewal.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const LEASE_SECONDS: i32 = 40;
+/// Where kubelets listen by default.
+const USUAL_PORT: u16 = 10250;
 const LEASES: &str = "kube-node-lease";
 /// By this a node says that its kubelet takes WebSockets as they come.
 const TAKES_WEBSOCKETS: &str = "ExtendWebSocketsToKubelet";
@@ -33,12 +35,9 @@ fn object<K: serde::de::DeserializeOwned>(value: Value) -> Result<K, Error> {
     serde_json::from_value(value).map_err(|error| Error::Object { object: name, problem: error.to_string() })
 }
 
-/// Creates the nodes and returns their names; `port` is where their kubelet listens on loopback.
-pub(super) async fn register(
-    cluster: &str,
-    context: &Context,
-    port: Option<u16>,
-) -> Result<Vec<String>, Error> {
+/// Creates the nodes and returns their names; `ports` are where their kubelet listens on loopback, if it
+/// does.
+pub(super) async fn register(cluster: &str, context: &Context, ports: &[u16]) -> Result<Vec<String>, Error> {
     let nodes = Api::<Node>::all(context.client.clone());
     let leases: Namespace = object(json!({"metadata": {"name": LEASES}}))?;
     Api::<Namespace>::all(context.client.clone())
@@ -46,7 +45,7 @@ pub(super) async fn register(
         .await
         .settled("creating", &leases)?;
     let mut names = Vec::new();
-    for number in 1..=NODES {
+    for number in 1..=COUNT {
         let name = format!("{cluster}-node-{number}");
         let zone = char::from(b'a' + u8::try_from(number - 1).unwrap_or_default());
         let node: Node = object(json!({"metadata": {"name": name, "labels": {
@@ -57,7 +56,7 @@ pub(super) async fn register(
             "topology.kubernetes.io/zone": format!("{cluster}-{zone}"),
         }}}))?;
         nodes.create(&PostParams::default(), &node).await.settled("creating", &node)?;
-        let status = json!({"status": status(cluster, number, port)});
+        let status = json!({"status": status(cluster, number, ports.get(number - 1).copied())});
         nodes
             .patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
             .await
@@ -151,13 +150,14 @@ fn status(cluster: &str, number: usize, port: Option<u16>) -> Value {
             "kubeProxyVersion": "", "operatingSystem": "linux", "architecture": architecture(),
         },
     });
-    if let Some(port) = port {
+    // Without a server of its own it is reached through the lab's API server alone, by no port.
+    status["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port.unwrap_or(USUAL_PORT)}});
+    if port.is_some() {
         status["addresses"] = json!([
             {"type": "InternalIP", "address": format!("{}.255.{number}", network(cluster))},
             {"type": "Hostname", "address": format!("{cluster}-node-{number}")},
             {"type": "ExternalIP", "address": "127.0.0.1"},
         ]);
-        status["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
         status["declaredFeatures"] = json!([TAKES_WEBSOCKETS]);
     }
     status

@@ -1,5 +1,6 @@
-//! The kubelet's own HTTPS server, as a real API server asks it for logs and commands: `/containerLogs`
-//! and `/exec`. It listens on loopback and takes only who has a certificate of the cluster's authority.
+//! A node's own HTTPS server, as a real API server asks it for logs, commands and volumes: `/containerLogs`,
+//! `/exec` and `/stats/summary`. It listens on loopback and takes only who has a certificate of the
+//! cluster's authority.
 //!
 //! A real API server translates a WebSocket of the newest protocol into SPDY for a node that does not
 //! say that it takes WebSockets itself. The lab's nodes say so ([`super::nodes`]), which servers know from
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use http::HeaderValue;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -35,8 +37,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
+/// The server of one node.
+pub(super) struct Server {
+    pub kubelet: Arc<Kubelet>,
+    pub node: String,
+}
+
 /// Accepts connections until the task is aborted.
-pub(super) async fn run(kubelet: Arc<Kubelet>, listener: TcpListener, tls: Arc<rustls::ServerConfig>) {
+pub(super) async fn run(server: Arc<Server>, listener: TcpListener, tls: Arc<rustls::ServerConfig>) {
     let acceptor = TlsAcceptor::from(tls);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -46,10 +54,10 @@ pub(super) async fn run(kubelet: Arc<Kubelet>, listener: TcpListener, tls: Arc<r
             continue;
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let (kubelet, acceptor) = (Arc::clone(&kubelet), acceptor.clone());
+        let (server, acceptor) = (Arc::clone(&server), acceptor.clone());
         tokio::spawn(async move {
             let _place = place;
-            if let Err(error) = connection(kubelet, acceptor, stream).await {
+            if let Err(error) = connection(server, acceptor, stream).await {
                 tracing::debug!(%error, "a connection to the kubelet ended");
             }
         });
@@ -57,21 +65,22 @@ pub(super) async fn run(kubelet: Arc<Kubelet>, listener: TcpListener, tls: Arc<r
 }
 
 async fn connection(
-    kubelet: Arc<Kubelet>,
+    server: Arc<Server>,
     acceptor: TlsAcceptor,
     stream: TcpStream,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let kubelet = Arc::clone(&kubelet);
-        async move { Ok::<_, Infallible>(answer(kubelet, request)) }
+        let server = Arc::clone(&server);
+        async move { Ok::<_, Infallible>(answer(&server, request).await) }
     });
     let builder = hyper::server::conn::http1::Builder::new();
     Ok(builder.serve_connection(TokioIo::new(stream), service).with_upgrades().await?)
 }
 
-fn answer(kubelet: Arc<Kubelet>, request: Request<Incoming>) -> Response<Body> {
+async fn answer(server: &Server, request: Request<Incoming>) -> Response<Body> {
+    let kubelet = Arc::clone(&server.kubelet);
     let path = request.uri().path().to_owned();
     let query: Vec<(String, String)> =
         form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
@@ -88,6 +97,12 @@ fn answer(kubelet: Arc<Kubelet>, request: Request<Incoming>) -> Response<Body> {
                 command: command.collect(),
             };
             exec(kubelet, request, query)
+        }
+        ["stats", "summary"] => {
+            let summary = kubelet.summary(&server.node).await;
+            let mut response = plain(StatusCode::OK, &summary.to_string());
+            response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+            response
         }
         _ => plain(StatusCode::NOT_FOUND, "404 page not found"),
     }

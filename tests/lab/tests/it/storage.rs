@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use isthmus_lab::cluster::SNAPSHOT_ERROR;
 use isthmus_lab::kubelet::MOVER_IMAGE;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -219,7 +219,38 @@ async fn a_cordoned_node_is_tainted_and_takes_what_tolerates_it(bench: &Bench) {
     nodes.delete("cordoned-node", &DeleteParams::default()).await.unwrap();
 }
 
+async fn a_kubelet_says_through_the_api_server_how_full_the_volumes_of_its_pods_are(bench: &Bench) {
+    let space = bench.namespace("measured").await;
+    space.create::<PersistentVolumeClaim>(sized("data", &json!({}))).await;
+    space
+        .create::<Pod>(json!({"metadata": {"name": "db"}, "spec": {
+            "containers": [{"name": "c", "image": "db:1", "volumeMounts": [{"name": "v", "mountPath": "/var/db"}]}],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}}))
+        .await;
+    let pods = space.until::<Pod>("the pod", "", |pods| pods.iter().all(ready)).await;
+    std::fs::write(bench.folder(&space, "data").await.join("file"), vec![7; 1 << 20]).unwrap();
+    let on = pods[0].spec.as_ref().unwrap().node_name.clone().unwrap();
+    for node in Api::<Node>::all(space.client.clone()).list(&ListParams::default()).await.unwrap() {
+        let node = node.name_any();
+        let path = format!("/api/v1/nodes/{node}/proxy/stats/summary");
+        let request = http::Request::get(path).body(Vec::new()).unwrap();
+        let summary: Value = space.client.request(request).await.unwrap();
+        let pods = summary["pods"].as_array().unwrap().iter();
+        let volumes = pods.flat_map(|pod| pod["volume"].as_array().unwrap());
+        let ours: Vec<&Value> =
+            volumes.filter(|v| v["pvcRef"] == json!({"name": "data", "namespace": space.name})).collect();
+        if node == on {
+            assert_eq!((ours.len(), &ours[0]["capacityBytes"]), (1, &json!(4 << 20)), "{summary}");
+            let used = ours[0]["usedBytes"].as_u64().unwrap();
+            assert!((1 << 20..2 << 20).contains(&used), "{summary}");
+        } else {
+            assert!(ours.is_empty(), "{summary}");
+        }
+    }
+}
+
 on_both_flavours! {
+    a_kubelet_says_through_the_api_server_how_full_the_volumes_of_its_pods_are,
     a_raw_block_claim_is_a_file_of_its_size_which_a_process_gets_by_its_device_path,
     a_snapshot_holds_the_volume_of_its_time_and_a_claim_begins_with_it,
     a_snapshot_that_the_driver_refuses_says_why_and_is_not_ready,
