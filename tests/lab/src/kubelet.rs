@@ -23,14 +23,13 @@ mod exec;
 mod logs;
 mod nodes;
 mod security;
-mod server;
+pub(crate) mod server;
 mod stats;
 pub(crate) mod status;
 mod volumes;
 mod worker;
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,7 +87,7 @@ pub(crate) async fn start(
     let mut listeners = Vec::new();
     if tls.is_some() {
         for _ in 0..nodes::COUNT {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(unserved)?;
+            let listener = TcpListener::bind((server::address(), 0)).await.map_err(unserved)?;
             listeners.push((listener.local_addr().map_err(unserved)?.port(), listener));
         }
     }

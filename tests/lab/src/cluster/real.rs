@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::certs::{Authority, signing_key};
 use super::flavour::Binaries;
 use super::{ClusterError, ClusterTraits, Endpoint, config, connect, kubeconfig_text, write_private};
+use crate::kubelet;
 use crate::programs::ProcessError;
 use crate::programs::process::{Process, Run};
 
@@ -76,7 +77,8 @@ pub(super) async fn start(
         ["localhost", "127.0.0.1", "10.96.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
     let server = authority.server("kube-apiserver", &sans).map_err(certificate)?;
     let client = authority.client("kube-apiserver-kubelet-client").map_err(certificate)?;
-    let kubelet = authority.server("kubelet", &["127.0.0.1"]).map_err(certificate)?;
+    let kubelet =
+        authority.server("kubelet", &[&kubelet::server::address().to_string()]).map_err(certificate)?;
     let kubelet = Arc::new(kubelet.rustls_for(&authority).map_err(certificate)?);
     let (private, public) = signing_key().map_err(certificate)?;
     let plane = Plane {
@@ -191,7 +193,7 @@ impl Plane<'_> {
             format!("--kubelet-certificate-authority={}", file("ca.crt")),
             format!("--kubelet-client-certificate={}", file("kubelet-client.crt")),
             format!("--kubelet-client-key={}", file("kubelet-client.key")),
-            // All nodes are on loopback, which they call their external address.
+            // All nodes are on this machine, whose address they call their external one.
             "--kubelet-preferred-address-types=ExternalIP".to_owned(),
             "--profiling=false".to_owned(),
             "--v=0".to_owned(),

@@ -35,8 +35,7 @@ fn object<K: serde::de::DeserializeOwned>(value: Value) -> Result<K, Error> {
     serde_json::from_value(value).map_err(|error| Error::Object { object: name, problem: error.to_string() })
 }
 
-/// Creates the nodes and returns their names; `ports` are where their kubelet listens on loopback, if it
-/// does.
+/// Creates the nodes and returns their names; `ports` are where their kubelet listens, if it does.
 pub(super) async fn register(cluster: &str, context: &Context, ports: &[u16]) -> Result<Vec<String>, Error> {
     let nodes = Api::<Node>::all(context.client.clone());
     let leases: Namespace = object(json!({"metadata": {"name": LEASES}}))?;
@@ -156,7 +155,7 @@ fn status(cluster: &str, number: usize, port: Option<u16>) -> Value {
         status["addresses"] = json!([
             {"type": "InternalIP", "address": format!("{}.255.{number}", network(cluster))},
             {"type": "Hostname", "address": format!("{cluster}-node-{number}")},
-            {"type": "ExternalIP", "address": "127.0.0.1"},
+            {"type": "ExternalIP", "address": super::server::address().to_string()},
         ]);
         status["declaredFeatures"] = json!([TAKES_WEBSOCKETS]);
     }

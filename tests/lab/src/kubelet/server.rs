@@ -1,12 +1,12 @@
 //! A node's own HTTPS server, as a real API server asks it for logs, commands and volumes: `/containerLogs`,
-//! `/exec` and `/stats/summary`. It listens on loopback and takes only who has a certificate of the
-//! cluster's authority.
+//! `/exec` and `/stats/summary`. It takes only who has a certificate of the cluster's authority.
 //!
 //! A real API server translates a WebSocket of the newest protocol into SPDY for a node that does not
 //! say that it takes WebSockets itself. The lab's nodes say so ([`super::nodes`]), which servers know from
 //! 1.36 on; logs and commands through an older one are not served.
 
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ use super::exec::{ExecQuery, handshake};
 use super::{Kubelet, LogQuery};
 use crate::controllers::namespace_of;
 
+/// An address that is no machine's (RFC 5737), as of one on another network.
+const ELSEWHERE: (&str, u16) = ("192.0.2.1", 9);
 /// Connections that may be open at once.
 const MAX_CONNECTIONS: usize = 512;
 /// How long a client may take over its TLS handshake.
@@ -36,6 +38,20 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Where the kubelets of this machine listen. Not on loopback, where there is another address: a real API
+/// server proxies to no node there (`IsProxyableHostname`), and `/stats/summary` goes by a proxy.
+pub(crate) fn address() -> Ipv4Addr {
+    // Nothing is sent: the system only chooses the address that it would send from.
+    let chosen = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect(ELSEWHERE)?;
+        socket.local_addr()
+    });
+    match chosen.map(|address| address.ip()) {
+        Ok(IpAddr::V4(address)) if !address.is_unspecified() => address,
+        _ => Ipv4Addr::LOCALHOST,
+    }
+}
 
 /// The server of one node.
 pub(super) struct Server {
