@@ -34,7 +34,7 @@ async fn a_run_that_waits_says_for_which_cluster_store_or_migration_and_begins_i
     world.migration_is("slow", "sending", |status| status.bytes_total > 0).await;
 
     world.begin("first", "same").await;
-    waits(&world, "same", &["migration slow", "first"]).await;
+    waits(&world, "same", &["migration isthmus/slow", "namespace first"]).await;
     world.begin("second", "next").await;
     waits(&world, "next", &["store stage", "at most 1", "--max-runs-per-store"]).await;
     world.begin("third", "last").await;
