@@ -279,7 +279,9 @@ mod tests {
 
     fn told_of(sizes: &[&str], capacities: &[Value]) -> Vec<String> {
         let mut storage = Storage::of(&[class("disk", "topolvm.io", false)]);
-        capacities.iter().for_each(|capacity| storage.see_room(capacity));
+        for capacity in capacities {
+            storage.see_room(capacity);
+        }
         let claims: Vec<Value> =
             sizes.iter().map(|size| claim("data", &json!("disk"), "ReadWriteOnce", size)).collect();
         let found = told(&claims, &storage).into_iter();

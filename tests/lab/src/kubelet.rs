@@ -87,8 +87,9 @@ pub(crate) async fn start(
     let mut listeners = Vec::new();
     if tls.is_some() {
         for _ in 0..nodes::COUNT {
-            let listener = TcpListener::bind((server::address(), 0)).await.map_err(unserved)?;
-            listeners.push((listener.local_addr().map_err(unserved)?.port(), listener));
+            let listener =
+                TcpListener::bind((server::address(), 0)).await.map_err(|error| unserved(&error))?;
+            listeners.push((listener.local_addr().map_err(|error| unserved(&error))?.port(), listener));
         }
     }
     let ports: Vec<u16> = listeners.iter().map(|(port, _)| *port).collect();
@@ -113,7 +114,7 @@ pub(crate) async fn start(
     Ok(kubelet)
 }
 
-fn unserved(error: std::io::Error) -> Error {
+fn unserved(error: &std::io::Error) -> Error {
     Error::Object { object: "the kubelet's server".to_owned(), problem: error.to_string() }
 }
 

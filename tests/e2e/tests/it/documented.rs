@@ -52,7 +52,7 @@ fn is_reason(text: &str) -> bool {
 }
 
 /// The text between a mark and the next.
-fn between<'a>(text: &'a str, mark: char) -> impl Iterator<Item = &'a str> {
+fn between(text: &str, mark: char) -> impl Iterator<Item = &str> {
     text.split(mark).skip(1).step_by(2)
 }
 

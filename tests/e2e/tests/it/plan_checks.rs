@@ -131,7 +131,7 @@ metadata: {name: frail-ending, finalizers: [example.com/held]}
         .await;
         world.try_patch("east", volume, json!({"metadata": {"finalizers": null}})).await
     };
-    let (_, _) = tokio::join!(world.delete("east", volume), gone);
+    let ((), _) = tokio::join!(world.delete("east", volume), gone);
     phase_is(world, "frail", "lost", "Lost").await;
     // Kinds that the destination does not know, or not in these versions.
     for (kind, there) in [("Gauge", None), ("Dial", Some("v1"))] {
