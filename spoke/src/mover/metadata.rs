@@ -285,6 +285,19 @@ fn set_xattr(target: Target<'_>, xattr: &Xattr) -> Result<(), Errno> {
     }
 }
 
+/// Takes off what a new directory has of the one that it was made in: both ACLs, where that one has
+/// a default ACL. So what is made in it inherits nothing either.
+pub fn drop_inherited_acls<F: AsFd>(directory: &F) -> Result<(), Errno> {
+    for name in [c"system.posix_acl_default", c"system.posix_acl_access"] {
+        match fremovexattr(directory, name) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(errno) if without_support(errno) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
 /// Whether this system labels files: else there is nothing that a label could mean here.
 pub fn has_selinux() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();

@@ -27,7 +27,7 @@ pub struct DirHandle {
     pub fd: Arc<OwnedFd>,
     /// Its entry in the manifest.
     pub entry: Arc<Entry>,
-    /// Whether this run made it, so that nothing foreign is in it.
+    /// Whether this run made it, so that nothing foreign is in it or on it.
     pub fresh: bool,
 }
 

@@ -441,6 +441,11 @@ impl Planner {
                 .map_err(|errno| MoverError::file("making the directory", &entry.path, errno))?;
         }
         let fd = self.open_directory(&dir.fd, name, &entry.path)?;
+        // One that this run made gets its own ACLs when all is in it.
+        if fresh && !dir.fresh {
+            metadata::drop_inherited_acls(&fd)
+                .map_err(|errno| MoverError::file("taking off the inherited ACL of", &entry.path, errno))?;
+        }
         self.push_directory(fd, entry, fresh);
         Ok(())
     }

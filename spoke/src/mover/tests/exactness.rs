@@ -156,6 +156,42 @@ async fn modes_arrive_whole_and_change_whole() {
     }
 }
 
+/// user::rw-, user:1234:r--, group::r--, mask::r--, other::---
+fn acl() -> Vec<u8> {
+    let entries =
+        [(1_u16, 6_u16, u32::MAX), (2, 4, 1234), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
+    let entries = entries.map(|(tag, permissions, id)| {
+        [&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id.to_le_bytes()].concat()
+    });
+    std::iter::once(2_u32.to_le_bytes().to_vec()).chain(entries).flatten().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_where_a_default_acl_is_does_not_inherit_it() {
+    let volume = Volume::new();
+    let (root, arrived) = (volume.source.path(), volume.destination.path());
+    let has_default = |path: &Path| xattr::set(path, "system.posix_acl_default", &acl()).is_ok();
+    fs::create_dir(root.join("inherits")).unwrap();
+    // Of the volume's root, as whoever provisioned it made it, and of a directory that arrived.
+    if !has_default(arrived) || !has_default(&root.join("inherits")) {
+        return left_out("the filesystem has no ACLs");
+    }
+    let tree = |at: &Path| {
+        fs::create_dir_all(at.join("deeper")).unwrap();
+        fs::write(at.join("file"), b"x".repeat(100)).unwrap();
+        fs::write(at.join("deeper/file"), b"y".repeat(100)).unwrap();
+        mkfifoat(CWD, at.join("deeper/fifo"), Mode::RUSR).unwrap();
+    };
+    tree(&root.join("first"));
+    volume.run_pass(1).await;
+    volume.assert_equal();
+    // What is moved into a directory takes nothing of it.
+    tree(&root.join("moved"));
+    fs::rename(root.join("moved"), root.join("inherits/moved")).unwrap();
+    volume.run_pass(2).await;
+    volume.assert_equal();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn attributes_and_acls_arrive_change_and_go() {
     let volume = Volume::new();
@@ -163,16 +199,7 @@ async fn attributes_and_acls_arrive_change_and_go() {
     fs::create_dir(root.join("dir")).unwrap();
     fs::write(root.join("file"), b"x".repeat(100)).unwrap();
     symlink("file", root.join("link")).unwrap();
-    // user::rw-, user:1234:r--, group::r--, mask::r--, other::---
-    let acl: Vec<u8> = std::iter::once(2_u32.to_le_bytes().to_vec())
-        .chain(
-            [(1_u16, 6_u16, u32::MAX), (2, 4, 1234), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)]
-                .map(|(tag, permissions, id)| {
-                    [&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id.to_le_bytes()].concat()
-                }),
-        )
-        .flatten()
-        .collect();
+    let acl = acl();
     // VFS_CAP_REVISION_2 with CAP_NET_BIND_SERVICE, permitted and effective.
     let capability: Vec<u8> =
         [0x0200_0001_u32, 1 << 10, 0, 0, 0].into_iter().flat_map(u32::to_le_bytes).collect();
