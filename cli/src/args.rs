@@ -37,8 +37,8 @@ pub const DEFAULT_NAMESPACE: &str = "isthmus";
 /// Move applications with their volumes from one Kubernetes cluster to another.
 ///
 /// The commands work on the cluster where the hub runs. Exit codes: 0 succeeded, 1 failed,
-/// 2 wrong usage, 3 succeeded with warnings, 4 (of diff) could not be told, 130 watching was
-/// interrupted.
+/// 2 wrong usage, 3 succeeded with warnings, 4 (of diff and plan check) could not be told,
+/// 130 watching was interrupted.
 #[derive(Parser)]
 #[command(name = "isthmus", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
