@@ -166,9 +166,13 @@ fn collections(records: &Records, cluster: &str) -> Vec<Task> {
 }
 
 /// The tasks of a cluster's activations that are not done. What a run is handing over is not started
-/// meanwhile.
+/// meanwhile. A spoke whose API server does not answer it would try for a while, say that it cannot, and
+/// never try again: it is asked once it is answered, within the time of a poll.
 fn activations(records: &Records, presence: &Presence, cluster: &Cluster) -> Vec<Task> {
     let Some(uid) = cluster.uid() else { return Vec::new() };
+    if presence.is_unanswered(&uid) {
+        return Vec::new();
+    }
     cluster
         .spec
         .activations

@@ -18,7 +18,7 @@
 //! - [`voice`] makes one line of what the two movers of a volume say.
 //! - [`notes`] tells two statuses apart in words: the events on the record.
 //!
-//! - [`recovery`] is about failovers whose source is not heard.
+//! - [`recovery`] is about failovers whose source is not heard, or falls silent on the way.
 //! - [`rules`] makes hooks of the rules that a run names; [`lone_hooks`] tells which of them a failover
 //!   without its source carries out.
 //! - [`undo`] tells how a run that ends early goes back, and which side is the active one.
@@ -65,7 +65,7 @@ pub use notes::{Note, notes};
 pub use patience::{LONGEST_RETRY_PAUSE_SECONDS, RETRY_PAUSE_SECONDS};
 pub use plan::{Duty, plan, roster};
 pub use record::{Verdict, record};
-pub use recovery::{Handover, handover, is_unsettled, request, runs_to_end};
+pub use recovery::{Handover, TURN_AFTER_SECONDS, handover, is_unsettled, request, runs_to_end};
 pub use steps::{CLEANUP_TIMEOUT_SECONDS, GONE_AFTER_SECONDS};
 pub use summary::{elapsed, human_bytes, stamp};
 pub use tasks::{Assignment, Job, side_of, tasks};

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 
+use isthmus_shared::protocol::HEARTBEAT_EXPIRY_SECONDS;
+
+use crate::itinerary::TURN_AFTER_SECONDS;
 use crate::room::{Limits, RUNS_PER_CLUSTER, RUNS_PER_STORE};
 
 /// The hub of Isthmus: keeps the records, runs migrations, serves spokes.
@@ -76,6 +79,11 @@ pub(crate) struct ServeOptions {
     #[arg(long, default_value_t = RUNS_PER_STORE, value_name = "RUNS", env = "ISTHMUS_MAX_RUNS_PER_STORE",
         value_parser = value_parser!(u32).range(1..))]
     pub max_runs_per_store: u32,
+    /// How many seconds the source of a failover that is under way may not be heard before the failover
+    /// goes on without it, by the last complete run of its schedule.
+    #[arg(long, default_value_t = TURN_AFTER_SECONDS, value_name = "SECONDS", env = "ISTHMUS_FAILOVER_PATIENCE",
+        value_parser = value_parser!(i64).range(HEARTBEAT_EXPIRY_SECONDS.cast_signed()..=3600))]
+    pub failover_patience: i64,
 }
 
 impl ServeOptions {
@@ -104,5 +112,8 @@ mod tests {
         assert!(!options.install_crds);
         assert_eq!((options.max_runs_per_cluster, options.max_runs_per_store), (32, 256));
         assert!(parse(&["--max-runs-per-cluster=0"]).is_err());
+        assert_eq!(options.failover_patience, 120);
+        assert!(parse(&["--failover-patience=40"]).is_ok());
+        assert!(parse(&["--failover-patience=39"]).is_err(), "before that it is not known to be silent");
     }
 }

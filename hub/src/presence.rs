@@ -6,8 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
-use isthmus_shared::protocol::{Fence, Heartbeat, MAX_FENCES, PROBE_SECONDS};
+use isthmus_shared::protocol::{Fence, HEARTBEAT_EXPIRY_SECONDS, Heartbeat, MAX_FENCES, PROBE_SECONDS};
 use jiff::{SignedDuration, Timestamp};
+
+use crate::itinerary::TURN_AFTER_SECONDS;
 
 /// The most probes of one heartbeat that are taken in.
 pub(crate) const MAX_PROBES: usize = 256;
@@ -37,9 +39,24 @@ pub(crate) struct Probe {
 #[derive(Clone, Debug)]
 struct Spoke {
     heard_at: Timestamp,
+    /// Since when it has been heard without a gap in which its cluster counted as not heard.
+    steady_since: Timestamp,
     facts_digest: Option<String>,
     probes: HashMap<String, Probe>,
     fences: Vec<Fence>,
+}
+
+impl Spoke {
+    /// One that is heard for the first time.
+    fn heard(now: Timestamp) -> Self {
+        Self {
+            heard_at: now,
+            steady_since: now,
+            facts_digest: None,
+            probes: HashMap::new(),
+            fences: Vec::new(),
+        }
+    }
 }
 
 /// What a heartbeat came to.
@@ -56,12 +73,17 @@ pub(crate) struct Heard {
 pub(crate) struct Presence {
     /// When the term began.
     pub since: Timestamp,
+    /// How long the source of a failover that is under way may not be heard before the failover goes on
+    /// without it, seconds.
+    pub patience: i64,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     spokes: HashMap<String, Spoke>,
+    /// The clusters whose spokes have said last that their API server does not answer them.
+    unanswered: HashSet<String>,
     own: HashMap<String, Probe>,
     /// By the uid of a cluster or store: by how many seconds its clock is ahead, and when that was
     /// seen. Of a cluster also where its spoke is refused for it.
@@ -70,20 +92,32 @@ struct Inner {
 
 impl Presence {
     pub(crate) fn new(since: Timestamp) -> Self {
-        Self { since, inner: Mutex::default() }
+        Self { since, patience: TURN_AFTER_SECONDS, inner: Mutex::default() }
+    }
+
+    /// The same, with another patience of failovers, seconds.
+    pub(crate) fn with_patience(self, patience: i64) -> Self {
+        Self { patience, ..self }
     }
 
     /// Takes in a heartbeat. Facts count as known once [`Self::facts_kept`] says so.
+    ///
+    /// A spoke whose cluster does not answer it cannot do anything there, nor say how it stands: it
+    /// counts as not heard for as long as that lasts.
     pub(crate) fn heartbeat(&self, cluster_uid: &str, heartbeat: &Heartbeat, now: Timestamp) -> Heard {
         self.with(|inner| {
+            if heartbeat.unanswered {
+                let news = inner.unanswered.insert(cluster_uid.to_owned());
+                return Heard { want_facts: false, news };
+            }
+            let answered_again = inner.unanswered.remove(cluster_uid);
             let new = !inner.spokes.contains_key(cluster_uid);
-            let spoke = inner.spokes.entry(cluster_uid.to_owned()).or_insert_with(|| Spoke {
-                heard_at: now,
-                facts_digest: None,
-                probes: HashMap::new(),
-                fences: Vec::new(),
-            });
-            let was_late = now.duration_since(spoke.heard_at) > SignedDuration::from_secs(20);
+            let spoke = inner.spokes.entry(cluster_uid.to_owned()).or_insert_with(|| Spoke::heard(now));
+            let gap = now.duration_since(spoke.heard_at);
+            let was_late = gap > SignedDuration::from_secs(20) || answered_again;
+            if gap > SignedDuration::from_secs(HEARTBEAT_EXPIRY_SECONDS.cast_signed()) {
+                spoke.steady_since = now;
+            }
             spoke.heard_at = now;
             let probes: HashMap<String, Probe> = heartbeat
                 .probes
@@ -119,8 +153,7 @@ impl Presence {
 
     /// A spoke has enrolled: that is a sign of life, and its facts are not known yet.
     pub(crate) fn enrolled(&self, cluster_uid: &str, now: Timestamp) {
-        let spoke = Spoke { heard_at: now, facts_digest: None, probes: HashMap::new(), fences: Vec::new() };
-        self.with(|inner| inner.spokes.insert(cluster_uid.to_owned(), spoke));
+        self.with(|inner| inner.spokes.insert(cluster_uid.to_owned(), Spoke::heard(now)));
     }
 
     /// The facts of that digest are in the record now.
@@ -135,6 +168,17 @@ impl Presence {
     /// When a cluster's spoke was last heard in this term.
     pub(crate) fn heard_at(&self, cluster_uid: &str) -> Option<Timestamp> {
         self.with(|inner| inner.spokes.get(cluster_uid).map(|spoke| spoke.heard_at)).flatten()
+    }
+
+    /// Since when a cluster's spoke has been heard without a gap of the time after which it counts as not
+    /// heard.
+    pub(crate) fn steady_since(&self, cluster_uid: &str) -> Option<Timestamp> {
+        self.with(|inner| inner.spokes.get(cluster_uid).map(|spoke| spoke.steady_since)).flatten()
+    }
+
+    /// Whether a cluster's spoke has said last that the cluster's API server does not answer it.
+    pub(crate) fn is_unanswered(&self, cluster_uid: &str) -> bool {
+        self.with(|inner| inner.unanswered.contains(cluster_uid)).unwrap_or(false)
     }
 
     /// What the mark of a cluster's namespace said when it was last heard.
@@ -191,6 +235,7 @@ impl Presence {
     pub(crate) fn retain(&self, clusters: &HashSet<String>, stores: &HashSet<String>) {
         self.with(|inner| {
             inner.spokes.retain(|uid, _| clusters.contains(uid));
+            inner.unanswered.retain(|uid| clusters.contains(uid));
             inner.own.retain(|uid, _| stores.contains(uid));
             inner.clocks.retain(|uid, _| clusters.contains(uid) || stores.contains(uid));
         });
@@ -233,6 +278,21 @@ mod tests {
             error: error.map(str::to_owned),
         };
         Heartbeat { facts_digest: "d".into(), probes: vec![probe], ..Heartbeat::default() }
+    }
+
+    #[test]
+    fn a_spoke_whose_cluster_does_not_answer_it_is_not_heard_and_is_known_to_be_that() {
+        let presence = Presence::new(at(0));
+        presence.heartbeat("c", &heartbeat(None), at(1));
+        let unanswered = Heartbeat { unanswered: true, ..heartbeat(None) };
+        assert!(presence.heartbeat("c", &unanswered, at(11)).news);
+        assert!(!presence.heartbeat("c", &unanswered, at(21)).news);
+        assert_eq!((presence.heard_at("c"), presence.is_unanswered("c")), (Some(at(1)), true));
+        assert!(presence.heartbeat("c", &heartbeat(None), at(31)).news);
+        assert_eq!((presence.heard_at("c"), presence.is_unanswered("c")), (Some(at(31)), false));
+        assert_eq!(presence.steady_since("c"), Some(at(1)), "the gap was none");
+        presence.heartbeat("c", &heartbeat(None), at(72));
+        assert_eq!(presence.steady_since("c"), Some(at(72)));
     }
 
     #[test]

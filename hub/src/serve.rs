@@ -251,7 +251,7 @@ impl Hub {
         term: &Arc<Term>,
     ) -> Reign {
         let client = self.clients.calls.clone();
-        let presence = Arc::new(Presence::new(term.since()));
+        let presence = Arc::new(Presence::new(term.since()).with_patience(self.options.failover_patience));
         let writer = Writer { client: client.clone(), term: Arc::clone(term) };
         let mut tasks = JoinSet::new();
         let events = Events::start(client.clone(), &mut tasks);

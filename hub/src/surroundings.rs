@@ -4,6 +4,7 @@ mod clocks;
 mod failover;
 mod plans;
 pub(crate) mod schedules;
+mod template;
 
 pub(crate) use clocks::wrong_clocks;
 pub(crate) use failover::kept;
@@ -11,11 +12,12 @@ pub(crate) use plans::{around, plans_beside};
 
 use std::sync::Arc;
 
-use isthmus_shared::protocol::HeldPass;
+use isthmus_shared::protocol::{HEARTBEAT_EXPIRY_SECONDS, HeldPass};
 use isthmus_shared::resources::{
-    ActivationPhase, Cluster, ClusterPair, Finding, LinkState, Migration, MigrationPhase, MigrationSpec,
-    MigrationStatus, Side, Step, StepState, TargetState, TaskRecord,
+    ActivationPhase, Cluster, ClusterPair, Finding, LinkState, Migration, MigrationAction, MigrationPhase,
+    MigrationSpec, MigrationStatus, Side, Step, StepState, TargetState, TaskRecord,
 };
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use crate::itinerary::{
@@ -44,14 +46,29 @@ pub(crate) fn view(records: &Records, presence: &Presence, migration: &Migration
     let source = named(status.and_then(|s| s.source.as_ref()), true);
     let destination = named(status.and_then(|s| s.destination.as_ref()), false);
     let rules = if begun { Rules::default() } else { rules(records, &namespace, options.as_ref()) };
+    let busy = busy(records, migration, [source.as_deref(), destination.as_deref()]);
+    let source = site(records, presence, source.as_deref());
+    let may_turn = begun
+        && status.is_some_and(|s| s.status == MigrationPhase::InProgress && s.recovers.is_none())
+        && migration.spec.action == MigrationAction::Failover;
+    // What a failover would go on by is looked up only where its source is silent.
+    let limit = SignedDuration::from_secs(HEARTBEAT_EXPIRY_SECONDS.cast_signed());
+    let silent = source.heard_at.is_none_or(|at| Timestamp::now().duration_since(at) > limit);
+    let origin = match &migration.spec.schedule {
+        Some(schedule) if may_turn && silent => {
+            Origin::Schedule(Box::new(failover::scheduled(records, migration, schedule)))
+        }
+        _ => origin,
+    };
     PairView {
         origin,
         rules,
         since: presence.since,
+        patience: presence.patience,
         pair: pair.as_deref().map(|pair| pair_facts(records, presence, pair, destination.as_deref())),
-        source: site(records, presence, source.as_deref()),
+        source,
         destination: site(records, presence, destination.as_deref()),
-        busy: busy(records, migration, [source.as_deref(), destination.as_deref()]),
+        busy,
         held: if begun { None } else { schedules::held(records, presence, migration) },
         full: None,
         told: told(records, migration),
@@ -226,10 +243,11 @@ pub(crate) fn defect(records: &Records, pair: &ClusterPair) -> Option<Finding> {
 
 fn site(records: &Records, presence: &Presence, cluster: Option<&str>) -> Site {
     let Some(cluster) = cluster.and_then(|name| records.cluster(name)) else { return Site::default() };
-    Site { exists: true, heard_at: heard_at(presence, &cluster) }
+    let steady_since = cluster.uid().and_then(|uid| presence.steady_since(&uid));
+    Site { exists: true, heard_at: heard_at(presence, &cluster), steady_since }
 }
 
-fn heard_at(presence: &Presence, cluster: &Cluster) -> Option<jiff::Timestamp> {
+fn heard_at(presence: &Presence, cluster: &Cluster) -> Option<Timestamp> {
     cluster.metadata.uid.as_deref().and_then(|uid| presence.heard_at(uid))
 }
 

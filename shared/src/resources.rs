@@ -43,7 +43,7 @@ pub use cluster::{
 pub use cluster_pair::{ClusterPair, ClusterPairSpec, ClusterPairStatus, LinkState};
 pub use cutover::{Active, HealthOptions, OnFailure, OperatorRef, UndoneRun, VolumeReclaim};
 pub use exclusions::{BadPattern, Exclusions, LOST_AND_FOUND};
-pub use failover::RecoveredRun;
+pub use failover::{RecoveredRun, SourceLost};
 pub use hooks::{ExecHook, Hook, HookPhase, ImagePullPolicy, JobHook, MAX_HOOKS, OnError, Until, WAIT_CMD};
 pub use marks::*;
 pub use migration::{Migration, MigrationAction, MigrationSpec, Turned};

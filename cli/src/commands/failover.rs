@@ -75,7 +75,8 @@ fn goes_by(migration: &Migration, now: Timestamp) -> String {
         ),
         None if status.pipeline.is_empty() => "It could not begin; nothing was changed.".to_owned(),
         None => format!(
-            "Cluster {source} is heard: it is stopped first, and nothing that was written there is lost."
+            "Cluster {source} is heard: it is stopped first, and nothing that was written there is lost. Should it fall silent on the way, \
+             the failover goes on by the last complete run of the schedule, and says so."
         ),
     }
 }

@@ -102,6 +102,13 @@ fn head(sheet: &mut Sheet, migration: &Migration, status: &MigrationStatus, now:
     sheet.line("Message", status.message.as_deref().unwrap_or_default());
     if let Some(recovered) = &status.recovers {
         sheet.line("Goes by", &goes_by(recovered, status.started_at.as_ref()));
+        if let Some(lost) = &recovered.source_lost {
+            let at = figures::moment(Some(&lost.at));
+            sheet.line(
+                "Source lost",
+                &format!("at {at}, during {}: it went by its source until then", word(lost.step)),
+            );
+        }
     }
     for (name, value) in side_lines(status) {
         sheet.line(name, &value);

@@ -23,7 +23,7 @@ fn world() -> World {
     plan.metadata.uid = Some("plan-1".to_owned());
     plan.metadata.generation = Some(1);
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let site = Site { exists: true, heard_at: Some(now) };
+    let site = Site { exists: true, heard_at: Some(now), steady_since: Some(now) };
     let pair = Pair {
         uid: "pair-1".into(),
         namespace: "isthmus".into(),
@@ -43,6 +43,7 @@ fn world() -> World {
         origin: Origin::Own,
         rules: Rules::default(),
         since: now,
+        patience: 120,
         pair: Some(pair),
         source: site.clone(),
         destination: site,

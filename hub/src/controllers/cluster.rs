@@ -34,6 +34,7 @@ pub(super) fn reconcile(
         let now = Timestamp::now();
         let issued = if wants_token(&cluster) { Some(issue(&desk, &cluster, now).await?) } else { None };
         let heard = cluster.uid().and_then(|uid| desk.office.presence.heard_at(&uid));
+        let unanswered = cluster.uid().is_some_and(|uid| desk.office.presence.is_unanswered(&uid));
         let since = desk.office.presence.since;
         let change = |known: &Cluster| {
             let before = known.status.clone().unwrap_or_default();
@@ -41,7 +42,7 @@ pub(super) fn reconcile(
             if let Some(join) = issued.as_ref().filter(|_| wants_token(known)) {
                 after.join = Some(join.clone());
             }
-            if let Some(said) = ready(&after, heard, since, now) {
+            if let Some(said) = ready(&after, (heard, unanswered), since, now) {
                 set_ready(&mut after.conditions, &said, known.metadata.generation, now);
             }
             let busy = |wanted: &Activation| fencing::handed_over_by(records, &known.name_any(), wanted);
@@ -138,7 +139,12 @@ async fn withdraw(desk: &Desk, cluster: &Cluster) -> Result<(), WriteError> {
 
 /// What the condition Ready is to say; nothing while it is not known, which is for a while after
 /// this hub began to lead.
-fn ready(status: &ClusterStatus, heard: Option<Timestamp>, since: Timestamp, now: Timestamp) -> Option<Said> {
+fn ready(
+    status: &ClusterStatus,
+    (heard, unanswered): (Option<Timestamp>, bool),
+    since: Timestamp,
+    now: Timestamp,
+) -> Option<Said> {
     if status.public_key.is_none() {
         let expired = status.join.as_ref().is_some_and(|join| !join.used && now > join.expires.0);
         return Some(if expired {
@@ -167,6 +173,10 @@ fn ready(status: &ClusterStatus, heard: Option<Timestamp>, since: Timestamp, now
             .any(|condition| condition.reason == "NotJoined" || condition.reason == "JoinTokenExpired");
         return (!known || joined)
             .then(|| Said::new(None, "Joined", "its spoke has joined and is about to be heard"));
+    }
+    if unanswered {
+        let message = "its spoke is heard, but the cluster's API server does not answer it: look at that, and at the spoke's log";
+        return Some(Said::new(Some(false), "ApiServerSilent", message));
     }
     let message = format!(
         "its spoke has not been heard for {HEARTBEAT_EXPIRY_SECONDS} s: look whether it runs and reaches the hub (its log says so)"
@@ -226,17 +236,18 @@ mod tests {
 
     #[test]
     fn a_cluster_is_ready_as_long_as_its_spoke_is_heard() {
-        assert_eq!(reason(ready(&ClusterStatus::default(), None, at(0), at(1))), "NotJoined");
-        assert_eq!(reason(ready(&joined(), Some(at(100)), at(0), at(140))), "Heard");
-        assert_eq!(reason(ready(&joined(), Some(at(100)), at(0), at(141))), "NotHeard");
+        assert_eq!(reason(ready(&ClusterStatus::default(), (None, false), at(0), at(1))), "NotJoined");
+        assert_eq!(reason(ready(&joined(), (Some(at(100)), true), at(0), at(140))), "Heard");
+        assert_eq!(reason(ready(&joined(), (Some(at(100)), false), at(0), at(141))), "NotHeard");
+        assert_eq!(reason(ready(&joined(), (Some(at(100)), true), at(0), at(141))), "ApiServerSilent");
     }
 
     #[test]
     fn a_new_leader_waits_before_it_says_that_a_spoke_is_gone() {
         let mut status = joined();
         set_ready(&mut status.conditions, &Said::new(Some(true), "Heard", ""), None, at(0));
-        assert_eq!(reason(ready(&status, None, at(1000), at(1040))), "unchanged");
-        assert_eq!(reason(ready(&status, None, at(1000), at(1041))), "NotHeard");
+        assert_eq!(reason(ready(&status, (None, false), at(1000), at(1040))), "unchanged");
+        assert_eq!(reason(ready(&status, (None, false), at(1000), at(1041))), "NotHeard");
     }
 
     #[test]

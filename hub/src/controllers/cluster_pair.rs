@@ -158,8 +158,12 @@ fn spoke(desk: &Desk, cluster: &Cluster, now: Timestamp) -> Known {
     let limit = SignedDuration::from_secs(HEARTBEAT_EXPIRY_SECONDS.cast_signed());
     let heard = cluster.uid().and_then(|uid| desk.office.presence.heard_at(&uid));
     let since = desk.office.presence.since;
+    let unanswered = cluster.uid().is_some_and(|uid| desk.office.presence.is_unanswered(&uid));
     match heard {
         Some(at) if now.duration_since(at) <= limit => Known::Works,
+        Some(_) if unanswered => Known::Broken(
+            "its spoke is heard, but the cluster's API server does not answer it: look at that".to_owned(),
+        ),
         _ if now.duration_since(heard.map_or(since, |at| at.max(since))) > limit => Known::Broken(format!(
             "its spoke has not been heard for {HEARTBEAT_EXPIRY_SECONDS} s: look whether it runs and reaches the hub"
         )),

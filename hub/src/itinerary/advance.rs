@@ -11,7 +11,7 @@ use super::admission::admit;
 use super::findings::{MAX_MESSAGE, Severity, add, cut, finding};
 use super::lone_hooks;
 use super::patience;
-use super::recovery::{self, Gate};
+use super::recovery::{self, Gate, Turn};
 use super::steps::{Progress, begin_step, evaluate, prospect};
 use super::summary::{elapsed, refresh};
 use super::undo::{self, Ending};
@@ -42,9 +42,13 @@ pub fn advance(migration: &Migration, view: &PairView, now: Timestamp) -> Migrat
 }
 
 /// Goes from step to step until one has to be waited for. Every turn ends a step, or lets it rest before
-/// its next attempt, which is waited for; and steps of going back are added once.
+/// its next attempt, which is waited for; steps of going back are added once, and a failover goes on
+/// without its source once.
 fn run(migration: &Migration, status: &mut MigrationStatus, view: &PairView, now: Timestamp) {
-    let options = status.options.clone().map_or_else(|| migration.spec.clone(), |options| *options);
+    let by = |status: &MigrationStatus| {
+        status.options.clone().map_or_else(|| migration.spec.clone(), |options| *options)
+    };
+    let mut options = by(status);
     recovery::warn_of_source(status, view, now);
     while let Some(index) = current(status) {
         let step = status.pipeline[index].step;
@@ -54,6 +58,23 @@ fn run(migration: &Migration, status: &mut MigrationStatus, view: &PairView, now
             add(status, Severity::Failure, Some(step), reason.clone());
             fail_step(&options, status, index, &reason, ending, now);
             continue;
+        }
+        match recovery::turn(&migration.spec, &options, status, index, (view, now)) {
+            Turn::Stays => {}
+            Turn::Turned => {
+                options = by(status);
+                continue;
+            }
+            Turn::Waits(message) => {
+                status.pipeline[index].message = Some(message);
+                status.active = active(&options, status, view);
+                return;
+            }
+            Turn::Refused(reason) => {
+                add(status, Severity::Failure, Some(step), reason.clone());
+                fail_step(&options, status, index, &reason, Ending::Failed, now);
+                continue;
+            }
         }
         if patience::rests(&status.pipeline[index], now) {
             status.active = active(&options, status, view);

@@ -105,7 +105,7 @@ fn undoable(own: &MigrationSpec, undone: &Undone, namespace: &str) -> Result<(),
         );
     };
     if known.status.as_ref().is_some_and(|status| status.recovers.is_some()) {
-        let message = "it went by what was staged and stopped nothing on its source: stop the destination with `isthmus deactivate` and start the source with `isthmus activate`, or hand the applications back with `isthmus failback`";
+        let message = "it went by what was staged, without its source, and there is nothing there that it would start again: stop the destination with `isthmus deactivate` and start the source with `isthmus activate`, or hand the applications back with `isthmus failback`";
         return refuse("NotUndoable", message.to_owned());
     }
     if !known.options().action.brings_all() || known.options().dry_run {

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::findings::{Severity, add, finding};
 use super::patience;
 use super::plan::{Duty, roster};
+use super::recovery::{self, Hearing, hearing, silent_since};
 use super::summary::elapsed;
 use super::undo::patience as silence;
 use super::view::PairView;
@@ -40,10 +41,11 @@ pub(super) fn begin_step(
     now: Timestamp,
 ) {
     let recovers = status.recovers.is_some();
+    let duty = duty(status, status.pipeline[index].step);
     let step = &mut status.pipeline[index];
     step.state = StepState::InProgress;
     step.started_at = Some(Time(now));
-    step.tasks = match roster(step.step, recovers) {
+    step.tasks = match duty {
         Duty::InTurn(sides) => {
             sides.iter().enumerate().map(|(turn, (side, part))| task(*side, *part, turn == 0, now)).collect()
         }
@@ -56,13 +58,20 @@ pub(super) fn begin_step(
         }
         Duty::Volumes => Vec::new(),
     };
-    if roster(step.step, recovers) == Duty::Volumes {
+    if duty == Duty::Volumes {
         let step = status.pipeline[index].step;
         if step == Step::FinalVolumes {
             volumes::next_pass(status);
         }
         volumes::begin_next(options, status, step, now);
     }
+}
+
+/// Who does what in a step of this run. A failover that went on without its source has left something
+/// there, which is cleaned up if it is heard by then.
+fn duty(status: &MigrationStatus, step: Step) -> Duty {
+    let turned = status.recovers.as_ref().is_some_and(|recovered| recovered.source_lost.is_some());
+    roster(step, status.recovers.is_some() && !(turned && step == Step::Cleanup))
 }
 
 fn task(side: Side, part: Option<&str>, begun: bool, now: Timestamp) -> TaskRecord {
@@ -83,7 +92,7 @@ pub(super) fn evaluate(
     now: Timestamp,
 ) -> Progress {
     let step = status.pipeline[index].step;
-    match (step, roster(step, status.recovers.is_some())) {
+    match (step, duty(status, step)) {
         (Step::Cleanup, _) => cleanup(options, status, index, view, now),
         (_, Duty::Volumes) => volumes::evaluate(options, status, index, view, now),
         (_, Duty::InTurn(_) | Duty::Together(_) | Duty::Hooks(_)) => sides(options, status, index, view, now),
@@ -101,9 +110,13 @@ fn sides(
     if status.pipeline[index].tasks.iter().any(|task| task.state == StepState::Failed) {
         return Progress::Failed(last_failure(status, step));
     }
-    // In turn: the next begins once all before it have succeeded.
+    if matches!(duty(status, step), Duty::Hooks(_)) && recovery::is_given_up(options, status, view, now) {
+        leave_out(status, index);
+    }
+    let is_over = |task: &TaskRecord| matches!(task.state, StepState::Succeeded | StepState::Skipped);
+    // In turn: the next begins once all before it are over.
     let tasks = &mut status.pipeline[index].tasks;
-    if let Some(next) = tasks.iter().position(|task| task.state != StepState::Succeeded)
+    if let Some(next) = tasks.iter().position(|task| !is_over(task))
         && tasks[next].state == StepState::Pending
     {
         tasks[next].state = StepState::InProgress;
@@ -120,11 +133,31 @@ fn sides(
         add(status, Severity::Failure, Some(step), reason.clone());
         return Progress::Failed(reason);
     }
-    if status.pipeline[index].tasks.iter().all(|task| task.state == StepState::Succeeded) {
+    if status.pipeline[index].tasks.iter().all(is_over) {
         return Progress::Done(done_message(options, status, step));
     }
     patience::tell_unheard(status, index, view, now);
     Progress::Waits
+}
+
+/// Has the hooks of a source that is lost and not needed any more count for nothing: it has stopped, all of
+/// its data is there, and the applications are not kept from starting by what ran beside them.
+fn leave_out(status: &mut MigrationStatus, index: usize) {
+    let step = status.pipeline[index].step;
+    let source = cluster_of(status, Side::Source).to_owned();
+    let open = |task: &&mut TaskRecord| {
+        task.side == Side::Source && matches!(task.state, StepState::Pending | StepState::InProgress)
+    };
+    let mut left = false;
+    for task in status.pipeline[index].tasks.iter_mut().filter(open) {
+        task.state = StepState::Skipped;
+        left = true;
+    }
+    if !left {
+        return;
+    }
+    let message = "its spoke is not heard any more, so that its hooks of this step were not carried out, or not to their end: see to what they are for by hand";
+    add(status, Severity::Warning, Some(step), finding(format!("Cluster {source}"), "HooksLeftOut", message));
 }
 
 /// The clean-up never fails a run: what it could not remove is a warning.
@@ -148,6 +181,11 @@ fn cleanup(
             "it has no record any more"
         } else if pair_gone {
             "the pair and its key are gone"
+        } else if status.recovers.is_some()
+            && task.side == Side::Source
+            && hearing(view, Side::Source, now) == Hearing::Silent
+        {
+            "the failover went on without it, as its spoke is not heard"
         } else if is_silent(site.heard_at.map(Time).as_ref(), view, GONE_AFTER_SECONDS, now) {
             "its spoke has not been heard for 5 minutes"
         } else if is_silent(task.heard_at.as_ref(), view, CLEANUP_TIMEOUT_SECONDS, now) {
@@ -185,12 +223,13 @@ pub(super) fn is_silent(heard: Option<&Time>, view: &PairView, limit: i64, now: 
     now > heard + limit.seconds()
 }
 
-/// Whether the source of a failover has fallen silent since it began: then it is not waited for as
-/// long as another is, since a failover can do without.
+/// Whether the source of a failover has fallen silent since it began, and this hub is not cut off itself:
+/// then it is not waited for as long as another is.
 pub(super) fn is_lost(options: &MigrationSpec, side: Side, view: &PairView, now: Timestamp) -> bool {
     options.action == MigrationAction::Failover
         && side == Side::Source
-        && is_silent(view.source.heard_at.map(Time).as_ref(), view, GONE_AFTER_SECONDS, now)
+        && hearing(view, Side::Destination, now) == Hearing::Heard
+        && now > silent_since(view, side) + GONE_AFTER_SECONDS.seconds()
 }
 
 pub(super) fn cluster_of(status: &MigrationStatus, side: Side) -> &str {

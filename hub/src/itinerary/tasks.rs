@@ -238,6 +238,7 @@ pub(super) fn is_settled(migration: &Migration) -> bool {
         && options.action.brings_all()
         && !options.dry_run
         && status.undoes.is_none()
+        && status.recovers.is_none()
         && status.pipeline.iter().all(|step| match step.step {
             Step::Cleanup => true,
             step if is_undo(step) => false,
@@ -257,7 +258,8 @@ fn collection(migration: &Migration, view: &PairView) -> Option<RunPrune> {
         .map(|volume| volume.uid.clone())
         .collect();
     let options = migration.options();
-    if volumes.is_empty() || options.dry_run {
+    // A failover without its source keeps what it went by, and what the source has not given.
+    if volumes.is_empty() || options.dry_run || status.recovers.is_some() {
         return None;
     }
     let failed = status.pipeline.iter().any(|step| step.state == StepState::Failed);

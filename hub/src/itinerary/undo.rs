@@ -10,6 +10,7 @@ use isthmus_shared::resources::{
 };
 
 use super::plan::not_begun;
+use super::recovery::had_stopped;
 
 /// How long stopping the destination and starting the source may go without news from the spoke
 /// before it is given up, seconds. It is long: until then the spoke of a cluster that comes back
@@ -44,7 +45,7 @@ pub(super) fn state(status: &MigrationStatus, step: Step) -> Option<StepState> {
 }
 
 /// Whether a step was ever begun: a spoke may have done any part of it.
-fn begun(status: &MigrationStatus, step: Step) -> bool {
+pub(super) fn begun(status: &MigrationStatus, step: Step) -> bool {
     let state = state(status, step);
     state.is_some_and(|state| !matches!(state, StepState::Pending | StepState::Skipped))
 }
@@ -52,12 +53,16 @@ fn begun(status: &MigrationStatus, step: Step) -> bool {
 /// The steps that undo a run as far as it has come.
 fn steps(status: &MigrationStatus) -> Vec<StepStatus> {
     [
-        // Custom resources that nobody knows how to stop run from when they are applied.
+        // Custom resources that nobody knows how to stop run from when they are applied. A source that
+        // fell silent while it was stopped is told to start only once this has been seen to.
         (
             Step::StopDestination,
-            begun(status, Step::ApplyResources) || begun(status, Step::StartApplications),
+            begun(status, Step::ApplyResources)
+                || begun(status, Step::StartApplications)
+                || !had_stopped(status).is_empty(),
         ),
-        (Step::RestoreSource, begun(status, Step::Quiesce)),
+        // What is not heard is told by its record.
+        (Step::RestoreSource, begun(status, Step::Quiesce) && status.recovers.is_none()),
         // What a failover has brought back belongs to the schedule's runs as much as to it.
         (Step::RemoveFromDestination, begun(status, Step::PrepareDestination) && status.recovers.is_none()),
     ]

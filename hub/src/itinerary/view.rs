@@ -98,6 +98,9 @@ pub struct PairView {
     pub rules: Rules,
     /// When this hub began to look: nobody is blamed for silence from before.
     pub since: Timestamp,
+    /// How long the source of a failover that is under way may not be heard before the failover goes on
+    /// without it, seconds.
+    pub patience: i64,
     /// The pair, if there is one of that name in the migration's namespace.
     pub pair: Option<Pair>,
     /// The cluster that the applications leave, in the direction of this run.
@@ -166,6 +169,8 @@ pub struct Site {
     pub exists: bool,
     /// When its spoke was last heard.
     pub heard_at: Option<Timestamp>,
+    /// Since when it has been heard without a gap that would have made it count as not heard.
+    pub steady_since: Option<Timestamp>,
 }
 
 /// Another migration that is under way.

@@ -1,6 +1,7 @@
 //! What of a schedule a failover goes by: its options, its last complete run, and who has handed its
 //! applications over or back since.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use isthmus_shared::protocol::HeldPass;
@@ -11,6 +12,7 @@ use isthmus_shared::resources::{
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
+use super::template::Template;
 use crate::itinerary::Scheduled;
 use crate::records::Records;
 
@@ -18,12 +20,9 @@ use crate::records::Records;
 pub(super) fn scheduled(records: &Records, migration: &Migration, name: &str) -> Scheduled {
     let namespace = migration.namespace().unwrap_or_default();
     let Some(schedule) = records.schedules.get(&namespace, name) else { return Scheduled::default() };
-    let template = &schedule.spec.template.spec;
-    let plan = template.plan.as_ref().map(|plan| (plan, records.plans.get(&namespace, plan)));
-    let (template, missing_plan) = match plan {
-        None => (Some(template.clone()), None),
-        Some((_, Some(plan))) => (Some(template.with_plan(&plan.spec.options)), None),
-        Some((name, None)) => (None, Some(name.clone())),
+    let (template, missing_plan) = match Template::of(records, &schedule) {
+        Ok(template) => (Some(template.options()), None),
+        Err(missing) => (None, Some(missing)),
     };
     let pair = template.as_ref().and_then(|options| records.pairs.get(&namespace, &options.cluster_pair));
     let pair = pair.and_then(|pair| pair.uid());
@@ -64,21 +63,45 @@ pub(crate) fn kept(records: &Records, pair_uid: &str, run: Option<&Migration>) -
         return Vec::new();
     }
     let all = records.migrations.all();
+    let newest = newest_complete(all.iter().map(AsRef::as_ref), pair_uid);
     let mut kept: Vec<HeldPass> = Vec::new();
     for schedule in &schedules {
-        let (namespace, name) = (schedule.namespace(), schedule.name_any());
-        let last = complete_runs(&all, &name)
-            .filter(|(run, status)| {
-                run.namespace() == namespace && status.pair_uid.as_deref() == Some(pair_uid)
-            })
-            .max_by_key(|(_, status)| status.started_at.as_ref().map(|at| at.0));
-        let own = run.filter(|run| run.namespace() == namespace && is_of(run, &name));
-        let runs = last.map(|(_, status)| status).into_iter().chain(own.and_then(|run| run.status.as_ref()));
-        kept.extend(runs.flat_map(passes));
+        let (namespace, name) = (schedule.metadata.namespace.as_deref(), schedule.metadata.name.as_deref());
+        let (Some(namespace), Some(name)) = (namespace, name) else { continue };
+        let own = run.filter(|run| run.metadata.namespace.as_deref() == Some(namespace) && is_of(run, name));
+        let own = own.and_then(|run| run.status.as_ref());
+        kept.extend(newest.get(&(namespace, name)).copied().into_iter().chain(own).flat_map(passes));
     }
     kept.sort();
     kept.dedup();
     kept
+}
+
+/// The newest complete run through a pair of each schedule, by its namespace and name.
+fn newest_complete<'a>(
+    all: impl Iterator<Item = &'a Migration>,
+    pair_uid: &str,
+) -> HashMap<(&'a str, &'a str), &'a MigrationStatus> {
+    let mut newest: HashMap<(&str, &str), &MigrationStatus> = HashMap::new();
+    for run in all {
+        let of = (run.metadata.namespace.as_deref(), run.labels().get(SCHEDULE));
+        let (Some(namespace), Some(schedule), Some(status)) = (of.0, of.1, complete(run)) else { continue };
+        let is_newer = |known: &MigrationStatus| {
+            let began = |status: &MigrationStatus| status.started_at.as_ref().map(|at| at.0);
+            began(known) < began(status)
+        };
+        let known = newest.entry((namespace, schedule));
+        if status.pair_uid.as_deref() == Some(pair_uid) {
+            known
+                .and_modify(|known| {
+                    if is_newer(known) {
+                        *known = status
+                    }
+                })
+                .or_insert(status);
+        }
+    }
+    newest
 }
 
 fn passes(status: &MigrationStatus) -> impl Iterator<Item = HeldPass> {
@@ -108,10 +131,13 @@ fn complete_runs<'a>(
     schedule: &'a str,
 ) -> impl Iterator<Item = (&'a Migration, &'a MigrationStatus)> {
     let runs = all.iter().filter(move |run| is_of(run, schedule));
-    runs.filter_map(|run| {
-        let status = run.status.as_ref().filter(|status| has_arrived(status))?;
-        (!run.options().dry_run).then_some((&**run, status))
-    })
+    runs.filter_map(|run| Some((&**run, complete(run)?)))
+}
+
+/// The status of a run that has brought everything.
+fn complete(run: &Migration) -> Option<&MigrationStatus> {
+    let status = run.status.as_ref().filter(|status| has_arrived(status))?;
+    (!run.options().dry_run).then_some(status)
 }
 
 /// Whether a run has brought everything, though its clean-up may wait for a source that is gone.

@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::heard_at;
+use super::template::Template;
 use crate::itinerary::left_nothing_running;
 use crate::presence::Presence;
 use crate::records::Records;
@@ -77,19 +78,18 @@ impl Sides {
         if let Some(problem) = told(spec.problems(&schedule.name_any())) {
             return Err(problem);
         }
-        let mut options = spec.template.spec.clone();
-        if let Some(name) = options.plan.clone() {
-            let Some(plan) = records.plans.get(&namespace, &name) else {
-                let message = format!(
-                    "there is no MigrationPlan {name} in namespace {namespace}, of which its runs take their options: create it with `isthmus plan create {name}`, or name another"
-                );
-                return Err(Obstacle { reason: "NoSuchPlan".to_owned(), message });
-            };
-            if let Some(problem) = told(spec.problems_with(&plan.spec.options)) {
-                return Err(problem);
-            }
-            options = options.with_plan(&plan.spec.options);
+        let template = Template::of(records, schedule).map_err(|name| {
+            let message = format!(
+                "there is no MigrationPlan {name} in namespace {namespace}, of which its runs take their options: create it with `isthmus plan create {name}`, or name another"
+            );
+            Obstacle { reason: "NoSuchPlan".to_owned(), message }
+        })?;
+        let through_plan =
+            template.plan.as_ref().and_then(|plan| told(spec.problems_with(&plan.spec.options)));
+        if let Some(problem) = through_plan {
+            return Err(problem);
         }
+        let options = template.options();
         let name = &options.cluster_pair;
         let pair =
             records.pairs.get(&namespace, name).filter(|pair| pair.metadata.deletion_timestamp.is_none());

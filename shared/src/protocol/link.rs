@@ -69,6 +69,10 @@ pub struct Heartbeat {
     /// The namespaces that carry the mark of a cutover, at most [`MAX_FENCES`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fences: Vec<Fence>,
+    /// The cluster's API server does not answer the spoke: nothing can be done there, and what is said of
+    /// the cluster is from before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unanswered: bool,
 }
 
 /// What the mark of a namespace says that a cutover has left or reached.

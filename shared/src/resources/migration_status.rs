@@ -55,8 +55,8 @@ pub struct MigrationStatus {
     /// The migration that this one undoes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undoes: Option<UndoneRun>,
-    /// What a failover brings back, whose source was not heard when it began; its volumes have the
-    /// passes.
+    /// What a failover brings back, whose source was not heard when it began or fell silent on the way;
+    /// its volumes have the passes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovers: Option<RecoveredRun>,
     /// Which side is the active one, in a run that stops or starts one.

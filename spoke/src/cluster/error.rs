@@ -128,6 +128,15 @@ impl ClusterError {
         matches!(self, Self::Refused { causes, .. } if causes.iter().any(|c| c == "FieldManagerConflict"))
     }
 
+    /// Whether nobody answered, or only that it cannot: then the next call is not answered either.
+    pub fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { code, .. } => matches!(code, 500 | 502 | 503 | 504),
+            _ => false,
+        }
+    }
+
     /// Whether the same call may succeed a little later without anybody doing anything.
     pub fn is_transient(&self) -> bool {
         match self {

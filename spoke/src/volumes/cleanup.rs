@@ -40,6 +40,42 @@ async fn clean_namespace(context: &TaskContext, run: &Run, namespace: &str) -> R
     if found.is_none() {
         return Ok(());
     }
+    end_movers_in(context, run, namespace).await?;
+    // A claim goes only once no Pod uses it.
+    super::snapshot::clean_up(context, run, namespace).await?;
+    let jobs = format!("/apis/batch/v1/namespaces/{namespace}/jobs");
+    let any = selector(&format!("{COMPONENT}={COMPONENT_MOVER}"));
+    let others = cluster.list(&jobs, &any, 1).await.map_err(failed("listing mover Jobs"))?;
+    if others.is_empty() {
+        for path in [
+            format!("/api/v1/namespaces/{namespace}/serviceaccounts/{MOVER}"),
+            format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies/{MOVER}"),
+        ] {
+            cluster
+                .delete(&path, &DeleteOptions::default())
+                .await
+                .map_err(failed("removing the mover's traces"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the movers that the run has on its destination, and waits until they are gone: those of a failover
+/// that went on without its source were still writing a pass that is to be gone back from.
+pub async fn end_movers(context: &TaskContext, run: &Run) -> Result<(), TaskError> {
+    let namespaces: BTreeSet<&str> = run.destinations().collect();
+    for namespace in namespaces {
+        end_movers_in(context, run, namespace).await?;
+    }
+    Ok(())
+}
+
+async fn end_movers_in(context: &TaskContext, run: &Run, namespace: &str) -> Result<(), TaskError> {
+    let cluster = context.cluster();
+    let failed = |doing: &'static str| {
+        let object = format!("Namespace {namespace}");
+        move |error| TaskError::cluster(&object, doing, &error)
+    };
     let jobs = format!("/apis/batch/v1/namespaces/{namespace}/jobs");
     let pods = format!("/api/v1/namespaces/{namespace}/pods");
     let ours = selector(&format!("{COMPONENT}={COMPONENT_MOVER},{MIGRATION}={}", run.migration));
@@ -55,7 +91,7 @@ async fn clean_namespace(context: &TaskContext, run: &Run, namespace: &str) -> R
         }
         let pods_left = cluster.list(&pods, &ours, MAX_LISTED).await.map_err(failed("listing mover Pods"))?;
         if left.is_empty() && pods_left.is_empty() {
-            break;
+            return Ok(());
         }
         let example = pods_left.first().or(left.first()).map(|o| name(o).to_owned()).unwrap_or_default();
         if Instant::now() > deadline {
@@ -69,22 +105,6 @@ async fn clean_namespace(context: &TaskContext, run: &Run, namespace: &str) -> R
         context.doing(format!("waiting for {example} in {namespace} to go"));
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    // A claim goes only once no Pod uses it.
-    super::snapshot::clean_up(context, run, namespace).await?;
-    let any = selector(&format!("{COMPONENT}={COMPONENT_MOVER}"));
-    let others = cluster.list(&jobs, &any, 1).await.map_err(failed("listing mover Jobs"))?;
-    if others.is_empty() {
-        for path in [
-            format!("/api/v1/namespaces/{namespace}/serviceaccounts/{MOVER}"),
-            format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies/{MOVER}"),
-        ] {
-            cluster
-                .delete(&path, &DeleteOptions::default())
-                .await
-                .map_err(failed("removing the mover's traces"))?;
-        }
-    }
-    Ok(())
 }
 
 fn selector(labels: &str) -> String {

@@ -276,6 +276,18 @@ impl Cluster {
         }
     }
 
+    /// Has its API server answer nothing, whoever asks, or answer again. What runs in the cluster runs on.
+    pub fn silence_api(&self, silent: bool) -> Result<(), ClusterError> {
+        match &self.server {
+            Server::Embedded(server) => server.faults().silence(silent),
+            Server::Real(server) => {
+                let setup = |problem| ClusterError::Setup { cluster: self.name.clone(), problem };
+                server.silence(silent).map_err(setup)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The process ids of the programs that serve it; none of the embedded API server.
     pub(crate) fn server_pids(&self) -> Vec<u32> {
         match &self.server {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::hooks::at_each_phase;
 use super::sides::{Deed, Happening, Model, Side};
+use super::world::cases;
 use crate::itinerary::UNDO_PATIENCE_SECONDS;
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -26,7 +27,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(cases(2000))]
     #[test]
     fn whatever_happens_one_side_runs_at_the_most_and_one_at_the_end(
         hold in prop::bool::weighted(0.2), retries in prop::option::of(1u32..4),

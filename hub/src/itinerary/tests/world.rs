@@ -7,12 +7,20 @@ use isthmus_shared::resources::{
 };
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use proptest::prelude::ProptestConfig;
 
 use crate::itinerary::{
-    Assignment, Origin, Pair, PairView, Rules, Site, Told, Verdict, advance, record, tasks,
+    Assignment, Origin, Pair, PairView, Rules, Site, TURN_AFTER_SECONDS, Told, Verdict, advance, record,
+    tasks,
 };
 
 pub(super) const UID: &str = "run-1";
+
+/// So many cases of a property, unless `PROPTEST_CASES` asks for others.
+pub(super) fn cases(usual: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").is_ok();
+    if asked { ProptestConfig::default() } else { ProptestConfig::with_cases(usual) }
+}
 
 pub(super) struct World {
     pub migration: Migration,
@@ -30,7 +38,7 @@ pub(super) fn world(change: impl FnOnce(&mut MigrationSpec)) -> World {
     migration.metadata.namespace = Some("isthmus".into());
     migration.metadata.uid = Some(UID.into());
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let site = Site { exists: true, heard_at: Some(now) };
+    let site = Site { exists: true, heard_at: Some(now), steady_since: Some(now) };
     let pair = Pair {
         uid: "pair-1".into(),
         namespace: "isthmus".into(),
@@ -50,6 +58,7 @@ pub(super) fn world(change: impl FnOnce(&mut MigrationSpec)) -> World {
         origin: Origin::Own,
         rules: Rules::default(),
         since: now,
+        patience: TURN_AFTER_SECONDS,
         pair: Some(pair),
         source: site.clone(),
         destination: site,

@@ -23,7 +23,7 @@ use crate::world::{NAMESPACE, PAIR, World, eventually};
 
 impl World {
     /// A schedule of a namespace, which begins no run for the time of a test unless it says so.
-    async fn schedule(&self, name: &str, cron: &str, namespace: &str) {
+    pub async fn schedule(&self, name: &str, cron: &str, namespace: &str) {
         let schedule: MigrationSchedule = serde_json::from_value(json!({
             "apiVersion": "isthmus.dev/v1alpha1", "kind": "MigrationSchedule", "metadata": {"name": name},
             "spec": {
@@ -65,22 +65,22 @@ impl World {
 }
 
 /// A copy of a volume, for later.
-fn copy(of: &Path, to: &Path) -> PathBuf {
+pub fn copy(of: &Path, to: &Path) -> PathBuf {
     assert!(Command::new("cp").arg("-a").arg(of).arg(to).status().unwrap().success());
     to.to_owned()
 }
 
 #[track_caller]
-fn assert_equal(a: &Path, b: &Path) {
+pub fn assert_equal(a: &Path, b: &Path) {
     let differences = compare_trees(a, b, &CompareOptions::default()).unwrap();
     assert!(differences.is_empty(), "{} and {}: {differences:?}", a.display(), b.display());
 }
 
 /// Bytes of a file that takes a pass so long that it can be cut off.
-const LARGE: usize = 120 << 20;
+pub const LARGE: usize = 120 << 20;
 
 /// Changes of every sort; one shows neither in size nor in time.
-fn write_more(volume: &Path) {
+pub fn write_more(volume: &Path) {
     let file = volume.join("deep/er/file-7");
     let time = fs::metadata(&file).unwrap().modified().unwrap();
     let open = fs::File::options().write(true).open(&file).unwrap();
@@ -211,7 +211,7 @@ async fn with_its_source_gone_midway_in_a_pass_the_last_complete_run_is_started_
 }
 
 /// A folder of the lab's own, which goes with it.
-fn kept_folder(world: &World) -> PathBuf {
+pub fn kept_folder(world: &World) -> PathBuf {
     let folder = world.lab.dir().join("kept");
     fs::create_dir_all(&folder).unwrap();
     folder

@@ -31,6 +31,7 @@ mod documented;
 mod existing;
 mod failback;
 mod failover;
+mod failover_lost;
 mod hooks;
 mod identity;
 mod left_behind;

@@ -131,7 +131,9 @@ impl World {
 
     async fn joined_with(lab: Lab, east: SpokeOptions, hub: &[&str]) -> Self {
         // Under a name of its own, a hub that was killed leads again at once.
-        let args = ["--replica", "the-hub"].iter().chain(hub).map(|arg| (*arg).to_owned()).collect();
+        // And no test waits longer than it has to for a source that fell silent.
+        let own = ["--replica", "the-hub", "--failover-patience", "40"];
+        let args = own.iter().chain(hub).map(|arg| (*arg).to_owned()).collect();
         let hub = lab.start_hub(HubOptions { args, ..HubOptions::new(NAMESPACE) }).await.unwrap();
         let (east, west) = tokio::try_join!(
             lab.start_spoke(&hub, east),

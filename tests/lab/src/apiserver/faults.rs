@@ -1,9 +1,11 @@
-//! Faults on demand, for tests of clients: an overloaded server, lists whose tokens are too old.
+//! Faults on demand, for tests of clients: an overloaded server, one that does not answer, lists whose
+//! tokens are too old.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::Server;
 use super::request::Target;
@@ -33,9 +35,16 @@ impl Overload {
 pub(super) struct Armed {
     overload: Mutex<Option<Overload>>,
     refused: Mutex<u64>,
+    silent: watch::Sender<bool>,
 }
 
 impl Armed {
+    /// Waits for as long as the server answers nothing.
+    pub async fn answers(&self) {
+        // The sender lives as long as this does.
+        let _ = self.silent.subscribe().wait_for(|silent| !silent).await;
+    }
+
     /// Whether this request is refused, and after how many seconds to come again.
     pub fn refuses(&self, method: &str, target: Option<&Target>) -> Option<u64> {
         let mut armed = self.overload.lock();
@@ -72,6 +81,11 @@ impl Faults {
         *self.0.faults.overload.lock() = Some(overload).filter(|o| o.requests > 0);
     }
 
+    /// Keeps all requests waiting that come from now on, or answers them again.
+    pub fn silence(&self, silent: bool) {
+        self.0.faults.silent.send_replace(silent);
+    }
+
     /// How many requests overloads have refused so far.
     pub fn refused(&self) -> u64 {
         *self.0.faults.refused.lock()
@@ -87,6 +101,15 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_server_answers_once_it_is_silent_no_more() {
+        let armed = Armed::default();
+        armed.answers().await;
+        armed.silent.send_replace(true);
+        assert!(tokio::time::timeout(Duration::from_hours(1), armed.answers()).await.is_err());
+        tokio::join!(armed.answers(), async { armed.silent.send_replace(false) });
+    }
 
     #[test]
     fn an_overload_refuses_as_many_requests_of_its_kind_as_it_says() {

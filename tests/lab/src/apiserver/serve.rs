@@ -105,6 +105,7 @@ async fn connection(
 
 /// Answers one request.
 async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Response<Body> {
+    server.faults.answers().await;
     let target = Target::parse(request.uri().path()).filter(|target| !target.resource.is_empty());
     let refused = server.faults.refuses(request.method().as_str(), target.as_ref());
     let mut response = match refused {

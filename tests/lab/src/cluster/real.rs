@@ -20,6 +20,9 @@ const POLL: Duration = Duration::from_millis(150);
 const ATTEMPTS: usize = 3;
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Which of the programs is kube-apiserver.
+const API_SERVER: usize = 1;
+
 pub(super) struct Real {
     /// The programs, in the order in which they were started.
     processes: Vec<Process>,
@@ -37,6 +40,13 @@ impl Real {
 
     pub fn pids(&self) -> Vec<u32> {
         self.processes.iter().map(Process::pid).collect()
+    }
+
+    /// Halts the API server where it is, or has it go on: meanwhile connections are kept, and nothing is
+    /// answered on them.
+    pub fn silence(&self, silent: bool) -> Result<(), String> {
+        let server = self.processes.get(API_SERVER).ok_or("it has no API server")?;
+        server.halt(silent).map_err(|error| format!("halting kube-apiserver, or having it go on: {error}"))
     }
 
     /// What the cluster's kubelet serves the API server with.

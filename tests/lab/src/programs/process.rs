@@ -189,6 +189,14 @@ impl Process {
         self.pid
     }
 
+    /// Halts the program where it is (SIGSTOP), or has it go on (SIGCONT).
+    pub fn halt(&self, halt: bool) -> std::io::Result<()> {
+        let signal = if halt { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        let pid = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid.ok_or_else(|| std::io::Error::other("it has ended"))?;
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
     pub fn run(&self) -> &Run {
         &self.run
     }

@@ -133,7 +133,7 @@ impl Spoke {
                 facts: wanted.then(facts),
                 facts_digest: "simulated".to_owned(),
                 probes: probes(&stores),
-                fences: Vec::new(),
+                ..Heartbeat::default()
             };
             let news = stores.is_empty();
             match self.hub.post::<_, HeartbeatReply>(HEARTBEAT_PATH, &heartbeat, Duration::ZERO).await {
