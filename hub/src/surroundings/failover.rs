@@ -95,7 +95,7 @@ fn newest_complete<'a>(
             known
                 .and_modify(|known| {
                     if is_newer(known) {
-                        *known = status
+                        *known = status;
                     }
                 })
                 .or_insert(status);

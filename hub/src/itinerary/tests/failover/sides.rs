@@ -67,7 +67,8 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// How a failover begins.
+/// How a failover begins: each of these is a fact of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug)]
 struct Beginning {
     gone: bool,
