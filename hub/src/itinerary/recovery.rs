@@ -113,7 +113,7 @@ fn goes_by<'a>(
     let object = format!("MigrationSchedule {schedule}");
     let Some(last) = last_run(view) else {
         let message = format!(
-            "cluster {source} is not heard, and no run of the schedule has ended well since its applications were last handed over or back, so there is nothing to go by: bring the spoke of {source} back, or start on {destination} what is there with `isthmus activate {destination} --force`"
+            "cluster {source} is not heard, and no run of the schedule has ended well since its applications were last handed over or back, so there is nothing to go by: bring the spoke of {source} back, or start on {destination} what is there with `isthmus activate NAMESPACE --cluster {destination} --force`"
         );
         return Err(finding(object, "NoCompleteRun", message));
     };

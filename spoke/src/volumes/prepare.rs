@@ -16,7 +16,7 @@ use crate::transform::{Rewriter, namespace_marks};
 /// Makes the namespaces and, where data is moved, the claims.
 pub async fn prepare_destination(context: &TaskContext, run: &Run) -> Result<Outcome, TaskError> {
     if run.recovers.is_some() {
-        super::cleanup::end_movers(context, run).await?;
+        Box::pin(super::cleanup::end_movers(context, run)).await?;
     }
     let area = context.staging(run)?;
     let archive = area.read(ArchiveName::Inventory).await?;

@@ -128,7 +128,7 @@ pub async fn run(args: BenchObjectsArgs) -> anyhow::Result<ExitCode> {
     if matches!(bench.lab.flavour(), Flavour::Embedded) {
         say("The embedded API server keeps all in memory: these figures say nothing of real clusters.");
     }
-    let done = bench.measure(&objects).await;
+    let done = Box::pin(bench.measure(&objects)).await;
     let (report, floods) = match done {
         Ok(done) => done,
         Err(error) => {

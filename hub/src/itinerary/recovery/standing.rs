@@ -86,7 +86,7 @@ pub(in crate::itinerary) fn standing(status: &MigrationStatus) -> Option<String>
         format!("Nothing of the run runs on {destination}")
     } else {
         format!(
-            "It is not known whether the applications run on {destination}: look there, and stop them with `isthmus deactivate {destination}`"
+            "It is not known whether the applications run on {destination}: look there, and stop them with `isthmus deactivate NAMESPACE --cluster {destination}`"
         )
     };
     // Of a run that is held nothing is started again.
@@ -94,7 +94,7 @@ pub(in crate::itinerary) fn standing(status: &MigrationStatus) -> Option<String>
     Some(match status.active {
         Some(Active::Source) => format!("{here}, and the applications run on {source}"),
         _ if held => format!(
-            "{here}; {source} had begun to stop them before it fell silent, so that they may run on neither side: fail over again, or start them with `isthmus activate --cluster {source} --force` once it is heard"
+            "{here}; {source} had begun to stop them before it fell silent, so that they may run on neither side: fail over again, or start them with `isthmus activate NAMESPACE --cluster {source} --force` once it is heard"
         ),
         _ => format!(
             "{here}; whether they run on {source} is not known, as it was not heard: fail over again, or look there"
