@@ -24,7 +24,7 @@ use crate::itinerary::findings::{MAX_MESSAGE, Severity, add, cut, finding};
 use crate::itinerary::steps::{GONE_AFTER_SECONDS, cluster_of};
 use crate::itinerary::summary::elapsed;
 use crate::itinerary::view::PairView;
-use crate::itinerary::{plan, undo};
+use crate::itinerary::{lone_hooks, plan, undo};
 
 /// How long the source of a failover that is under way may not be heard before the failover goes on
 /// without it, seconds, unless the hub is told otherwise. A spoke that is started again on another node
@@ -153,7 +153,8 @@ fn go_on_without(
     let step = status.pipeline[index].step;
     let before: Vec<String> = status.namespaces.iter().map(|moved| moved.from.clone()).collect();
     let stopped = if undo::begun(status, Step::Quiesce) { before.clone() } else { Vec::new() };
-    let Some(options) = begin(own, status, view) else { return };
+    let Some(mut options) = begin(own, status, view) else { return };
+    let left_out = lone_hooks::left_out(&mut options);
     let source = cluster_of(status, Side::Source).to_owned();
     let Some(recovered) = status.recovers.as_mut() else { return };
     let (run, begun) = (recovered.run.clone(), recovered.started_at.0);
@@ -174,6 +175,9 @@ fn go_on_without(
         "its spoke has not been heard for {silence}, so that the failover goes on by run {run}, which began at {begun:.0}: what was written on {source} since then is not on the destination, and stays in the volumes of {source}. Its applications stop as soon as it is heard"
     );
     tell(status, Some(step), finding(format!("Cluster {source}"), "SourceLost", message));
+    if let Some(warning) = left_out {
+        tell(status, Some(step), warning);
+    }
     let lacks = |namespace: &&String| !status.namespaces.iter().any(|moved| moved.from == **namespace);
     let lacking: Vec<String> = before.iter().filter(lacks).cloned().collect();
     if let Some(first) = lacking.first() {
