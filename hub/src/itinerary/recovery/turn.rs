@@ -77,8 +77,11 @@ pub(in crate::itinerary) fn turn(
             "waits for cluster {source}, whose spoke has not been heard since {silent_since:.0}; from {until:.0} on it goes by run {last} instead"
         ));
     }
-    go_on_without(own, status, index, (view, now));
-    Turn::Turned
+    match go_on_without(own, status, index, (view, now)) {
+        Some(()) => Turn::Turned,
+        // Of a run that ended well everything is known that this needs.
+        None => Turn::Stays,
+    }
 }
 
 /// The name of the run that it can go by, or why there is none.
@@ -149,14 +152,14 @@ fn go_on_without(
     status: &mut MigrationStatus,
     index: usize,
     (view, now): (&PairView, Timestamp),
-) {
+) -> Option<()> {
     let step = status.pipeline[index].step;
     let before: Vec<String> = status.namespaces.iter().map(|moved| moved.from.clone()).collect();
     let stopped = if undo::begun(status, Step::Quiesce) { before.clone() } else { Vec::new() };
-    let Some(mut options) = begin(own, status, view) else { return };
+    let mut options = begin(own, status, view)?;
     let left_out = lone_hooks::left_out(&mut options);
     let source = cluster_of(status, Side::Source).to_owned();
-    let Some(recovered) = status.recovers.as_mut() else { return };
+    let recovered = status.recovers.as_mut()?;
     let (run, begun) = (recovered.run.clone(), recovered.started_at.0);
     recovered.source_lost = Some(SourceLost { at: Time(now), step, stopped: stopped.clone() });
     status.pipeline = pipeline(std::mem::take(&mut status.pipeline), &options, &run, now);
@@ -188,6 +191,7 @@ fn go_on_without(
         );
         tell(status, Some(step), finding(format!("Namespace {first}"), "NotInLastRun", message));
     }
+    Some(())
 }
 
 fn tell(status: &mut MigrationStatus, step: Option<Step>, warning: Finding) {
