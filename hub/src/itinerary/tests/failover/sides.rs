@@ -376,11 +376,14 @@ proptest! {
     ) {
         let mut model = Model::new(&beginning);
         for happening in before {
-            // Nothing but the source fails.
-            if let Happening::Task { which, told, .. } = happening {
-                model.happen(Happening::Task { which, whole: true, told });
-            } else if !matches!(happening, Happening::Cancel) {
-                model.happen(happening);
+            // Nothing but the source fails, and nobody who is heard says nothing for too long.
+            match happening {
+                Happening::Task { which, told, .. } => {
+                    model.happen(Happening::Task { which, whole: true, told });
+                }
+                Happening::Time(seconds) => model.happen(Happening::Time(seconds / 10)),
+                Happening::Cancel => {}
+                other => model.happen(other),
             }
         }
         model.happen(Happening::Source(false));
