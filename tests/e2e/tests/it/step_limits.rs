@@ -6,14 +6,14 @@ use serde_json::json;
 use crate::cutover::running;
 use crate::world::{PAIR, World, eventually};
 
-const NAMESPACE: &str = "slowly";
+const NAMESPACE: &str = "lingering";
 const SOURCE: &str = "apiVersion: v1
 kind: Namespace
-metadata: {name: slowly}
+metadata: {name: lingering}
 ---
 apiVersion: apps/v1
 kind: Deployment
-metadata: {name: web, namespace: slowly}
+metadata: {name: web, namespace: lingering}
 spec:
   replicas: 1
   selector: {matchLabels: {app: web}}
@@ -69,29 +69,29 @@ async fn a_step_that_takes_too_long_names_its_limit_and_one_that_is_begun_again_
     .await;
 
     // The Pod does not go: the step is over after its 10 s, and the source goes on.
-    begin(world, "slowly-1", &[]).await;
+    begin(world, "lingering-1", &[]).await;
     world
-        .migration_is("slowly-1", "waiting for the Pod", |status| {
-            message(status, Step::Quiesce).contains("waiting until Pods have gone: Pod slowly/web-")
+        .migration_is("lingering-1", "waiting for the Pod", |status| {
+            message(status, Step::Quiesce).contains("waiting until Pods have gone: Pod lingering/web-")
         })
         .await;
-    let status = ended(world, "slowly-1").await;
+    let status = ended(world, "lingering-1").await;
     assert_eq!(status.status, MigrationPhase::RolledBack, "{status:#?}");
     let failure = status.failures.iter().find(|found| found.step == Some(Step::Quiesce)).unwrap();
     assert!(tells_its_limit(&format!("{} {}", failure.object, failure.message)), "{failure:#?}");
-    let described = world.isthmus(&["migration", "describe", "slowly-1"]).await.ends_with(0).out;
+    let described = world.isthmus(&["migration", "describe", "lingering-1"]).await.ends_with(0).out;
     assert!(described.contains("timeouts.quiesce"), "{described}");
 
     // Begun again, it finds that the Pod has gone.
-    begin(world, "slowly-2", &["--step-retries", "quiesce=1"]).await;
+    begin(world, "lingering-2", &["--step-retries", "quiesce=1"]).await;
     let resting = world
-        .migration_is("slowly-2", "resting before it is begun again", |status| {
+        .migration_is("lingering-2", "resting before it is begun again", |status| {
             message(status, Step::Quiesce).contains("retry 1 of 1 begins in 15s")
         })
         .await;
     assert!(resting.failures.is_empty() && resting.status == MigrationPhase::InProgress, "{resting:#?}");
     let went = async {
-        let status = ended(world, "slowly-2").await;
+        let status = ended(world, "lingering-2").await;
         assert_eq!(status.status, MigrationPhase::SucceededWithWarnings, "{status:#?}");
         status
     };
