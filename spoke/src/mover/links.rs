@@ -48,6 +48,13 @@ impl HardLinks {
         self.first.insert(inode, remembered);
         Ok(None)
     }
+
+    /// Forgets an inode: its next name is the first again.
+    pub fn forget(&mut self, inode: u64) {
+        if let Some(forgotten) = self.first.remove(&inode) {
+            self.bytes -= forgotten.path.len() + PER_INODE;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -66,5 +73,10 @@ mod tests {
         assert_eq!(links.earlier(9, 2, b"f").unwrap().unwrap(), b"e");
         assert_eq!(links.earlier(8, 1, b"d").unwrap(), None);
         assert_eq!(links.bytes, 0);
+        assert_eq!(links.earlier(5, 2, b"g").unwrap(), None);
+        links.forget(5);
+        links.forget(6);
+        assert_eq!(links.bytes, 0);
+        assert_eq!(links.earlier(5, 2, b"h").unwrap(), None, "the first name that is left");
     }
 }

@@ -234,6 +234,8 @@ struct Found {
     complete: bool,
     /// Of the last file that was opened.
     reached: Reached,
+    /// The inode of the last large file that was opened.
+    opened: u64,
 }
 
 /// Sends one pass. Started again for the same pass it goes on where it was, and a pass that is
@@ -316,6 +318,9 @@ async fn send_from(
         Sight { trusted: found.report.sees_trusted, claim: pass.claim.clone(), volume: pass.volume.clone() };
     let previous = Previous::new(previous, runtime, sight);
     let (resume, reached) = (found.resume, found.reached);
+    // A device goes on where it was.
+    let open = resume.as_ref().filter(|resume| resume.again && matches!(root, Root::Directory(_)));
+    let left_open = open.map(|resume| resume.path.clone());
     let (shared_here, number) = (shared.clone(), pass.number);
     match root {
         Root::Directory(root) => {
@@ -366,6 +371,7 @@ async fn send_from(
         open: (reached.size, reached.covered),
         builder: SegmentBuilder::default(),
         cut: Cut::new(pass.limits.segment_bytes),
+        left_open,
         started,
     };
     let published = publisher.run(queue).await;
@@ -413,6 +419,7 @@ async fn find_segments(place: &Place, pass: u32) -> Result<Found, MoverError> {
         dedup: Dedup::default(),
         complete: false,
         reached: Reached::default(),
+        opened: 0,
     };
     let mut order = PathOrder::default();
     while let Some(segment) = reader.next().await? {
@@ -427,8 +434,19 @@ async fn find_segments(place: &Place, pass: u32) -> Result<Found, MoverError> {
     }
     found.next = reader.position();
     found.chain = reader.chain();
+    if order.is_open() {
+        // It comes again under its name, or another of its names is the first.
+        found.links.forget(found.opened);
+    }
     found.resume = order.last().map(|path| Resume { path: path.to_vec(), again: order.is_open() });
     Ok(found)
+}
+
+/// For a test: the large file that a sender of this pass left open, if there is one.
+#[cfg(test)]
+pub(super) async fn opened(pass: &Pass) -> Result<Option<Vec<u8>>, MoverError> {
+    let found = find_segments(&pass.place()?, pass.number).await?;
+    Ok(found.resume.filter(|resume| resume.again).map(|resume| resume.path))
 }
 
 fn remember(record: &Record, order: &mut PathOrder, found: &mut Found) -> Result<(), MoverError> {
@@ -440,6 +458,7 @@ fn remember(record: &Record, order: &mut PathOrder, found: &mut Found) -> Result
             order.entry(&entry.path, open).map_err(refused)?;
             if let Kind::File(content) = &entry.kind {
                 found.reached = Reached { size: content.size, ..Reached::default() };
+                found.opened = entry.stamp.inode;
             }
             let linked = !matches!(entry.kind, Kind::Directory);
             if linked && !again {

@@ -159,7 +159,7 @@ impl Planner {
         self.ready(Record::Entry(entry))
     }
 
-    fn file(&mut self, found: Found, previous: Option<Entry>) -> Result<(), MoverError> {
+    fn file(&mut self, found: Found, mut previous: Option<Entry>) -> Result<(), MoverError> {
         if let Some(old) = &previous
             && let Kind::File(content) = &old.kind
         {
@@ -168,8 +168,11 @@ impl Planner {
                 && content.size == metadata::size(&found.stat)
                 && old.metadata.mtime == metadata::mtime(&found.stat);
             content.pieces.iter().for_each(|piece| self.shared.dedup.insert(piece));
-            if same && let Some(old) = previous {
-                return self.take_over(old);
+            if same
+                && let Some(old) = previous.take()
+                && self.take_over(old, &found.stat)?
+            {
+                return Ok(());
             }
         }
         let before = previous.as_ref().and_then(|old| self.before(old));
@@ -189,17 +192,15 @@ impl Planner {
         self.previous.same_sight() && unchanged(old, stat)
     }
 
-    /// The file did not change since the previous pass: neither does its entry.
-    fn take_over(&mut self, old: Entry) -> Result<(), MoverError> {
+    /// The file did not change since the previous pass: neither do its records. False if these say
+    /// in the end that it was not read as it was opened: then it is opened once more.
+    fn take_over(&mut self, old: Entry, stat: &Stat) -> Result<bool, MoverError> {
         let path = old.path.clone();
-        let (open, size) = match &old.kind {
+        let (mut open, size) = match &old.kind {
             Kind::File(content) => (content.open, content.size),
             _ => (false, 0),
         };
-        self.shared.progress.add_bytes(size);
-        self.shared.progress.add_file();
         self.unchanged(Record::Entry(old))?;
-        let mut open = open;
         while open {
             let Some(record) = self.previous.rest(&path)? else {
                 return Err(MoverError::Manifest {
@@ -207,10 +208,18 @@ impl Planner {
                     source: FormatError::CutOff("the previous pass"),
                 });
             };
-            open = !matches!(record, Record::End(_));
+            match &record {
+                Record::End(end) if end.inconsistent => return Ok(false),
+                Record::Entry(again) if !self.unchanged_since(again, stat) => return Ok(false),
+                Record::Entry(Entry { kind: Kind::File(content), .. }) => open = content.open,
+                Record::Entry(_) | Record::End(_) => open = false,
+                Record::Data(_) => {}
+            }
             self.unchanged(record)?;
         }
-        Ok(())
+        self.shared.progress.add_bytes(size);
+        self.shared.progress.add_file();
+        Ok(true)
     }
 
     /// What the previous pass said of a file.

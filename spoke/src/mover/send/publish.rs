@@ -31,6 +31,9 @@ use crate::mover::{
 /// A part of a file that is being read again: its pieces, and the task that asked for them.
 type Reading = (oneshot::Receiver<Result<Vec<Piece>, MoverError>>, JoinHandle<Result<(), MoverError>>);
 
+/// What happened to a name that is not there any more.
+const GONE: &str = "was removed or replaced while the volume was read";
+
 pub struct Publisher {
     pub shared: Arc<Shared>,
     pub place: Place,
@@ -42,6 +45,8 @@ pub struct Publisher {
     pub open: (u64, u64),
     pub builder: SegmentBuilder,
     pub cut: Cut,
+    /// A large file that an earlier process opened and did not end.
+    pub left_open: Option<Vec<u8>>,
     pub started: Instant,
 }
 
@@ -68,6 +73,7 @@ impl Publisher {
             drop(queued.memory);
             self.close_if_full().await?;
         }
+        self.end_left_open(None)?;
         self.close_segment(true).await?;
         Ok(self.report)
     }
@@ -99,7 +105,7 @@ impl Publisher {
 
     fn note(&mut self, kind: NoteKind, path: &[u8]) -> Result<(), MoverError> {
         if kind == NoteKind::Vanished {
-            self.shared.changed(path, "was removed or replaced while the volume was read")?;
+            self.shared.changed(path, GONE)?;
         }
         let path = show_path(path);
         match kind {
@@ -140,8 +146,27 @@ impl Publisher {
         Ok(())
     }
 
+    /// Ends the large file that an earlier process left open, unless `next` opens it again: it was
+    /// removed meanwhile, or what has its name now is left out.
+    fn end_left_open(&mut self, next: Option<&Record>) -> Result<(), MoverError> {
+        let Some(path) = self.left_open.take() else {
+            return Ok(());
+        };
+        if matches!(next, Some(Record::Entry(entry)) if entry.path == path) {
+            return Ok(());
+        }
+        self.shared.changed(&path, GONE)?;
+        note_inconsistent(&mut self.report, &path);
+        let end = end_record(true);
+        self.count(&end);
+        self.builder.push(&end);
+        self.cut.add_changed(&end, Instant::now());
+        Ok(())
+    }
+
     /// Adds a record once the packs that it names have landed.
     async fn add(&mut self, record: &Record) -> Result<(), MoverError> {
+        self.end_left_open(Some(record))?;
         let mut last = None;
         for piece in record.pieces() {
             if let PiecePlace::Frame { frame, .. } = &piece.place

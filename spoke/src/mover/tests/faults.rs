@@ -148,6 +148,71 @@ async fn a_restarted_sender_does_not_upload_again_what_segments_name() {
     volume.assert_equal();
 }
 
+/// Sends until it dies in the midst of the large file `d/large`, which has a second name.
+async fn die_within_a_large_file(volume: &mut Volume) {
+    volume.limits.segment_bytes = 1;
+    volume.limits.pack_bytes = 1_100_000;
+    let folder = volume.source.path().join("d");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("large"), Random::new(1).noise(30 << 20)).unwrap();
+    std::fs::write(volume.source.path().join("z"), b"last").unwrap();
+    std::fs::hard_link(folder.join("large"), volume.source.path().join("other")).unwrap();
+    tokio::time::sleep(limits::RACY_AGE + Duration::from_secs(1)).await;
+    let mut sending = volume.send_options(1);
+    sending.pass.store = cut_after(volume.store.clone(), 24);
+    send(sending, Progress::new(), CancellationToken::new()).await.unwrap_err();
+    let found = send::opened(&volume.pass(volume.source.path(), 1)).await.unwrap();
+    assert_eq!(found.as_deref(), Some(&b"d/large"[..]), "it died elsewhere");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_that_is_gone_or_something_else_when_its_sender_comes_back_ends_there() {
+    type Change = fn(&Path);
+    let changes: [(&str, Change, u64); 5] = [
+        ("removed", |root| std::fs::remove_file(root.join("d/large")).unwrap(), 1),
+        ("renamed", |root| std::fs::rename(root.join("d"), root.join("e")).unwrap(), 1),
+        (
+            "a socket",
+            |root| {
+                std::fs::remove_file(root.join("d/large")).unwrap();
+                std::os::unix::net::UnixListener::bind(root.join("d/large")).unwrap();
+            },
+            1,
+        ),
+        (
+            "a directory",
+            |root| {
+                std::fs::remove_file(root.join("d/large")).unwrap();
+                std::fs::create_dir(root.join("d/large")).unwrap();
+            },
+            0,
+        ),
+        ("small", |root| std::fs::write(root.join("d/large"), b"small").unwrap(), 0),
+    ];
+    for (what, change, inconsistent) in changes {
+        let mut volume = Volume::new();
+        die_within_a_large_file(&mut volume).await;
+        change(volume.source.path());
+        let (sent, _) = volume.run_pass(1).await;
+        assert_eq!(sent.inconsistent.total, inconsistent, "{what}: {sent:?}");
+        volume.run_pass(2).await;
+        volume.assert_equal();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_in_part_is_not_taken_for_the_file_that_comes_back_unchanged() {
+    let mut volume = Volume::new();
+    die_within_a_large_file(&mut volume).await;
+    let root = volume.source.path().to_owned();
+    // What is in a directory that is renamed does not change by that.
+    std::fs::rename(root.join("d"), root.join("e")).unwrap();
+    volume.run_pass(1).await;
+    std::fs::rename(root.join("e"), root.join("d")).unwrap();
+    volume.run_pass(2).await;
+    volume.assert_equal();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_starts_again_does_not_fetch_finished_segments_again() {
     let mut volume = Volume::new();
